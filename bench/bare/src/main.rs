@@ -1,0 +1,2 @@
+//! Bare server.
+fn main() {}

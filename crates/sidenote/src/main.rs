@@ -1,0 +1,2 @@
+//! The sidenote binary.
+fn main() {}
