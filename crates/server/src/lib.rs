@@ -1,3 +1,4 @@
 //! The server: HTTP in front, a store behind, the rules of `sidenote-core` in between.
 
+pub mod auth;
 pub mod config;
