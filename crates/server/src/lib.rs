@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The server: HTTP in front, a store behind, the rules of `sidenote-core` in between.
+
+pub mod auth;
+pub mod config;
