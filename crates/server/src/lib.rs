@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The server: HTTP and JSON on one side, commands and decisions on the other.
+
+pub mod wire;
