@@ -104,8 +104,7 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Names and indexes that lead from the body's object to a value, as in `ExtensionList[3].Key`; empty
-    /// for the body's object itself. It searches from the top and is meant for errors only.
+    /// See [`Value::path`]; empty for the body's object itself.
     fn path(&self, target: usize) -> String {
         let mut path = String::new();
         let mut node = 0;
@@ -147,7 +146,8 @@ impl<'a> Value<'a> {
         self.document.source(self.node)
     }
 
-    /// See [`FieldError`](super::fields::FieldError): how one gets here from the body's object.
+    /// Names and indexes that lead here from the body's object, as in `ExtensionList[3].Key`. For errors: it
+    /// searches from the top.
     pub fn path(self) -> String {
         self.document.path(self.node)
     }

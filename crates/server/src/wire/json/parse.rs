@@ -276,5 +276,5 @@ impl From<JiterError> for Stop {
 }
 
 fn offset(index: usize) -> u32 {
-    u32::try_from(index).expect("a body has less than 4 GiB, and less nodes than bytes")
+    u32::try_from(index).expect("a body has less than 4 GiB, and fewer nodes than bytes")
 }
