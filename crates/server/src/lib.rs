@@ -1,4 +1,5 @@
-//! The server: HTTP in front, a store behind, the rules of `sidenote-core` in between.
+//! The server: HTTP and JSON in front, a store behind, the rules of `sidenote-core` in between.
 
 pub mod auth;
 pub mod config;
+pub mod wire;
