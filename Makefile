@@ -1,0 +1,36 @@
+# `make` shows what there is. Every target that a reviewer or .ci/run uses is one a contributor can run.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## build, then start a throw-away server and print curl lines that work when pasted
+	@tools/need.sh cc curl
+	cargo build --release --locked --package sidenote
+# On a terminal the demo becomes the foreground job, so that Ctrl-C reaches it and not make, and a clean
+# end is no error. Elsewhere it shares make's process group, so that a signal to the group ends both.
+	@if [ -t 0 ]; then set -m; target/release/sidenote demo; exit $$?; else exec target/release/sidenote demo; fi
+
+test: ## run every test; brings the published signature packages on the first run
+	@tools/need.sh cc curl
+	@if [ -x tests/signers/install.sh ]; then tests/signers/install.sh; fi
+	SIDENOTE_REQUIRE_SIGNERS=1 cargo test --workspace --locked
+
+check: ## formatting, lints, documentation, tidiness, and dependencies where cargo-deny is installed
+	@tools/need.sh cc
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	cargo run --quiet --locked --package xtask -- tidy
+# Advisories come from a database on the network; the other three need nothing but the lock file.
+	@if ! cargo deny --version >/dev/null 2>&1; then \
+		echo "skipped: cargo deny check (cargo-deny is not installed)"; \
+	elif cargo deny --locked check bans licenses sources; then \
+		if cargo deny fetch db >/dev/null 2>&1; then cargo deny --locked check advisories; \
+		else echo "skipped: cargo deny check advisories (its database cannot be fetched)"; fi; \
+	else exit 1; fi
+
+bench: ## measure durable sets and pulls beside a bare HTTP server (docs/performance.md)
+	bench/run.sh
