@@ -203,10 +203,7 @@ mod tests {
         }
         assert_eq!(attempts.one_more(at(1_000_200), 200), None);
         assert_eq!(attempts.one_more(at(1_059_999), 200), None);
-        assert_eq!(
-            attempts.one_more(at(1_060_000), 200),
-            Some(Attempts { since: at(1_060_000), count: 1 })
-        );
+        assert_eq!(attempts.one_more(at(1_060_000), 200), Some(Attempts { since: at(1_060_000), count: 1 }));
     }
 
     #[test]

@@ -1,1 +1,102 @@
-//! Placeholder.
+//! What a backend must do: one narrow trait, a volatile backend, a faulty one, and the suite that every backend
+//! must pass.
+//!
+//! A backend holds rows and runs the pure functions of `sidenote-core` over them. It loads what they ask for,
+//! commits what they decide, and knows no rule itself.
+
+mod error;
+
+pub mod debts;
+pub mod faulty;
+pub mod memory;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sidenote_core::command::Command;
+use sidenote_core::debt::Debt;
+use sidenote_core::query::{Answer, Ask, Query};
+use sidenote_core::{Outcome, Refusal};
+
+pub use error::StoreError;
+
+/// A backend.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Decides one command and commits what it changes, all of it or nothing.
+    ///
+    /// `Ok` means durable: on disk, and from now on seen by every [`answer`](Self::answer). After an error the
+    /// change may or may not have happened, as [`StoreError`] says. Commands of one conversation are decided one
+    /// after the other, each against the state that the one before left.
+    async fn commit(&self, command: Command) -> Result<Committed, StoreError>;
+
+    /// Answers a question from the durable state of one instant, which is not older than any commit that was
+    /// answered before the question came.
+    async fn answer(&self, query: Query) -> Result<Answer, StoreError>;
+
+    /// Whether the store takes writes, and why not.
+    fn health(&self) -> Result<(), StoreError>;
+
+    /// What an operator wants to see.
+    fn statistics(&self) -> Statistics;
+
+    /// Finishes what was accepted, refuses what comes later, and lets go of the files.
+    async fn close(&self);
+}
+
+/// What a commit answers.
+#[derive(Debug)]
+pub struct Committed {
+    /// The verdict of the rules.
+    pub verdict: Result<Outcome, Refusal>,
+    /// Debts that the caller should see paid before it answers, see [`debts`].
+    pub prompt_debts: Vec<Debt>,
+}
+
+impl dyn Store + '_ {
+    /// Commits a command and pays the debts that its caller would notice, so that it reads its own writes. A debt
+    /// that can't be paid now stays in the store and is paid later, so it does not change the verdict.
+    pub async fn execute(&self, command: Command) -> Result<Result<Outcome, Refusal>, StoreError> {
+        let now = command.at;
+        let Committed { verdict, prompt_debts } = self.commit(command).await?;
+        for debt in prompt_debts {
+            if debts::pay(self, &debt, now).await.is_err() {
+                break;
+            }
+        }
+        Ok(verdict)
+    }
+
+    /// Asks a question and takes its typed answer.
+    pub async fn ask<Q: Ask + Send>(&self, question: Q) -> Result<Q::Answer, StoreError> {
+        let answer = self.answer(question.into_query()).await?;
+        Ok(Q::from_answer(answer).expect("a question is answered by the answer of the same name"))
+    }
+}
+
+/// Figures for metrics. Counters run from the start of the process.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// Commits made durable (each carries the changes of one or more commands).
+    pub commits: u64,
+    /// Commands in them.
+    pub commands: u64,
+    /// How many commits carried up to so many commands: upper bound, count; not cumulative, ascending.
+    pub batch_sizes: Vec<(u64, u64)>,
+    /// How many commits took up to so long, from hand-over to durable; not cumulative, ascending.
+    pub commit_times: Vec<(Duration, u64)>,
+    /// Time spent in commits.
+    pub commit_time_total: Duration,
+    /// Commands that wait to be decided.
+    pub queue_depth: u64,
+    /// Commands that had to fetch rows before they could be decided.
+    pub fetches: u64,
+    /// Rows found in memory.
+    pub cache_hits: u64,
+    /// Rows not found in memory.
+    pub cache_misses: u64,
+    /// Bytes of rows held in memory.
+    pub cache_bytes: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+}

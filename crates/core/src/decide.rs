@@ -1,0 +1,125 @@
+//! The rules: what a command does to the rows it finds.
+
+mod account;
+mod debt;
+mod extension;
+mod group;
+mod ledger;
+mod member;
+mod message;
+
+use crate::command::{Action, Command, GroupAction};
+use crate::debt::Debt;
+use crate::extension::{Pair, Seq};
+use crate::ids::{MsgSeq, UserId};
+use crate::limits::Limits;
+use crate::message::Sent;
+use crate::refusal::Refusal;
+use crate::rows::{Change, Missing, Rows};
+
+use ledger::Ledger;
+
+pub(crate) use debt::ROWS_PER_PART;
+pub(crate) use extension::admit as extension_admission;
+
+/// What is to be committed and what is to be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The answer.
+    pub verdict: Result<Outcome, Refusal>,
+    /// All of it or nothing, in one commit; a later change of a row replaces an earlier one. Events and debts are
+    /// rows too. May hold an attempt count although the verdict is a refusal of every pair (rule 3.10).
+    pub changes: Vec<Change>,
+    /// Debts among the changes that the caller waits for, so that it reads its own writes.
+    pub prompt_debts: Vec<Debt>,
+}
+
+/// What a command that was not refused did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// What was asked.
+    Done,
+    /// Members were added, in the order of the request.
+    MembersAdded(Vec<(UserId, Added)>),
+    /// A message was stored, or had been.
+    Sent(Sent),
+    /// Messages were imported, in the order of the request; `None` has a time that does not fit.
+    MessagesImported(Vec<Option<Sent>>),
+    /// Messages were recalled, in the order of the request; `false`: there was no such message.
+    Recalled(Vec<(MsgSeq, bool)>),
+    /// Pairs were changed, or some of them.
+    Extended(Extended),
+    /// A part of a debt was paid.
+    Paid {
+        /// True if it is not paid in full yet.
+        more: bool,
+    },
+}
+
+/// What became of one account to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It is a member now.
+    Now,
+    /// It was one before.
+    Already,
+}
+
+/// The answer of a set, delete or clear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extended {
+    /// `LatestSeq` afterwards (rule 3.2).
+    pub latest: Seq,
+    /// One for each pair, in the order of the request; none for a clear.
+    pub items: Vec<ItemOutcome>,
+}
+
+/// What became of one pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemOutcome {
+    /// The verdict of rules 3.4, 3.6 and 3.7.
+    pub verdict: ItemVerdict,
+    /// The pair's state after the request; for a refused one what the set holds.
+    pub pair: Pair,
+}
+
+/// The verdict on one pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemVerdict {
+    /// Written.
+    Accepted,
+    /// Refused: the caller's Seq is not the pair's (rule 3.4, code 23001).
+    Conflict,
+    /// Refused: there is no live pair to delete (rule 3.6, code 23004).
+    NoSuchPair,
+    /// Refused: the message holds as many live pairs as it may (rule 3.7, code 10004).
+    Full,
+}
+
+/// Decides a command against the rows of one instant. Pure: the same input gives the same decision.
+pub fn decide(rows: &dyn Rows, command: &Command, limits: &Limits) -> Result<Decision, Missing> {
+    let mut ledger = Ledger::new(rows, command, limits);
+    let verdict = match &command.action {
+        Action::Account(id, action) => account::decide(&mut ledger, id, action)?,
+        Action::Pay(debt) => debt::decide(&mut ledger, debt)?,
+        Action::Group(id, action) => match action {
+            GroupAction::Create(new) => group::create(&mut ledger, id, new)?,
+            GroupAction::Modify(patch) => group::modify(&mut ledger, id, patch)?,
+            GroupAction::Destroy => group::destroy(&mut ledger, id)?,
+            GroupAction::ChangeOwner(user) => group::change_owner(&mut ledger, id, user)?,
+            GroupAction::AddMembers { members, imported } => {
+                member::add(&mut ledger, id, members, *imported)?
+            }
+            GroupAction::RemoveMembers { users, reason } => member::remove(&mut ledger, id, users, reason)?,
+            GroupAction::Forget(user, tiny_id) => member::forget(&mut ledger, id, user, *tiny_id)?,
+            GroupAction::Send(new) => message::send(&mut ledger, id, new)?,
+            GroupAction::Import(messages) => message::import(&mut ledger, id, messages)?,
+            GroupAction::Recall { seqs, reason } => message::recall(&mut ledger, id, seqs, reason)?,
+            GroupAction::Extend(seq, extend) => extension::extend(&mut ledger, id, *seq, extend)?,
+        },
+    };
+    Ok(ledger.finish(verdict))
+}
+
+/// A rule's answer, or that it needs more rows.
+type Judged<T = Outcome> = Result<Result<T, Refusal>, Missing>;

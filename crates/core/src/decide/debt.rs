@@ -1,0 +1,78 @@
+//! Paying debts, a bounded part at a time.
+
+use crate::debt::{Debt, Task};
+use crate::decide::{Judged, Ledger, Outcome};
+use crate::rows::{Missing, Part, Range, Row, RowKey, Span};
+
+/// Rows that one commit removes at most.
+pub(crate) const ROWS_PER_PART: usize = 256;
+
+/// How soon events are looked at again when nothing was due.
+const TRIM_AGAIN_MILLIS: u64 = 10 * 60 * 1000;
+
+pub(super) fn decide(ledger: &mut Ledger<'_>, debt: &Debt) -> Judged {
+    let more = match &debt.task {
+        // What these owe are commands to other homes; they have been carried out by whoever pays.
+        Task::Announce(..) | Task::Forsake(..) => false,
+        Task::Reap(_, incarnation) => sweep(ledger, Span::Within(*incarnation))?,
+        Task::Strip(_, incarnation, message) => sweep(ledger, Span::Pairs(*incarnation, *message))?,
+        Task::ForgetSend(_, incarnation, fingerprint) => {
+            // The same message may have been sent again since; that send has a debt of its own.
+            let sent = ledger.rows.repeat((*incarnation, *fingerprint))?;
+            let forgotten_at =
+                |at: crate::ids::Timestamp| at.plus_millis(crate::message::Fingerprint::REMEMBERED_MILLIS);
+            if sent.is_some_and(|sent| forgotten_at(sent.at) <= debt.due) {
+                ledger.remove(RowKey::Within(*incarnation, Part::Repeat(*fingerprint)));
+            }
+            false
+        }
+        Task::TrimEvents(..) => trim(ledger, debt)?,
+    };
+    if !more {
+        ledger.remove(RowKey::Debt(debt.clone()));
+    }
+    Ok(Ok(Outcome::Paid { more }))
+}
+
+/// Removes the first rows of a span. `true`: there may be more.
+fn sweep(ledger: &mut Ledger<'_>, span: Span) -> Result<bool, Missing> {
+    let rows = ledger.rows.0.range(&Range { span, after: None, limit: ROWS_PER_PART })?;
+    let more = rows.len() == ROWS_PER_PART;
+    for (key, _) in rows {
+        ledger.remove(key);
+    }
+    Ok(more)
+}
+
+/// Removes events beyond the retention, and comes back for as long as there are any or may be.
+fn trim(ledger: &mut Ledger<'_>, debt: &Debt) -> Result<bool, Missing> {
+    let Task::TrimEvents(id, incarnation) = &debt.task else { return Ok(false) };
+    let lives = ledger.rows.group(id)?.is_some_and(|group| group.incarnation == *incarnation);
+    let span = Span::Events(*incarnation);
+    let rows = ledger.rows.0.range(&Range { span, after: None, limit: ROWS_PER_PART })?;
+    let (kept_millis, kept, now) =
+        (ledger.limits.events_kept_millis, ledger.limits.events_kept, ledger.now());
+    let last =
+        if lives { ledger.rows.counters(*incarnation)?.map(|counters| counters.last_event) } else { None };
+    let mut oldest_kept = None;
+    let full = rows.len() == ROWS_PER_PART;
+    for (key, row) in rows {
+        let Row::Event(event) = row else { continue };
+        let too_old = event.at.plus_millis(kept_millis) <= now;
+        let too_many = last.is_some_and(|last| event.number.get() + kept <= last.get());
+        if !too_old && !too_many {
+            oldest_kept = Some(event.at);
+            break;
+        }
+        ledger.remove(key);
+    }
+    if oldest_kept.is_none() && full {
+        return Ok(true);
+    }
+    if lives || oldest_kept.is_some() {
+        let due = oldest_kept.map_or(now, |at| at.plus_millis(kept_millis));
+        let due = due.max(now.plus_millis(TRIM_AGAIN_MILLIS));
+        ledger.owe(due, debt.task.clone());
+    }
+    Ok(false)
+}

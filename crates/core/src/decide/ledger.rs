@@ -1,0 +1,92 @@
+//! Where a decision is written down while the rules run: changes, events with their numbers, debts.
+
+use std::sync::Arc;
+
+use crate::command::Command;
+use crate::debt::{Debt, Task};
+use crate::decide::{Decision, Outcome};
+use crate::event::{Event, Happening};
+use crate::group::{Counters, Group};
+use crate::ids::{ConversationId, EventNumber, Incarnation, Timestamp};
+use crate::limits::Limits;
+use crate::refusal::Refusal;
+use crate::rows::{Change, Missing, Part, Row, RowKey, Rows, Typed};
+
+pub(super) struct Ledger<'a> {
+    pub(super) rows: Typed<'a>,
+    pub(super) command: &'a Command,
+    pub(super) limits: &'a Limits,
+    changes: Vec<Change>,
+    prompt_debts: Vec<Debt>,
+}
+
+/// An existing conversation that a command is about to change.
+pub(super) struct Opened {
+    pub(super) id: ConversationId,
+    pub(super) group: Arc<Group>,
+    pub(super) counters: Counters,
+}
+
+impl Opened {
+    pub(super) fn incarnation(&self) -> Incarnation {
+        self.group.incarnation
+    }
+}
+
+impl<'a> Ledger<'a> {
+    pub(super) fn new(rows: &'a dyn Rows, command: &'a Command, limits: &'a Limits) -> Self {
+        Self { rows: Typed(rows), command, limits, changes: Vec::new(), prompt_debts: Vec::new() }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.command.at
+    }
+
+    pub(super) fn put(&mut self, key: RowKey, row: Row) {
+        self.changes.push(Change { key, row: Some(row) });
+    }
+
+    pub(super) fn remove(&mut self, key: RowKey) {
+        self.changes.push(Change { key, row: None });
+    }
+
+    /// The group and its counters, or the refusal for an unknown one (code 10010).
+    pub(super) fn open(&self, id: &ConversationId) -> Result<Result<Opened, Refusal>, Missing> {
+        let Some(group) = self.rows.group(id)? else {
+            return Ok(Err(Refusal::NoSuchGroup));
+        };
+        let counters = self.rows.counters(group.incarnation)?.unwrap_or_default();
+        Ok(Ok(Opened { id: id.clone(), group, counters }))
+    }
+
+    /// Writes an event under the next number of the conversation, and drops the one that falls out of the
+    /// retention by count. The caller must [`close`](Self::close) the conversation afterwards.
+    pub(super) fn event(&mut self, opened: &mut Opened, what: Happening) -> EventNumber {
+        let number = opened.counters.last_event.next();
+        opened.counters.last_event = number;
+        let incarnation = opened.incarnation();
+        let event = Event { number, at: self.command.at, operator: self.command.operator.clone(), what };
+        self.put(RowKey::Event(incarnation, number), Row::Event(Arc::new(event)));
+        if let Some(old) = number.get().checked_sub(self.limits.events_kept).filter(|old| *old > 0) {
+            self.remove(RowKey::Event(incarnation, EventNumber::new(old)));
+        }
+        number
+    }
+
+    /// Writes the counters of the conversation back.
+    pub(super) fn close(&mut self, opened: &Opened) {
+        self.put(RowKey::Within(opened.incarnation(), Part::Counters), Row::Counters(opened.counters));
+    }
+
+    pub(super) fn owe(&mut self, due: Timestamp, task: Task) {
+        let debt = Debt { due, task };
+        if debt.task.is_prompt() {
+            self.prompt_debts.push(debt.clone());
+        }
+        self.put(RowKey::Debt(debt), Row::Debt);
+    }
+
+    pub(super) fn finish(self, verdict: Result<Outcome, Refusal>) -> Decision {
+        Decision { verdict, changes: self.changes, prompt_debts: self.prompt_debts }
+    }
+}

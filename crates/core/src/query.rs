@@ -1,0 +1,441 @@
+//! Questions, and the rules by which they are answered. Like [`decide`](crate::decide), pure functions over rows.
+
+use std::sync::Arc;
+
+use crate::account::{Account, Membership};
+use crate::debt::Debt;
+use crate::decide::extension_admission as admit;
+use crate::event::{Event, Operator};
+use crate::extension::{Entry, Key, Pair, Seq};
+use crate::group::{GroupView, Member};
+use crate::ids::{
+    AccountId, ConversationId, EventNumber, GroupId, Incarnation, MessageName, MsgSeq, Timestamp, UserId,
+};
+use crate::limits::Limits;
+use crate::message::StoredMessage;
+use crate::refusal::Refusal;
+use crate::rows::{Missing, Part, Range, Row, RowKey, Rows, Span, Typed};
+
+/// An answer or a refusal, or that it needs more rows.
+type Asked<T> = Result<Result<T, Refusal>, Missing>;
+
+/// A question that knows the type of its answer.
+pub trait Ask: Sized {
+    /// What comes back.
+    type Answer;
+
+    /// The question as a store takes it.
+    fn into_query(self) -> Query;
+
+    /// Takes the answer out; `None` if it answers another question.
+    fn from_answer(answer: Answer) -> Option<Self::Answer>;
+}
+
+macro_rules! questions {
+    ($($(#[$doc:meta])* $name:ident => $answer:ty;)*) => {
+        /// A question to a store. Each is answered as of one instant.
+        #[derive(Clone, Debug)]
+        pub enum Query { $($(#[$doc])* $name($name),)* }
+
+        /// The answer to the [`Query`] of the same name.
+        #[derive(Clone, Debug)]
+        pub enum Answer { $($(#[$doc])* $name($answer),)* }
+
+        $(impl Ask for $name {
+            type Answer = $answer;
+
+            fn into_query(self) -> Query {
+                Query::$name(self)
+            }
+
+            fn from_answer(answer: Answer) -> Option<Self::Answer> {
+                match answer {
+                    Answer::$name(answer) => Some(answer),
+                    _ => None,
+                }
+            }
+        })*
+
+        /// Answers a question from the rows of one instant. Pure.
+        pub fn answer(rows: &dyn Rows, query: &Query, limits: &Limits) -> Result<Answer, Missing> {
+            let rows = Typed(rows);
+            Ok(match query { $(Query::$name(query) => Answer::$name(query.answer(&rows, limits)?),)* })
+        }
+    };
+}
+
+questions! {
+    /// Accounts.
+    Accounts => Vec<Option<Arc<Account>>>;
+    /// A group's description and counters.
+    DescribeGroup => Option<GroupView>;
+    /// Members of a group.
+    ListMembers => Result<Vec<(UserId, Arc<Member>)>, Refusal>;
+    /// Some accounts' places in a group.
+    FindMembers => Result<Vec<Option<Arc<Member>>>, Refusal>;
+    /// The groups of an account.
+    JoinedGroups => JoinedPage;
+    /// History.
+    History => Result<HistoryPage, Refusal>;
+    /// Pairs of a message.
+    Pull => Result<PullPage, Refusal>;
+    /// Events of a conversation.
+    Events => EventPage;
+    /// Work that is due.
+    DueDebts => Vec<Debt>;
+    /// Members among the rows that the next part of a [`Task::Reap`](crate::debt::Task::Reap) will remove.
+    NextReaped => Vec<UserId>;
+}
+
+/// Asks for accounts; answered in the same order, `None` for one that does not exist.
+#[derive(Clone, Debug)]
+pub struct Accounts {
+    /// Which. The caller bounds how many.
+    pub ids: Vec<AccountId>,
+}
+
+impl Accounts {
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Result<Vec<Option<Arc<Account>>>, Missing> {
+        self.ids.iter().map(|id| rows.account(id)).collect()
+    }
+}
+
+/// Asks for a group's description and counters.
+#[derive(Clone, Debug)]
+pub struct DescribeGroup {
+    /// Which.
+    pub id: ConversationId,
+}
+
+impl DescribeGroup {
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Result<Option<GroupView>, Missing> {
+        describe(rows, &self.id)
+    }
+}
+
+/// Asks for the members of a group, by name. Bounded by the group's capacity.
+#[derive(Clone, Debug)]
+pub struct ListMembers {
+    /// Of which group.
+    pub id: ConversationId,
+}
+
+impl ListMembers {
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Asked<Vec<(UserId, Arc<Member>)>> {
+        let Some(group) = rows.group(&self.id)? else { return Ok(Err(Refusal::NoSuchGroup)) };
+        let range = Range { span: Span::Members(group.incarnation), after: None, limit: usize::MAX };
+        let members = rows.0.range(&range)?.into_iter().filter_map(|(key, row)| match (key, row) {
+            (RowKey::Within(_, Part::Member(user)), Row::Member(member)) => Some((user, member)),
+            _ => None,
+        });
+        Ok(Ok(members.collect()))
+    }
+}
+
+/// Asks for some accounts' places in a group; answered in the same order, `None` for one who is no member.
+#[derive(Clone, Debug)]
+pub struct FindMembers {
+    /// In which group.
+    pub id: ConversationId,
+    /// Whom.
+    pub users: Vec<UserId>,
+}
+
+impl FindMembers {
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Asked<Vec<Option<Arc<Member>>>> {
+        let Some(group) = rows.group(&self.id)? else { return Ok(Err(Refusal::NoSuchGroup)) };
+        self.users.iter().map(|user| rows.member((group.incarnation, user))).collect::<Result<_, _>>().map(Ok)
+    }
+}
+
+/// Asks for a page of an account's groups, by name.
+#[derive(Clone, Debug)]
+pub struct JoinedGroups {
+    /// Whose.
+    pub account: AccountId,
+    /// Where to go on.
+    pub after: Option<(GroupId, Incarnation)>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A page of an account's groups.
+#[derive(Clone, Debug)]
+pub struct JoinedPage {
+    /// The groups that the account really is in, with its place there.
+    pub groups: Vec<(GroupId, GroupView, Arc<Member>)>,
+    /// Every line of the list that was looked at, also of groups that are gone.
+    pub lines: Vec<(GroupId, Incarnation, Membership)>,
+    /// Where to go on; `None` if this was all.
+    pub next: Option<(GroupId, Incarnation)>,
+}
+
+impl JoinedGroups {
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Result<JoinedPage, Missing> {
+        let after = self.after.clone().map(|(group, incarnation)| {
+            Box::new(RowKey::Membership(self.account.clone(), group, incarnation))
+        });
+        let range = Range { span: Span::Memberships(self.account.clone()), after, limit: self.limit };
+        let lines: Vec<_> = rows
+            .0
+            .range(&range)?
+            .into_iter()
+            .filter_map(|(key, row)| match (key, row) {
+                (RowKey::Membership(_, group, incarnation), Row::Membership(line)) => {
+                    Some((group, incarnation, line))
+                }
+                _ => None,
+            })
+            .collect();
+        let next = lines
+            .last()
+            .filter(|_| lines.len() >= self.limit)
+            .map(|(group, incarnation, _)| (group.clone(), *incarnation));
+        let account = rows.account(&self.account)?;
+        let mut groups = Vec::new();
+        for (group, incarnation, _) in &lines {
+            let id = ConversationId::group(self.account.app, group.clone());
+            let Some(view) = describe(rows, &id)?.filter(|view| view.group.incarnation == *incarnation)
+            else {
+                continue;
+            };
+            let member = rows.member((*incarnation, &self.account.user))?;
+            if let Some(member) = member
+                && account.as_ref().is_some_and(|account| account.tiny_id == member.tiny_id)
+            {
+                groups.push((group.clone(), view, member));
+            }
+        }
+        Ok(JoinedPage { groups, lines, next })
+    }
+}
+
+/// Asks for messages, newest first.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// Of which group.
+    pub id: ConversationId,
+    /// The largest number wanted; `None`: the newest.
+    pub up_to: Option<u64>,
+    /// How many numbers to look at.
+    pub count: u64,
+}
+
+/// A stretch of history.
+#[derive(Clone, Debug)]
+pub struct HistoryPage {
+    /// The messages of the numbers that were looked at, newest first, recalled ones included.
+    pub messages: Vec<StoredMessage>,
+    /// The largest number looked at; 0 if there was none.
+    pub newest: u64,
+}
+
+impl History {
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Asked<HistoryPage> {
+        let Some(view) = describe(rows, &self.id)? else { return Ok(Err(Refusal::NoSuchGroup)) };
+        if view.group.kind == crate::group::GroupType::AvChatRoom {
+            return Ok(Err(Refusal::TypeForbidsCommand));
+        }
+        let last = view.counters.last_msg_seq;
+        let newest = self.up_to.unwrap_or(last).min(last);
+        let mut messages = Vec::new();
+        for number in (1..=newest).rev().take(usize::try_from(self.count).unwrap_or(usize::MAX)) {
+            let Ok(seq) = MsgSeq::new(number) else { continue };
+            let at = (view.group.incarnation, MessageName::Seq(seq));
+            if let Some(message) = rows.message(at)? {
+                messages.push(StoredMessage { seq, message, body: rows.body(at)? });
+            }
+        }
+        Ok(Ok(HistoryPage { messages, newest }))
+    }
+}
+
+/// Asks for the pairs of a message (rules 3.8 and 3.9).
+#[derive(Clone, Debug)]
+pub struct Pull {
+    /// In which group.
+    pub id: ConversationId,
+    /// Of which message.
+    pub seq: MsgSeq,
+    /// Who asks: the same rules as for a change decide whether it may (rule 3.12).
+    pub operator: Operator,
+    /// Only pairs with this Seq or a later one.
+    pub start: Seq,
+    /// Whether tombstones come too.
+    pub tombstones: bool,
+}
+
+/// A page of pairs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullPage {
+    /// By Seq, then key.
+    pub pairs: Vec<Pair>,
+    /// Nothing is left.
+    pub complete: bool,
+    /// `LatestSeq`.
+    pub latest: Seq,
+    /// `ClearSeq`.
+    pub clear: Seq,
+}
+
+impl Pull {
+    fn answer(&self, rows: &Typed<'_>, limits: &Limits) -> Asked<PullPage> {
+        let Some(group) = rows.group(&self.id)? else { return Ok(Err(Refusal::NoSuchGroup)) };
+        let name = MessageName::Seq(self.seq);
+        if let Err(refusal) = admit(rows, limits, &group, &self.operator, name)? {
+            return Ok(Err(refusal));
+        }
+        let state = rows.extension((group.incarnation, name))?.unwrap_or_default();
+        let pairs = if state.live == 0 && state.tombstones == 0 {
+            Vec::new()
+        } else {
+            rows.pairs(group.incarnation, name)?
+        };
+        let (pairs, complete) = page(pairs, self.start, self.tombstones, limits.pairs_per_pull);
+        Ok(Ok(PullPage { pairs, complete, latest: state.latest, clear: state.clear }))
+    }
+}
+
+/// Rule 3.9: a page never splits one Seq. It ends where a Seq ends and holds at most `limit` pairs, but a Seq that
+/// alone holds more goes whole. The flag says that nothing is left.
+fn page(entries: Vec<(Key, Entry)>, start: Seq, tombstones: bool, limit: usize) -> (Vec<Pair>, bool) {
+    let mut pairs: Vec<Pair> = entries
+        .into_iter()
+        .filter(|(_, entry)| entry.seq() >= start && (tombstones || entry.value().is_some()))
+        .map(|(key, entry)| Pair::of(key, Some(&entry)))
+        .collect();
+    pairs.sort_by(|one, other| (one.seq, &one.key).cmp(&(other.seq, &other.key)));
+    if pairs.len() <= limit {
+        return (pairs, true);
+    }
+    let cut_off = pairs[limit].seq;
+    let mut end = pairs[..limit].iter().rposition(|pair| pair.seq < cut_off).map_or(0, |last| last + 1);
+    if end == 0 {
+        end = pairs.iter().position(|pair| pair.seq > cut_off).unwrap_or(pairs.len());
+    }
+    let complete = end == pairs.len();
+    pairs.truncate(end);
+    (pairs, complete)
+}
+
+/// Asks for events of one incarnation of a conversation, in order.
+#[derive(Clone, Debug)]
+pub struct Events {
+    /// Of which.
+    pub incarnation: Incarnation,
+    /// Only those after this one.
+    pub after: EventNumber,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A run of events.
+#[derive(Clone, Debug)]
+pub struct EventPage {
+    /// The events, without gaps among them.
+    pub events: Vec<Arc<Event>>,
+    /// True if events right after the cursor are no longer kept: the reader has to start over from the state.
+    pub cursor_too_old: bool,
+}
+
+impl Events {
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Result<EventPage, Missing> {
+        let after = Some(Box::new(RowKey::Event(self.incarnation, self.after)));
+        let range = Range { span: Span::Events(self.incarnation), after, limit: self.limit };
+        let events: Vec<_> = rows
+            .0
+            .range(&range)?
+            .into_iter()
+            .filter_map(|(_, row)| match row {
+                Row::Event(event) => Some(event),
+                _ => None,
+            })
+            .collect();
+        let cursor_too_old = match events.first() {
+            Some(first) => first.number != self.after.next(),
+            None => rows.counters(self.incarnation)?.is_some_and(|counters| counters.last_event > self.after),
+        };
+        Ok(EventPage { events, cursor_too_old })
+    }
+}
+
+/// Asks for work that is due.
+#[derive(Clone, Debug)]
+pub struct DueDebts {
+    /// Due by then.
+    pub by: Timestamp,
+    /// At most so much.
+    pub limit: usize,
+}
+
+impl DueDebts {
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Result<Vec<Debt>, Missing> {
+        let range = Range { span: Span::Debts(self.by), after: None, limit: self.limit };
+        let rows = rows.0.range(&range)?.into_iter();
+        Ok(rows
+            .filter_map(|(key, _)| match key {
+                RowKey::Debt(debt) => Some(debt),
+                _ => None,
+            })
+            .collect())
+    }
+}
+
+/// Asks which members the next part of reaping a conversation will remove, so that their accounts can be told.
+#[derive(Clone, Debug)]
+pub struct NextReaped {
+    /// The conversation that is gone.
+    pub incarnation: Incarnation,
+}
+
+impl NextReaped {
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Result<Vec<UserId>, Missing> {
+        let limit = crate::decide::ROWS_PER_PART;
+        let range = Range { span: Span::Within(self.incarnation), after: None, limit };
+        let rows = rows.0.range(&range)?.into_iter();
+        Ok(rows
+            .filter_map(|(key, _)| match key {
+                RowKey::Within(_, Part::Member(user)) => Some(user),
+                _ => None,
+            })
+            .collect())
+    }
+}
+
+fn describe(rows: &Typed<'_>, id: &ConversationId) -> Result<Option<GroupView>, Missing> {
+    let Some(group) = rows.group(id)? else { return Ok(None) };
+    let counters = rows.counters(group.incarnation)?.unwrap_or_default();
+    Ok(Some(GroupView { group, counters }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extension::Value;
+
+    fn live(key: &str, seq: u64) -> (Key, Entry) {
+        let value = Value::new("v").unwrap();
+        (Key::new(key).unwrap(), Entry::Live { value, seq: Seq::new(seq).unwrap() })
+    }
+
+    fn names(page: &(Vec<Pair>, bool)) -> (String, bool) {
+        (page.0.iter().map(|pair| pair.key.as_str()).collect(), page.1)
+    }
+
+    #[test]
+    fn rule_3_9_a_page_ends_where_a_seq_ends() {
+        let entries = vec![live("a", 1), live("b", 1), live("c", 2), live("d", 2), live("e", 3)];
+        assert_eq!(names(&page(entries.clone(), Seq::NEVER, true, 5)), ("abcde".into(), true));
+        assert_eq!(names(&page(entries.clone(), Seq::NEVER, true, 4)), ("abcd".into(), false));
+        assert_eq!(names(&page(entries.clone(), Seq::NEVER, true, 3)), ("ab".into(), false));
+        // A Seq that alone holds more than a page goes whole.
+        assert_eq!(names(&page(entries.clone(), Seq::NEVER, true, 1)), ("ab".into(), false));
+        assert_eq!(names(&page(entries, Seq::new(3).unwrap(), true, 1)), ("e".into(), true));
+    }
+
+    #[test]
+    fn rule_3_9_a_page_without_the_flag_is_never_empty() {
+        let entries = vec![live("a", 7), live("b", 7), live("c", 7)];
+        assert_eq!(names(&page(entries, Seq::NEVER, true, 2)), ("abc".into(), true));
+    }
+}

@@ -1,0 +1,213 @@
+//! What a store keeps, and how the rules look at it.
+//!
+//! The rules never fetch: they ask a [`Rows`] for what they need, and where that is not at hand they stop with
+//! [`Missing`]. The shell then loads what was asked for and runs the rule again. The rules are pure, so running
+//! one again does no harm, and no second list of "what a command needs" can fall behind them.
+
+use std::sync::Arc;
+
+use crate::account::{Account, Membership};
+use crate::debt::Debt;
+use crate::event::Event;
+use crate::extension::{Entry, ExtensionState, Key};
+use crate::group::{Counters, Group, Member};
+use crate::ids::{
+    AccountId, ConversationId, EventNumber, GroupId, Incarnation, MessageName, Timestamp, UserId,
+};
+use crate::message::{Fingerprint, Message, MessageBody, Sent};
+
+/// The name of a row. The order of the variants and their fields is the order of the rows, so that what belongs
+/// together lies together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowKey {
+    /// An account.
+    Account(AccountId),
+    /// A line of an account's list of groups.
+    Membership(AccountId, GroupId, Incarnation),
+    /// A conversation's own row.
+    Conversation(ConversationId),
+    /// Something inside a conversation.
+    Within(Incarnation, Part),
+    /// An event of a conversation.
+    Event(Incarnation, EventNumber),
+    /// Work that is owed.
+    Debt(Debt),
+}
+
+/// The rows inside a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Its counters.
+    Counters,
+    /// A member.
+    Member(UserId),
+    /// A send that is remembered for the duplicate check.
+    Repeat(Fingerprint),
+    /// Something of a message.
+    Message(MessageName, MessagePart),
+}
+
+/// The rows of a message.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MessagePart {
+    /// Its header.
+    Header,
+    /// Its body.
+    Body,
+    /// The state of its extension set.
+    Extension,
+    /// A pair or tombstone of its extension set.
+    Pair(Key),
+}
+
+/// A row. Large ones are shared, so that handing one out copies nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// Under [`RowKey::Account`].
+    Account(Arc<Account>),
+    /// Under [`RowKey::Membership`].
+    Membership(Membership),
+    /// Under [`RowKey::Conversation`].
+    Group(Arc<Group>),
+    /// Under [`Part::Counters`].
+    Counters(Counters),
+    /// Under [`Part::Member`].
+    Member(Arc<Member>),
+    /// Under [`Part::Repeat`].
+    Repeat(Sent),
+    /// Under [`MessagePart::Header`].
+    Message(Arc<Message>),
+    /// Under [`MessagePart::Body`].
+    Body(Arc<MessageBody>),
+    /// Under [`MessagePart::Extension`].
+    Extension(ExtensionState),
+    /// Under [`MessagePart::Pair`].
+    Pair(Entry),
+    /// Under [`RowKey::Event`].
+    Event(Arc<Event>),
+    /// Under [`RowKey::Debt`]: the key says it all.
+    Debt,
+}
+
+/// A change of one row. The changes of one decision are committed together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which row.
+    pub key: RowKey,
+    /// What it becomes; `None` removes it.
+    pub row: Option<Row>,
+}
+
+/// A bounded run of rows in key order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Range {
+    /// Which rows.
+    pub span: Span,
+    /// Where to go on: only rows after this one.
+    pub after: Option<Box<RowKey>>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// The runs of rows that anything asks for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Span {
+    /// The list of an account's groups.
+    Memberships(AccountId),
+    /// The members of a conversation.
+    Members(Incarnation),
+    /// The pairs and tombstones of a message.
+    Pairs(Incarnation, MessageName),
+    /// Everything inside a conversation (its events lie elsewhere).
+    Within(Incarnation),
+    /// The events of a conversation.
+    Events(Incarnation),
+    /// Work that is due by then.
+    Debts(Timestamp),
+}
+
+impl Span {
+    /// Does this row belong to the span?
+    pub fn contains(&self, key: &RowKey) -> bool {
+        match (self, key) {
+            (Self::Memberships(account), RowKey::Membership(of, ..)) => account == of,
+            (Self::Members(inc), RowKey::Within(of, Part::Member(_)))
+            | (Self::Within(inc), RowKey::Within(of, _))
+            | (Self::Events(inc), RowKey::Event(of, _)) => inc == of,
+            (Self::Pairs(inc, message), RowKey::Within(of, Part::Message(name, MessagePart::Pair(_)))) => {
+                inc == of && message == name
+            }
+            (Self::Debts(by), RowKey::Debt(debt)) => debt.due <= *by,
+            _ => false,
+        }
+    }
+}
+
+/// The rule needs something that is not at hand; the shell knows what it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing;
+
+/// A view of the store as of one instant.
+pub trait Rows {
+    /// One row; `None` if there is none under this key.
+    fn row(&self, key: &RowKey) -> Result<Option<Row>, Missing>;
+
+    /// The first rows of a range, in key order.
+    fn range(&self, range: &Range) -> Result<Vec<(RowKey, Row)>, Missing>;
+}
+
+/// Reads rows by what they are. A key fixes the kind of its row, so a row of another kind can only be a bug of
+/// the store, which must not go on.
+pub(crate) struct Typed<'a>(pub(crate) &'a dyn Rows);
+
+macro_rules! reads {
+    ($($(#[$doc:meta])* $name:ident($key:ident: $key_type:ty => $row_key:expr) -> $kind:ident($type:ty);)*) => {
+        impl Typed<'_> {
+            $($(#[$doc])* pub(crate) fn $name(&self, $key: $key_type) -> Result<Option<$type>, Missing> {
+                Ok(self.0.row(&$row_key)?.map(|row| match row {
+                    Row::$kind(it) => it,
+                    other => panic!("a key fixes the kind of its row, but the store gave {other:?}"),
+                }))
+            })*
+        }
+    };
+}
+
+reads! {
+    account(id: &AccountId => RowKey::Account(id.clone())) -> Account(Arc<Account>);
+    membership(of: (&AccountId, &GroupId, Incarnation)
+        => RowKey::Membership(of.0.clone(), of.1.clone(), of.2)) -> Membership(Membership);
+    group(id: &ConversationId => RowKey::Conversation(id.clone())) -> Group(Arc<Group>);
+    counters(inc: Incarnation => RowKey::Within(inc, Part::Counters)) -> Counters(Counters);
+    member(of: (Incarnation, &UserId) => RowKey::Within(of.0, Part::Member(of.1.clone()))) -> Member(Arc<Member>);
+    repeat(of: (Incarnation, Fingerprint) => RowKey::Within(of.0, Part::Repeat(of.1))) -> Repeat(Sent);
+    message(of: (Incarnation, MessageName)
+        => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Header))) -> Message(Arc<Message>);
+    body(of: (Incarnation, MessageName)
+        => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Body))) -> Body(Arc<MessageBody>);
+    extension(of: (Incarnation, MessageName)
+        => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Extension))) -> Extension(ExtensionState);
+    pair(of: (Incarnation, MessageName, &Key)
+        => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Pair(of.2.clone())))) -> Pair(Entry);
+}
+
+impl Typed<'_> {
+    /// All pairs and tombstones of a message, by key. Bounded by rule 3.7, so no limit is needed here.
+    pub(crate) fn pairs(
+        &self,
+        incarnation: Incarnation,
+        message: MessageName,
+    ) -> Result<Vec<(Key, Entry)>, Missing> {
+        let range = Range { span: Span::Pairs(incarnation, message), after: None, limit: usize::MAX };
+        let rows = self.0.range(&range)?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|(key, row)| match (key, row) {
+                (RowKey::Within(_, Part::Message(_, MessagePart::Pair(key))), Row::Pair(entry)) => {
+                    Some((key, entry))
+                }
+                _ => None,
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,157 @@
+//! Paying debts: carrying out what one home owes another, and the rest of what was too large for one commit.
+//!
+//! Everything here is made of ordinary commands and questions, so it works on every backend, and every step may be
+//! repeated: a crash half-way only means that it starts again.
+
+use futures_util::future::{BoxFuture, FutureExt, try_join_all};
+use sidenote_core::Outcome;
+use sidenote_core::command::{AccountAction, Action, Command, GroupAction};
+use sidenote_core::debt::{Debt, Task};
+use sidenote_core::event::{Happening, Operator};
+use sidenote_core::group::GroupView;
+use sidenote_core::ids::{
+    AccountId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, Timestamp, TinyId, UserId,
+};
+use sidenote_core::query::{DueDebts, Events, JoinedGroups, NextReaped};
+
+use crate::{Store, StoreError};
+
+/// Groups of a deleted account that are handled at a time.
+const GROUPS_AT_A_TIME: usize = 100;
+
+/// Pays up to `limit` debts that are due at `now`; answers how many there were. Call again at once while it is
+/// as many as `limit`.
+pub async fn pay_due(store: &dyn Store, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+    let debts = store.ask(DueDebts { by: now, limit }).await?;
+    for debt in &debts {
+        pay(store, debt, now).await?;
+    }
+    Ok(debts.len())
+}
+
+/// Pays one debt in full.
+pub fn pay<'a>(
+    store: &'a dyn Store,
+    debt: &'a Debt,
+    now: Timestamp,
+) -> BoxFuture<'a, Result<(), StoreError>> {
+    async move {
+        match &debt.task {
+            Task::Announce(id, incarnation, number) => {
+                announce(store, id, *incarnation, *number, now).await?;
+            }
+            Task::Forsake(account, tiny_id) => forsake(store, account, *tiny_id, now).await?,
+            Task::Reap(..) | Task::Strip(..) | Task::ForgetSend(..) | Task::TrimEvents(..) => {}
+        }
+        loop {
+            if let (Task::Reap(id, incarnation), Some(group)) = (&debt.task, group_of(debt)) {
+                let users = store.ask(NextReaped { incarnation: *incarnation }).await?;
+                let last = EventNumber::new(u64::MAX);
+                let left = |_: &UserId| AccountAction::Left(group.clone(), *incarnation, last);
+                tell(store, id, &users, left, now).await?;
+            }
+            let by = Operator::server(someone());
+            let committed =
+                store.commit(Command { operator: by, at: now, action: Action::Pay(debt.clone()) }).await?;
+            if committed.verdict != Ok(Outcome::Paid { more: true }) {
+                return Ok(());
+            }
+        }
+    }
+    .boxed()
+}
+
+/// Tells the accounts named by an event that they joined or left.
+async fn announce(
+    store: &dyn Store,
+    id: &ConversationId,
+    incarnation: Incarnation,
+    number: EventNumber,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Conversation::Group(group) = &id.conversation else { return Ok(()) };
+    let after = EventNumber::new(number.get().saturating_sub(1));
+    let page = store.ask(Events { incarnation, after, limit: 1 }).await?;
+    let Some(event) = page.events.first().filter(|event| event.number == number) else {
+        return Ok(());
+    };
+    match &event.what {
+        Happening::MembersJoined { users, .. } => {
+            let joined = |_: &UserId| AccountAction::Joined(group.clone(), incarnation, number);
+            tell(store, id, users, joined, now).await
+        }
+        Happening::MembersLeft { users, .. } => {
+            let left = |_: &UserId| AccountAction::Left(group.clone(), incarnation, number);
+            tell(store, id, users, left, now).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes a deleted account out of its groups, one page of its list after the other.
+async fn forsake(
+    store: &dyn Store,
+    account: &AccountId,
+    tiny_id: TinyId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let question = JoinedGroups { account: account.clone(), after, limit: GROUPS_AT_A_TIME };
+        let page = store.ask(question).await?;
+        for (group, incarnation, line) in page.lines {
+            // A new account of the same name may have joined since; its groups are not ours to leave.
+            let is_current = |(name, view, _): &(GroupId, GroupView, _)| {
+                *name == group && view.group.incarnation == incarnation
+            };
+            if page.groups.iter().any(is_current) {
+                continue;
+            }
+            let id = ConversationId::group(account.app, group.clone());
+            let action = Action::Group(id, GroupAction::Forget(account.user.clone(), tiny_id));
+            let operator = Operator::server(account.user.clone());
+            let committed = store.commit(Command { operator: operator.clone(), at: now, action }).await?;
+            for debt in committed.prompt_debts {
+                pay(store, &debt, now).await?;
+            }
+            if committed.verdict.is_err() {
+                // The group is gone or knows nothing of the account, so no event will ever take the line away.
+                let left = AccountAction::Left(group, incarnation, line.since);
+                let action = Action::Account(account.clone(), left);
+                store.commit(Command { operator, at: now, action }).await?;
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Gives each of these accounts of a conversation's app a command, all at once, so that they share commits.
+async fn tell(
+    store: &dyn Store,
+    id: &ConversationId,
+    users: &[UserId],
+    what: impl Fn(&UserId) -> AccountAction,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let commands = users.iter().map(|user| {
+        let account = AccountId { app: id.app, user: user.clone() };
+        let action = Action::Account(account, what(user));
+        store.commit(Command { operator: Operator::server(user.clone()), at: now, action })
+    });
+    try_join_all(commands).await.map(|_| ())
+}
+
+fn group_of(debt: &Debt) -> Option<&GroupId> {
+    match &debt.task {
+        Task::Reap(ConversationId { conversation: Conversation::Group(group), .. }, _) => Some(group),
+        _ => None,
+    }
+}
+
+/// The operator of a payment is never told to anybody, but a command has one.
+fn someone() -> UserId {
+    UserId::new("server").expect("six letters are a UserID")
+}

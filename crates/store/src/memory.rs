@@ -1,0 +1,122 @@
+//! A volatile store: everything in one map behind one lock. For tests, and as the plainest reading of the trait.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use sidenote_core::command::Command;
+use sidenote_core::ids::{EventNumber, Incarnation};
+use sidenote_core::query::{Answer, Query};
+use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Rows, Span};
+use sidenote_core::{Limits, decide, query};
+
+use crate::{Committed, Statistics, Store, StoreError};
+
+/// A store that forgets everything when it is dropped. "Durable" here means "in the map".
+#[derive(Debug)]
+pub struct MemoryStore {
+    limits: Limits,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rows: Map,
+    closed: bool,
+    commits: u64,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, state: Mutex::default() }
+    }
+
+    /// How many rows there are. Tests use it to see that nothing is left behind.
+    pub fn row_count(&self) -> usize {
+        self.lock().rows.0.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic in a rule leaves the map as it was: changes are applied after the rule has run.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(StoreError::Closed);
+        }
+        let decision = decide(&state.rows, &command, &self.limits).expect("a map has every row at hand");
+        for change in decision.changes {
+            match change.row {
+                Some(row) => state.rows.0.insert(change.key, row),
+                None => state.rows.0.remove(&change.key),
+            };
+        }
+        state.commits += 1;
+        Ok(Committed { verdict: decision.verdict, prompt_debts: decision.prompt_debts })
+    }
+
+    async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
+        let state = self.lock();
+        Ok(query::answer(&state.rows, &query, &self.limits).expect("a map has every row at hand"))
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        if self.lock().closed { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    fn statistics(&self) -> Statistics {
+        let commits = self.lock().commits;
+        Statistics { commits, commands: commits, ..Statistics::default() }
+    }
+
+    async fn close(&self) {
+        self.lock().closed = true;
+    }
+}
+
+#[derive(Debug, Default)]
+struct Map(BTreeMap<RowKey, Row>);
+
+impl Rows for Map {
+    fn row(&self, key: &RowKey) -> Result<Option<Row>, Missing> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn range(&self, range: &Range) -> Result<Vec<(RowKey, Row)>, Missing> {
+        let start = match &range.after {
+            Some(after) => Bound::Excluded((**after).clone()),
+            None => start_of(&range.span),
+        };
+        let rows = self
+            .0
+            .range((start, Bound::Unbounded))
+            .skip_while(|(key, _)| !range.span.contains(key))
+            .take_while(|(key, _)| range.span.contains(key))
+            .take(range.limit);
+        Ok(rows.map(|(key, row)| (key.clone(), row.clone())).collect())
+    }
+}
+
+/// A bound at or shortly before the first row of a span.
+fn start_of(span: &Span) -> Bound<RowKey> {
+    match span {
+        Span::Memberships(account) => Bound::Excluded(RowKey::Account(account.clone())),
+        Span::Members(incarnation) | Span::Within(incarnation) => {
+            Bound::Included(RowKey::Within(*incarnation, Part::Counters))
+        }
+        Span::Pairs(incarnation, message) => {
+            Bound::Excluded(RowKey::Within(*incarnation, Part::Message(*message, MessagePart::Extension)))
+        }
+        Span::Events(incarnation) => Bound::Included(RowKey::Event(*incarnation, EventNumber::START)),
+        Span::Debts(_) => {
+            Bound::Excluded(RowKey::Event(Incarnation::from_random(u64::MAX), EventNumber::new(u64::MAX)))
+        }
+    }
+}
