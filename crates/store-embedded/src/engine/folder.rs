@@ -6,6 +6,7 @@
 //! lock       empty; an advisory lock is held on it while the store is open
 //! witness    the last acknowledged batch number (module `witness`)
 //! engine/    the files of the storage engine
+//! aside/     present only while a journal is tried without its end (module `recovery`)
 //! ```
 
 use std::{
@@ -23,6 +24,7 @@ const TITLE: &str = "sidenote embedded store";
 const LOCK: &str = "lock";
 const FORMAT: &str = "format";
 const CREATING: &str = "creating";
+const ASIDE: &str = "aside";
 
 /// What a folder holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,11 +86,6 @@ impl Folder {
         self.path.join("witness")
     }
 
-    /// A journal is kept here while it is tried whether it can be cut; see `give_up_tail`.
-    pub(super) fn set_aside(&self) -> PathBuf {
-        self.path.join("journal-set-aside")
-    }
-
     pub(super) fn engine(&self) -> PathBuf {
         self.path.join("engine")
     }
@@ -98,19 +95,50 @@ impl Folder {
         self.is_new
     }
 
+    /// Keeps a copy of a journal that is about to be cut.
+    pub(super) fn set_journal_aside(&self, journal: &Path) -> Result<(), OpenError> {
+        let aside = self.path.join(ASIDE);
+        fs::create_dir_all(&aside).map_err(OpenError::io(&aside))?;
+        let draft = aside.join("copy");
+        let name = journal.file_name().expect("a journal was found by its name in a folder");
+        fs::copy(journal, &draft)
+            .and_then(|_| File::open(&draft)?.sync_all())
+            .and_then(|()| fs::rename(&draft, aside.join(name)))
+            .map_err(OpenError::io(&draft))?;
+        sync_folder(&aside)?;
+        sync_folder(&self.path)
+    }
+
+    /// Undoes the cut, if there was one.
+    pub(super) fn put_back_journal(&self) -> Result<(), OpenError> {
+        let aside = self.path.join(ASIDE);
+        let io = |source| OpenError::Io { path: aside.clone(), source };
+        if !aside.try_exists().map_err(io)? {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&aside).map_err(io)? {
+            let copy = entry.map_err(io)?;
+            // A draft is not whole; the journal that it was to preserve was not cut yet.
+            if copy.path().extension().is_some() {
+                fs::rename(copy.path(), self.engine().join(copy.file_name())).map_err(io)?;
+            }
+        }
+        sync_folder(&self.engine())?;
+        self.drop_set_aside_journal()
+    }
+
+    /// Ends the trial: the cut stays.
+    pub(super) fn drop_set_aside_journal(&self) -> Result<(), OpenError> {
+        remove_folder_if_present(&self.path.join(ASIDE))
+    }
+
     /// Announces that a store is being made, and clears away an earlier attempt that was cut short. Nothing was
     /// ever committed there: commits begin after [`Self::finish_creation`].
     pub(super) fn begin_creation(&self) -> Result<(), OpenError> {
         let creating = self.path.join(CREATING);
         File::create(&creating).and_then(|file| file.sync_all()).map_err(OpenError::io(&creating))?;
         sync_folder(&self.path)?;
-        let engine = self.engine();
-        match fs::remove_dir_all(&engine) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(OpenError::Io { path: engine, source: error })
-            }
-            _ => Ok(()),
-        }
+        remove_folder_if_present(&self.engine())
     }
 
     /// Names the format: from here on the folder is a store.
@@ -127,8 +155,14 @@ impl Folder {
     }
 }
 
-/// Removes a file that need not be there.
-pub(super) fn remove_if_present(file: &Path) -> Result<(), OpenError> {
+fn remove_folder_if_present(folder: &Path) -> Result<(), OpenError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OpenError::io(folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn remove_if_present(file: &Path) -> Result<(), OpenError> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OpenError::io(file)(error)),
         _ => Ok(()),

@@ -13,7 +13,7 @@
 //! questions answerable: do the numbers run on without a gap over all journals, and do they reach the number
 //! that the witness remembers? Only one batch is ever in flight (the next is written after the sync of the one
 //! before it), so what may be missing after a crash is at most one batch, the last, and it was not acknowledged.
-//! That tail, and nothing else, is cut off.
+//! Module `recovery` decides.
 //!
 //! Records, all integers little-endian: start `1, count u32, seqno u64`; row `2, type u8, compression u8,
 //! keyspace u64, key length u16, value length u32, stored length u32, key, stored value`; end `3, checksum u64,
@@ -59,14 +59,7 @@ impl Broken {
 
     /// Gives up what follows the last whole batch.
     pub(super) fn cut_off(&self) -> Result<(), OpenError> {
-        OpenOptions::new()
-            .write(true)
-            .open(&self.file)
-            .and_then(|file| {
-                file.set_len(self.offset)?;
-                file.sync_all()
-            })
-            .map_err(OpenError::io(&self.file))
+        cut(&self.file, self.offset)
     }
 }
 
@@ -106,6 +99,22 @@ pub(super) fn check(folder: &Path, engine: &Path) -> Result<Journals, OpenError>
         }
     }
     Ok(found)
+}
+
+/// Empties all journals, oldest first, so that a crash in between leaves no gap.
+pub(super) fn empty(engine: &Path) -> Result<(), OpenError> {
+    list(engine)?.into_iter().try_for_each(|(_, file)| cut(&file, 0))
+}
+
+fn cut(file: &Path, length: u64) -> Result<(), OpenError> {
+    OpenOptions::new()
+        .write(true)
+        .open(file)
+        .and_then(|file| {
+            file.set_len(length)?;
+            file.sync_all()
+        })
+        .map_err(OpenError::io(file))
 }
 
 /// Journals are named by an ascending number.

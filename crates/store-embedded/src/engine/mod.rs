@@ -4,7 +4,7 @@
 //!
 //! # What the safety rests on
 //!
-//! Facts of fjall 3.1.13, read in its source; the version is pinned, read them again before raising it.
+//! Facts of fjall 3.1.13 and lsm-tree 3.1.10, read in their sources. Read them again before raising a version.
 //!
 //! * `WriteBatch::commit` writes the batch to the journal, syncs it (`PersistMode::SyncData`), and only then
 //!   inserts the rows into the memtable (`batch/mod.rs`). **Nothing can be read before it is durable**, and a
@@ -13,26 +13,28 @@
 //!   the next number and makes it visible (`lsm-tree`, `version/super_version.rs`), so a fjall snapshot opened
 //!   then sees that batch appear row by row. **Hence no reader opens a fjall snapshot:** the committing thread
 //!   opens one after each batch, and readers get clones of it.
-//! * Replaying a damaged journal ends in silence; module [`journal`] says how damage is noticed all the same.
+//! * Replaying a damaged journal ends in silence; modules `journal` and `recovery` say how damage is noticed all
+//!   the same.
 //! * After each batch fjall waits for its flush in a loop that has no way out if the flush has failed. The
 //!   same wait therefore comes first here, and ends when fjall reports that it is poisoned.
 //! * fjall locks its folder too. Our own lock comes before it and covers all files, the witness included.
 //!
 //! # Compression
 //!
-//! Tables from the third level down use LZ4: the bulk of the data (texts that repeat) shrinks to about half, and the
-//! cost falls on the compaction threads, not on a commit; the block cache holds plain blocks. The journal is
-//! not compressed: replay checks a batch by compressing it again, so a new release of the compressor could make
-//! old batches look damaged.
+//! Tables from the third level down use LZ4. The choice is fixed when a store is made. It costs commits nothing
+//! that could be measured, for compaction threads pay; rows of 100 random bytes shrink by a tenth at most
+//! (tables already leave out what a key shares with the one before it), long texts by more. The journal is not
+//! compressed: replay checks a batch by compressing it again, so a new release of the compressor could make old
+//! batches look damaged.
 
 mod error;
 mod folder;
 mod journal;
+mod recovery;
 mod snapshot;
 mod witness;
 
 use std::{
-    fs::{self, File},
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
@@ -41,16 +43,14 @@ use std::{
     time::Duration,
 };
 
-use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable,
-};
+use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
 
 pub use error::{EngineError, OpenError};
 pub use snapshot::{Order, Row, Snapshot};
 
 use folder::Folder;
-use journal::{Broken, Journals};
-use witness::{Testimony, Witness};
+use recovery::read_number;
+use witness::Witness;
 
 /// A shared run of bytes; cloning copies no data.
 pub type Bytes = fjall::Slice;
@@ -73,14 +73,6 @@ const MIB_USIZE: usize = 1024 * 1024;
 /// Row whose value is the number of the last batch; every batch writes it, as its first row.
 const NUMBER_KEY: &[u8] = &[RESERVED_PREFIX, b'n'];
 
-const KEYSPACE: &str = "rows";
-
-/// Rows gather in memory up to this size before they are flushed into a table. Fixed when the store is made.
-const MEMTABLE_BYTES: u64 = 16 * MIB;
-
-/// fjall's floor. It bounds the disk space of the journals, and with it the time to reopen.
-const JOURNAL_BYTES: u64 = 64 * MIB;
-
 /// A commit waits while this many full memtables wait for their flush. One below fjall's own limit, which it
 /// checks every 100 ms only. With the memtable being filled: at most 64 MiB, and one batch.
 const SEALED_MEMTABLES: usize = 3;
@@ -90,9 +82,6 @@ const LEVEL_0_TABLES: usize = 30;
 
 /// How often a waiting commit looks again.
 const WAIT_STEP: Duration = Duration::from_millis(1);
-
-/// Open table files; the operating system's usual limit for a process is 1024.
-const OPEN_FILES: usize = 256;
 
 /// What an operator may choose.
 #[derive(Debug, Clone)]
@@ -158,43 +147,15 @@ impl Engine {
         let folder = Folder::acquire(path)?;
         if folder.is_new() {
             folder.begin_creation()?;
-            let (database, keyspace) = open_database(&folder, settings)?;
-            let witness = start_witness(&folder, 0)?;
+            let (database, keyspace) = recovery::open_database(&folder, settings)?;
+            let witness = recovery::start_witness(&folder, 0)?;
             folder.finish_creation()?;
             return Ok(Self::assemble(folder, database, keyspace, witness, 0));
         }
 
-        let acknowledged = match witness::read(&folder.witness()).map_err(OpenError::io(&folder.witness()))? {
-            Testimony::Absent => None,
-            Testimony::Acknowledged(number) => Some(number),
-            Testimony::Unreadable => return Err(OpenError::WitnessDamaged { witness: folder.witness() }),
-        };
-        if !folder.engine().join("version").is_file() {
-            // Without this file fjall would make an empty database in the place of the lost one.
-            return Err(damaged(&folder, &folder.engine(), "its files are missing".to_owned()));
-        }
-        let journals = check_journals(&folder, acknowledged)?;
-        give_up_tail(&folder, &journals)?;
-        let (database, keyspace) = open_database(&folder, settings)?;
-        let recovered = read_number(&database.snapshot(), &keyspace)
-            .map_err(|source| OpenError::Engine { folder: folder.path().to_path_buf(), source })?;
-        if let Some(last) = journals.last.filter(|last| *last != recovered) {
-            let detail = format!("the journals end at batch {last}, but the tables show batch {recovered}");
-            return Err(damaged(&folder, &folder.engine(), detail));
-        }
-        if let Some(acknowledged) = acknowledged.filter(|acknowledged| *acknowledged > recovered) {
-            drop((keyspace, database));
-            let copy = folder.set_aside();
-            if let (Some(broken), true) = (&journals.broken, journals.last.is_none()) {
-                fs::rename(&copy, &broken.file).map_err(OpenError::io(&copy))?;
-            }
-            let detail = journals.broken.as_ref().map(Broken::describe);
-            let detail = detail.unwrap_or_else(|| "they end there without a fault".to_owned());
-            return Err(missing(&folder, acknowledged, recovered, detail));
-        }
-        folder::remove_if_present(&folder.set_aside())?;
-        let witness = start_witness(&folder, recovered)?;
-        Ok(Self::assemble(folder, database, keyspace, witness, recovered))
+        let (database, keyspace, number) = recovery::recover(&folder, settings)?;
+        let witness = recovery::start_witness(&folder, number)?;
+        Ok(Self::assemble(folder, database, keyspace, witness, number))
     }
 
     /// Makes `changes` durable as one batch and shows them to snapshots taken from now on. Answers the number
@@ -333,80 +294,6 @@ impl Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("folder", &self.shared.folder.path()).finish_non_exhaustive()
-    }
-}
-
-/// Refuses what is damaged; changes nothing.
-fn check_journals(folder: &Folder, acknowledged: Option<u64>) -> Result<Journals, OpenError> {
-    let journals = journal::check(folder.path(), &folder.engine())?;
-    if let (Some(broken), Some(acknowledged), Some(last)) = (&journals.broken, acknowledged, journals.last)
-        && acknowledged > last
-    {
-        return Err(missing(folder, acknowledged, last, broken.describe()));
-    }
-    Ok(journals)
-}
-
-/// Cuts off the tail that [`check_journals`] let pass. If no journal holds a whole batch, only the tables can
-/// tell whether that tail was acknowledged, and they can be read only after the cut: then the journal is copied first.
-fn give_up_tail(folder: &Folder, journals: &Journals) -> Result<(), OpenError> {
-    let Some(broken) = &journals.broken else { return Ok(()) };
-    if journals.last.is_none() {
-        let copy = folder.set_aside();
-        fs::copy(&broken.file, &copy)
-            .and_then(|_| File::open(&copy)?.sync_all())
-            .map_err(OpenError::io(&copy))?;
-    }
-    broken.cut_off()
-}
-
-fn open_database(folder: &Folder, settings: &Settings) -> Result<(Database, Keyspace), OpenError> {
-    let failed = |error| match error {
-        fjall::Error::Locked => OpenError::InUse { folder: folder.path().to_path_buf() },
-        source => OpenError::Engine { folder: folder.path().to_path_buf(), source },
-    };
-    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
-    let database = Database::builder(folder.engine())
-        .cache_size(settings.block_cache_bytes)
-        .journal_compression(CompressionType::None)
-        .max_journaling_size(JOURNAL_BYTES)
-        .max_cached_files(Some(OPEN_FILES))
-        // Of two or more, one leaves compaction to the others and is there for flushes.
-        .worker_threads(workers)
-        .open()
-        .map_err(failed)?;
-    if !folder.is_new() && !database.keyspace_exists(KEYSPACE) {
-        return Err(damaged(folder, &folder.engine(), "it holds no rows".to_owned()));
-    }
-    let keyspace = database
-        .keyspace(KEYSPACE, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))
-        .map_err(failed)?;
-    Ok((database, keyspace))
-}
-
-fn start_witness(folder: &Folder, number: u64) -> Result<Witness, OpenError> {
-    let path = folder.witness();
-    let witness = Witness::start(&path, number).map_err(OpenError::io(&path))?;
-    folder::sync_folder(folder.path())?;
-    Ok(witness)
-}
-
-fn read_number(view: &fjall::Snapshot, keyspace: &Keyspace) -> fjall::Result<u64> {
-    let Some(row) = view.get(keyspace, NUMBER_KEY)? else { return Ok(0) };
-    <[u8; 8]>::try_from(&*row).map(u64::from_le_bytes).map_err(|_| fjall::Error::Unrecoverable)
-}
-
-fn damaged(folder: &Folder, file: &Path, detail: String) -> OpenError {
-    OpenError::Damaged { folder: folder.path().to_path_buf(), file: file.to_path_buf(), detail }
-}
-
-fn missing(folder: &Folder, acknowledged: u64, recovered: u64, detail: String) -> OpenError {
-    OpenError::AcknowledgedMissing {
-        folder: folder.path().to_path_buf(),
-        witness: folder.witness(),
-        acknowledged,
-        recovered,
-        detail,
     }
 }
 

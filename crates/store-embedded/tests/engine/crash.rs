@@ -45,7 +45,9 @@ fn child_commits_until_killed() {
     let mut out = std::io::stdout().lock();
     let first = engine.snapshot().number() + 1;
     for number in first.. {
-        assert_eq!(engine.commit(four_rows(number)).unwrap(), number);
+        // Large enough that flushes run, and a journal is closed, within a few rounds.
+        let large = put("large", vec![b'x'; 64 * 1024]);
+        assert_eq!(engine.commit(four_rows(number).into_iter().chain([large])).unwrap(), number);
         writeln!(out, "acknowledged {number}").unwrap();
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use sidenote_store_embedded::engine::OpenError;
 
-use crate::{assert_whole_batches, four_rows, open, refusal};
+use crate::{assert_whole_batches, four_rows, open, put, refusal};
 
 const BATCHES: u64 = 20;
 
@@ -113,7 +113,57 @@ fn a_damaged_first_batch_is_refused_and_nothing_is_changed() {
     bytes[0] ^= 0x40;
     fs::write(&journal, &bytes).unwrap();
     assert_eq!(open(folder.path()).snapshot().number(), BATCHES);
-    assert!(!folder.path().join("journal-set-aside").exists());
+    assert!(!folder.path().join("aside").exists());
+}
+
+/// A crash while a cut journal was being tried: the copy that was set aside is what counts.
+#[test]
+fn a_trial_that_was_interrupted_is_undone() {
+    let (folder, ends) = store();
+    let journal = journal(folder.path());
+    fs::create_dir(folder.path().join("aside")).unwrap();
+    fs::copy(&journal, folder.path().join("aside/0.jnl")).unwrap();
+    fs::write(folder.path().join("aside/copy"), "a draft").unwrap();
+    fs::OpenOptions::new().write(true).open(&journal).unwrap().set_len(ends[3] as u64).unwrap();
+    assert_whole_batches(&open(folder.path()).snapshot());
+    assert!(!folder.path().join("aside").exists());
+}
+
+/// The bytes of a batch that is in the tables too are not needed any more.
+#[test]
+fn damage_to_batches_that_were_flushed_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    let value = vec![b'x'; 1024 * 1024];
+    let tables = folder.path().join("engine/keyspaces/1/tables");
+    let mut early_witness = Vec::new();
+    let mut last = 0;
+    let mut flushed = false;
+    while !flushed {
+        flushed = fs::read_dir(&tables).unwrap().count() > 0;
+        last = engine.commit(four_rows(last + 1).into_iter().chain([put("large", &value)])).unwrap();
+        if last == 5 {
+            early_witness = fs::read(folder.path().join("witness")).unwrap();
+        }
+        assert!(last < 200, "nothing was flushed");
+    }
+    drop(engine);
+    let mut bytes = fs::read(journal(folder.path())).unwrap();
+    bytes[2 * 1024 * 1024 + 5000] ^= 1;
+    fs::write(journal(folder.path()), &bytes).unwrap();
+
+    let error = refusal(folder.path());
+    let OpenError::AcknowledgedMissing { acknowledged, recovered, .. } = error else { panic!("{error}") };
+    assert!(acknowledged == last && (6..last).contains(&recovered), "{recovered} of {last}");
+    assert!(fs::read(journal(folder.path())).unwrap() == bytes, "the journal was changed");
+
+    fs::write(folder.path().join("witness"), early_witness).unwrap();
+    for number in recovered..recovered + 3 {
+        let engine = open(folder.path());
+        assert_eq!(engine.snapshot().number(), number);
+        assert_whole_batches(&engine.snapshot());
+        engine.commit(four_rows(number + 1)).unwrap();
+    }
 }
 
 #[test]
@@ -130,7 +180,7 @@ fn a_torn_first_batch_is_dropped() {
 
     let engine = open(folder.path());
     assert_eq!(engine.commit(four_rows(1)).unwrap(), 1);
-    assert!(!folder.path().join("journal-set-aside").exists());
+    assert!(!folder.path().join("aside").exists());
 }
 
 #[test]
@@ -148,7 +198,7 @@ fn a_journal_cut_short_within_acknowledged_batches_is_refused() {
 #[test]
 fn a_torn_last_batch_that_nobody_was_told_of_is_dropped() {
     let (original, ends) = store_before_the_last_acknowledgement();
-    let (start, end) = (ends[BATCHES as usize - 2], ends[BATCHES as usize - 1]);
+    let (start, end) = (ends[ends.len() - 2], ends[ends.len() - 1]);
     let torn_in_length = (start..end).step_by(29).map(|kept| (kept, end));
     // Pages of one write may reach the disk in any order: a hole, with the end of the batch behind it.
     let with_a_hole =
