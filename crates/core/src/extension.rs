@@ -16,6 +16,9 @@ impl Seq {
     /// "There is no such pair", and the state of a set that nobody ever wrote. The wire's 0.
     pub const NEVER: Self = Self(0);
 
+    /// The largest version.
+    pub const MAX: Self = Self(MAX_SAFE_INTEGER);
+
     /// Takes a number; larger than 2^53 - 1 cannot be a version.
     pub const fn new(raw: u64) -> Result<Self, Malformed> {
         if raw > MAX_SAFE_INTEGER { Err(Malformed::OutOfRange) } else { Ok(Self(raw)) }

@@ -2,10 +2,13 @@
 //! what JSON is.
 //!
 //! A request goes through [`json`] (bytes to a document) and [`fields`] (members to typed values, or an
-//! error that names the field); its answer is written by [`envelope`].
+//! error that names the field); its answer is written by
+//! [`envelope`], and what went wrong has its number in [`error_code`].
 
 pub mod json;
 
 pub mod fields;
 
 pub mod envelope;
+
+pub mod error_code;

@@ -1,0 +1,206 @@
+//! The commands. Every endpoint is a file named like the last part of its URL, with one `handle`: parse, execute,
+//! answer. What is needed beyond that belongs in `sidenote-core`.
+
+mod fault;
+mod parameters;
+
+mod accounts;
+mod extensions;
+mod groups;
+mod messages;
+
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use sidenote_core::Outcome;
+use sidenote_core::account::Account;
+use sidenote_core::command::{AccountAction, Action, Command, GroupAction};
+use sidenote_core::event::{CallerKind, Operator};
+use sidenote_core::ids::{AccountId, AppId, ConversationId, GroupId, Timestamp, UserId};
+use sidenote_core::query::{Accounts, Ask};
+use sidenote_store::Store;
+
+use crate::config::{Limits, Secret};
+use crate::wire::error_code::ErrorCode;
+use crate::wire::json::Object;
+
+pub(crate) use fault::Fault;
+
+/// The services, which differ in the codes that they use for the same fault (rest-overview.md section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// `im_open_login_svc`
+    Accounts,
+    /// `group_open_http_svc`
+    Groups,
+    /// `openim_msg_ext_http_svc`
+    Extensions,
+}
+
+impl Service {
+    /// The service of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "im_open_login_svc" => Some(Self::Accounts),
+            "group_open_http_svc" => Some(Self::Groups),
+            "openim_msg_ext_http_svc" => Some(Self::Extensions),
+            _ => None,
+        }
+    }
+
+    /// Code for a command that the service does not have (rest-overview.md section 5, step 1).
+    pub(crate) const fn unknown_command(self) -> ErrorCode {
+        match self {
+            Self::Groups => ErrorCode::UnknownGroupCommand,
+            Self::Accounts | Self::Extensions => ErrorCode::UnknownCommand,
+        }
+    }
+
+    /// Code for a field that is missing or wrong.
+    pub(crate) const fn bad_parameter(self) -> ErrorCode {
+        match self {
+            Self::Accounts => ErrorCode::BadAccountParameter,
+            Self::Groups | Self::Extensions => ErrorCode::BadParameter,
+        }
+    }
+
+    /// Code for a fault that is ours (rule 3.12).
+    pub(crate) const fn internal(self) -> ErrorCode {
+        match self {
+            Self::Accounts => ErrorCode::AccountInternal,
+            Self::Groups | Self::Extensions => ErrorCode::GroupInternal,
+        }
+    }
+
+    /// Whether accounts that are no administrators may call it (rest-overview.md section 4).
+    pub(crate) const fn is_open_to_members(self) -> bool {
+        matches!(self, Self::Extensions)
+    }
+}
+
+/// One command.
+pub(crate) struct Endpoint {
+    /// Its service.
+    pub(crate) service: Service,
+    /// Its name, the last part of the URL.
+    pub(crate) command: &'static str,
+    /// What it does.
+    pub(crate) handle: Handler,
+}
+
+/// Parses a body, executes the command, answers with the body of a success.
+pub(crate) type Handler = for<'a> fn(&'a Call, Object<'a>) -> BoxFuture<'a, Result<Vec<u8>, Fault>>;
+
+/// All commands. The place of a command in this list is its number in metrics and frequency limits.
+pub(crate) static ENDPOINTS: &[Endpoint] = &[
+    endpoint(Service::Extensions, "group_set_key_values", |call, body| {
+        extensions::group_set_key_values::handle(call, body).boxed()
+    }),
+    endpoint(Service::Extensions, "group_get_key_values", |call, body| {
+        extensions::group_get_key_values::handle(call, body).boxed()
+    }),
+];
+
+const fn endpoint(service: Service, command: &'static str, handle: Handler) -> Endpoint {
+    Endpoint { service, command, handle }
+}
+
+/// An app as the commands see it.
+pub(crate) struct App {
+    pub(crate) id: AppId,
+    /// Keys that a UserSig may be signed with.
+    pub(crate) keys: Vec<Secret>,
+    pub(crate) administrators: Vec<UserId>,
+    /// Whether its plan includes extensions (rule 3.11).
+    pub(crate) ultimate: bool,
+}
+
+/// What every command has at hand: who calls, when, and the way to the store.
+pub(crate) struct Call {
+    pub(crate) app: Arc<App>,
+    pub(crate) operator: Operator,
+    pub(crate) at: Timestamp,
+    pub(crate) limits: Limits,
+    pub(crate) store: Arc<dyn Store>,
+}
+
+impl Call {
+    pub(crate) fn app_id(&self) -> AppId {
+        self.app.id
+    }
+
+    pub(crate) fn is_administrator(&self) -> bool {
+        self.operator.kind == CallerKind::Administrator
+    }
+
+    /// Is this account one of the app's administrators?
+    pub(crate) fn names_administrator(&self, user: &UserId) -> bool {
+        self.app.administrators.contains(user)
+    }
+
+    pub(crate) fn group(&self, group: &GroupId) -> ConversationId {
+        ConversationId::group(self.app_id(), group.clone())
+    }
+
+    pub(crate) fn account(&self, user: &UserId) -> AccountId {
+        AccountId { app: self.app_id(), user: user.clone() }
+    }
+
+    /// 64 fresh random bits, for numbers that the rules want drawn and not counted.
+    pub(crate) fn random_bits(&self) -> u64 {
+        rand::random()
+    }
+
+    /// Carries out a change of a group.
+    pub(crate) async fn change_group(&self, group: &GroupId, action: GroupAction) -> Result<Outcome, Fault> {
+        self.execute(self.operator.clone(), Action::Group(self.group(group), action)).await
+    }
+
+    /// Carries out a change of a group for which the request names another operator than the caller.
+    pub(crate) async fn change_group_as(
+        &self,
+        operator: UserId,
+        group: &GroupId,
+        action: GroupAction,
+    ) -> Result<Outcome, Fault> {
+        let operator = Operator { user: operator, ..self.operator.clone() };
+        self.execute(operator, Action::Group(self.group(group), action)).await
+    }
+
+    /// Carries out a change of an account.
+    pub(crate) async fn change_account(
+        &self,
+        user: &UserId,
+        action: AccountAction,
+    ) -> Result<Outcome, Fault> {
+        self.execute(self.operator.clone(), Action::Account(self.account(user), action)).await
+    }
+
+    /// Asks the store.
+    pub(crate) async fn ask<Q: Ask + Send>(&self, question: Q) -> Result<Q::Answer, Fault> {
+        Ok(self.store.ask(question).await?)
+    }
+
+    /// The accounts of these names, in the same order.
+    pub(crate) async fn accounts(&self, users: &[UserId]) -> Result<Vec<Option<Arc<Account>>>, Fault> {
+        self.ask(Accounts { ids: users.iter().map(|user| self.account(user)).collect() }).await
+    }
+
+    /// The account of this name.
+    pub(crate) async fn find_account(&self, user: &UserId) -> Result<Option<Arc<Account>>, Fault> {
+        Ok(self.accounts(std::slice::from_ref(user)).await?.pop().flatten())
+    }
+
+    async fn execute(&self, operator: Operator, action: Action) -> Result<Outcome, Fault> {
+        let verdict = self.store.execute(Command { operator, at: self.at, action }).await?;
+        Ok(verdict?)
+    }
+}
+
+/// The store answered a command with the outcome of another one, which only a bug can do.
+pub(crate) fn unexpected(outcome: &Outcome) -> ! {
+    panic!("a command has the outcome of its own kind, not {outcome:?}")
+}

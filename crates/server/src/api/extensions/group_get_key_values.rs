@@ -1,0 +1,50 @@
+//! `POST group_get_key_values` (message-extensions.md section 3, rules 3.8, 3.9 and 3.12).
+
+use serde::Serialize;
+use sidenote_core::event::CallerKind;
+use sidenote_core::extension::Seq;
+use sidenote_core::query::Pull;
+
+use crate::api::extensions::group_set_key_values::message_number;
+use crate::api::extensions::{WirePair, require_plan};
+use crate::api::parameters::{group_id, no_topic};
+use crate::api::{Call, Fault};
+use crate::wire::envelope;
+use crate::wire::json::Object;
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Reply<'a> {
+    complete_flag: u8,
+    latest_seq: u64,
+    clear_seq: u64,
+    extension_list: Vec<WirePair<'a>>,
+}
+
+pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<u8>, Fault> {
+    let raw_group_id = body.string("GroupId")?;
+    let seq = message_number(body)?;
+    // A published client spells it with a small s (message-extensions.md section 3).
+    let start = body.optional_integer(["StartSeq", "startSeq"], 0..=u64::MAX)?.unwrap_or(0);
+    no_topic(body)?;
+    let group = group_id(raw_group_id)?;
+    require_plan(call)?;
+
+    let page = call
+        .ask(Pull {
+            id: call.group(&group),
+            seq,
+            operator: call.operator.clone(),
+            // Beyond every version there is nothing, so the nearest one that can be named will do.
+            start: Seq::new(start).unwrap_or(Seq::MAX),
+            tombstones: start > 0 || call.operator.kind == CallerKind::Connected,
+        })
+        .await??;
+
+    Ok(envelope::success(&Reply {
+        complete_flag: u8::from(page.complete),
+        latest_seq: page.latest.get(),
+        clear_seq: page.clear.get(),
+        extension_list: page.pairs.iter().map(WirePair::of).collect(),
+    }))
+}

@@ -1,0 +1,97 @@
+//! Commands without HTTP around them: a call over a volatile store, and what a caller would read.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use sidenote_core::command::AccountAction;
+use sidenote_core::event::{CallerKind, Operator, Platform};
+use sidenote_core::ids::{AppId, Timestamp, TinyId, UserId};
+use sidenote_core::{Limits as RuleLimits, decide};
+use sidenote_store::Store;
+use sidenote_store::memory::MemoryStore;
+
+use crate::api::{App, Call, ENDPOINTS};
+use crate::config::Config;
+use crate::wire::envelope;
+use crate::wire::json::Document;
+
+/// An app of its own in a volatile store. The administrator's account exists, as it does in a running server.
+pub(super) struct World {
+    store: Arc<dyn Store>,
+    app: Arc<App>,
+    /// The time of the next calls, Unix seconds.
+    pub(super) now: u64,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let administrator = user("administrator");
+        let app = App {
+            id: AppId::new(1_400_000_001),
+            keys: Vec::new(),
+            administrators: vec![administrator.clone()],
+            ultimate: true,
+        };
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(RuleLimits::default()));
+        let world = Self { store, app: Arc::new(app), now: 1_700_000_000 };
+        let import = AccountAction::Import { tiny_id: TinyId::from_random(1), nick: None, face_url: None };
+        let call = world.call("administrator");
+        let outcome = call.change_account(&administrator, import).await;
+        assert!(matches!(outcome, Ok(decide::Outcome::Done)));
+        world
+    }
+
+    /// A call by this account: an administrator if the app says so.
+    pub(super) fn call(&self, caller: &str) -> Call {
+        let user = user(caller);
+        let kind = if self.app.administrators.contains(&user) {
+            CallerKind::Administrator
+        } else {
+            CallerKind::Member
+        };
+        Call {
+            app: Arc::clone(&self.app),
+            operator: Operator { user, tiny_id: None, kind, platform: Platform::RestApi, address: None },
+            at: Timestamp::from_secs(self.now),
+            limits: limits(),
+            store: Arc::clone(&self.store),
+        }
+    }
+
+    /// The administrator calls a command; the whole answer.
+    pub(super) async fn post(&self, command: &str, body: &str) -> Value {
+        let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.command == command).expect("a command");
+        let call = self.call("administrator");
+        let document = Document::parse(body.as_bytes()).expect("a test writes JSON");
+        let answer = match (endpoint.handle)(&call, document.root()).await {
+            Ok(answer) => answer,
+            Err(fault) => {
+                envelope::failure(fault.code(endpoint.service).code(), &fault.info(endpoint.service))
+            }
+        };
+        serde_json::from_slice(&answer).expect("an answer is JSON")
+    }
+
+    /// The administrator calls a command that must succeed.
+    pub(super) async fn ok(&self, command: &str, body: &str) -> Value {
+        let answer = self.post(command, body).await;
+        assert_eq!(answer["ErrorCode"], 0, "{command} {body}: {answer}");
+        assert_eq!(answer["ActionStatus"], "OK");
+        answer
+    }
+
+    /// The code of a call by the administrator.
+    pub(super) async fn code(&self, command: &str, body: &str) -> u64 {
+        self.post(command, body).await["ErrorCode"].as_u64().expect("an answer has a code")
+    }
+}
+
+pub(super) fn user(name: &str) -> UserId {
+    UserId::new(name).expect("a test names sound accounts")
+}
+
+/// The limits that a configuration without `[limits]` has.
+fn limits() -> crate::config::Limits {
+    let minimal = "[[apps]]\nsdk_app_id = 1400000001\nsecret_key = \"k\"\n";
+    Config::from_toml(minimal).expect("a minimal configuration").limits
+}

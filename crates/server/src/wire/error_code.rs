@@ -1,0 +1,153 @@
+//! Every code that this server answers, with its fixed sentence and who is to blame. `docs/errors.md` lists the
+//! same rows; `cargo xtask tidy` compares the two.
+
+/// Who has to do something about an error; decides how loudly it is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The caller: it asked for something that can't be.
+    Caller,
+    /// The server or the machine it runs on.
+    Us,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The number on the wire.
+    pub code: u32,
+    /// The sentence on the wire where nothing more can be said.
+    pub text: &'static str,
+    /// Who is to blame.
+    pub blame: Blame,
+}
+
+const fn row(code: u32, text: &'static str, blame: Blame) -> Row {
+    Row { code, text, blame }
+}
+
+/// What can go wrong, as callers learn it. Sources: rest-overview.md section 6, message-extensions.md section 9
+/// and the "Codes" of each command in groups-and-messages.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the row of each variant says what it means")]
+pub enum ErrorCode {
+    // The gateway.
+    BadMethod,
+    BadJson,
+    TooManyCalls,
+    UnknownCommand,
+    NotAnAdministrator,
+    SdkAppIdMissing,
+    AccountNotAString,
+    BadQuery,
+    // Signatures.
+    UserSigExpired,
+    UserSigIllegal,
+    UserSigWrongKey,
+    UserSigOtherUser,
+    UserSigOtherApp,
+    AppWithoutKey,
+    UnknownApp,
+    CallerUnknown,
+    // Accounts.
+    TextTooLong,
+    BadAccountParameter,
+    AccountInternal,
+    // Groups and extensions.
+    GroupInternal,
+    UnknownGroupCommand,
+    BadParameter,
+    TooManyAccounts,
+    NoPermission,
+    PlanNotUltimate,
+    UnknownGroup,
+    GroupFull,
+    BadGroupId,
+    Muted,
+    AnswerTooLarge,
+    UnknownAccount,
+    GroupIdTaken,
+    GroupIdTakenByOwner,
+    NoMessageToRecall,
+    TooManyMembers,
+    MessageTooLong,
+    // Extensions.
+    SeqConflict,
+    NoExtensions,
+    TooManyAttempts,
+    NoSuchMessage,
+}
+
+impl ErrorCode {
+    /// The row of this error.
+    pub const fn row(self) -> Row {
+        match self {
+            Self::BadMethod => row(60_002, "the request is not a POST", Blame::Caller),
+            Self::BadJson => row(60_003, "the body is not a JSON object", Blame::Caller),
+            Self::TooManyCalls => row(60_007, "too many calls of this command in a second", Blame::Caller),
+            Self::UnknownCommand => {
+                row(60_009, "there is no such service or command, check the URL", Blame::Caller)
+            }
+            Self::NotAnAdministrator => {
+                row(60_010, "only an administrator of the app may call this command", Blame::Caller)
+            }
+            Self::SdkAppIdMissing => row(60_012, "sdkappid is missing from the query", Blame::Caller),
+            Self::AccountNotAString => row(60_015, "an account must be a string", Blame::Caller),
+            Self::BadQuery => row(60_025, "a query parameter is missing or wrong", Blame::Caller),
+            Self::UserSigExpired => row(70_001, "the UserSig has expired", Blame::Caller),
+            Self::UserSigIllegal => row(70_003, "the UserSig cannot be read", Blame::Caller),
+            Self::UserSigWrongKey => {
+                row(70_009, "the UserSig was not signed with a key of this app", Blame::Caller)
+            }
+            Self::UserSigOtherUser => row(70_013, "the UserSig is for another UserID", Blame::Caller),
+            Self::UserSigOtherApp => row(70_014, "the UserSig is for another SDKAppID", Blame::Caller),
+            Self::AppWithoutKey => row(70_016, "the app has no key to verify with", Blame::Us),
+            Self::UnknownApp => row(70_020, "there is no app with this SDKAppID", Blame::Caller),
+            Self::CallerUnknown => row(70_107, "the account does not exist, import it first", Blame::Caller),
+            Self::TextTooLong => row(40_601, "a text of the account is too long", Blame::Caller),
+            Self::BadAccountParameter => row(70_402, "a parameter is missing or wrong", Blame::Caller),
+            Self::AccountInternal => row(70_500, "internal error, try again", Blame::Us),
+            Self::GroupInternal => row(10_002, "internal error, try again", Blame::Us),
+            Self::UnknownGroupCommand => row(10_003, "there is no such command", Blame::Caller),
+            Self::BadParameter => row(10_004, "a parameter is missing or wrong", Blame::Caller),
+            Self::TooManyAccounts => row(10_005, "too many accounts in one request", Blame::Caller),
+            Self::NoPermission => {
+                row(10_007, "no permission, or not possible in this type of group", Blame::Caller)
+            }
+            Self::PlanNotUltimate => {
+                row(10_008, "the plan of this app does not include message extensions", Blame::Caller)
+            }
+            Self::UnknownGroup => row(10_010, "the group does not exist or was dissolved", Blame::Caller),
+            Self::GroupFull => row(10_014, "the group is full", Blame::Caller),
+            Self::BadGroupId => row(10_015, "the GroupId is impossible", Blame::Caller),
+            Self::Muted => row(10_017, "the sender is muted in this group", Blame::Caller),
+            Self::AnswerTooLarge => {
+                row(10_018, "the answer would be larger than 1 MiB, ask for less", Blame::Caller)
+            }
+            Self::UnknownAccount => row(10_019, "the account does not exist", Blame::Caller),
+            Self::GroupIdTaken => row(10_021, "the GroupId is already in use", Blame::Caller),
+            Self::GroupIdTakenByOwner => {
+                row(10_025, "the GroupId is already in use by a group of the same owner", Blame::Caller)
+            }
+            Self::NoMessageToRecall => {
+                row(10_030, "the message does not exist or was recalled before", Blame::Caller)
+            }
+            Self::TooManyMembers => row(10_038, "more members than the group may have", Blame::Caller),
+            Self::MessageTooLong => row(80_002, "the message body is too long", Blame::Caller),
+            Self::SeqConflict => {
+                row(23_001, "the pair was changed by somebody else, look at it and try again", Blame::Caller)
+            }
+            Self::NoExtensions => row(23_002, "the message does not support extensions", Blame::Caller),
+            Self::TooManyAttempts => {
+                row(23_003, "too many attempts to change the pairs of this message", Blame::Caller)
+            }
+            Self::NoSuchMessage => {
+                row(23_004, "the message, or the pair to delete, does not exist", Blame::Caller)
+            }
+        }
+    }
+
+    /// The number on the wire.
+    pub const fn code(self) -> u32 {
+        self.row().code
+    }
+}
