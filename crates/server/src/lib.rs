@@ -3,3 +3,7 @@
 pub mod auth;
 pub mod config;
 pub mod wire;
+
+pub mod clock;
+pub mod tasks;
+pub mod telemetry;
