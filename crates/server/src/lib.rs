@@ -4,6 +4,9 @@ pub mod auth;
 pub mod config;
 pub mod wire;
 
+pub mod listener;
+pub mod ops;
+
 pub mod clock;
 pub mod tasks;
 pub mod telemetry;
