@@ -11,6 +11,10 @@ pub(crate) const ROWS_PER_PART: usize = 256;
 const TRIM_AGAIN_MILLIS: u64 = 10 * 60 * 1000;
 
 pub(super) fn decide(ledger: &mut Ledger<'_>, debt: &Debt) -> Judged {
+    // Somebody else was faster. Without this look every second payment would leave a second trimming behind.
+    if ledger.rows.0.row(&RowKey::Debt(debt.clone()))?.is_none() {
+        return Ok(Ok(Outcome::Paid { more: false }));
+    }
     let more = match &debt.task {
         // What these owe are commands to other homes; they have been carried out by whoever pays.
         Task::Announce(..) | Task::Forsake(..) => false,
