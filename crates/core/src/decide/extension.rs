@@ -259,7 +259,7 @@ impl<'a> Set<'a> {
         self.tell(Operation::Clear, true, Vec::new());
         let live: Vec<_> = live.into_iter().collect();
         let mut held = BTreeMap::new();
-        for pairs in live.chunks(PAIRS_PER_NUMBER.min(ledger.limits.pairs_per_pull)) {
+        for pairs in live.chunks(ledger.limits.pairs_per_pull.clamp(1, PAIRS_PER_NUMBER)) {
             let version = self.state.latest.next();
             self.state.latest = version;
             let told = pairs.iter().map(|(key, (value, seq))| ChangedPair {
