@@ -27,13 +27,11 @@ pub(crate) fn read_state(text: &str) -> (Seq, Seq, Vec<(Key, Entry)>) {
     let entries = words.map(|word| {
         let (name, number) = word.rsplit_once('@').unwrap();
         let seq = seq(number.parse().unwrap());
-        match name.strip_prefix('-') {
-            Some(name) => (key(name), Entry::Deleted { seq }),
-            None => {
-                let (name, value) = name.split_once('=').unwrap();
-                (key(name), Entry::Live { value: Value::new(value).unwrap(), seq })
-            }
+        if let Some(name) = name.strip_prefix('-') {
+            return (key(name), Entry::Deleted { seq });
         }
+        let (name, value) = name.split_once('=').unwrap();
+        (key(name), Entry::Live { value: Value::new(value).unwrap(), seq })
     });
     (seq(latest.parse().unwrap()), seq(clear.parse().unwrap()), entries.collect())
 }
@@ -80,8 +78,9 @@ fn read_claim(word: &str) -> (&str, Claim) {
 }
 
 pub(crate) fn write_state(latest: Seq, clear: Seq, pairs: &[Pair]) -> String {
-    let pairs: String = pairs.iter().map(|pair| format!(" {}", write_pair(pair))).collect();
-    format!("{latest}/{clear}{pairs}")
+    let mut words = vec![format!("{latest}/{clear}")];
+    words.extend(pairs.iter().map(write_pair));
+    words.join(" ")
 }
 
 pub(crate) fn write_pair(pair: &Pair) -> String {
@@ -113,8 +112,9 @@ pub(crate) fn write_event(change: &ExtensionChange) -> String {
         Operation::Clear => "clear",
     };
     let why = if change.compaction { "compaction " } else { "" };
-    let pairs: String = change.pairs.iter().map(|pair| format!(" {}", write_change(pair))).collect();
-    format!("{}/{} {why}{operation}{pairs}", change.latest, change.clear)
+    let mut words = vec![format!("{}/{} {why}{operation}", change.latest, change.clear)];
+    words.extend(change.pairs.iter().map(write_change));
+    words.join(" ")
 }
 
 fn write_change(changed: &ChangedPair) -> String {

@@ -61,8 +61,8 @@ fn rule_3_9_a_seq_larger_than_a_page_goes_whole() {
 
 #[test]
 fn rule_3_9_pages_of_200() {
-    let pairs: String = (0..300).map(|number| format!(" k{number:03}=v@{}", 1 + number / 20)).collect();
-    let world = holding(&format!("15/0{pairs}"), 200);
+    let pairs: Vec<_> = (0..300).map(|number| format!("k{number:03}=v@{}", 1 + number / 20)).collect();
+    let world = holding(&format!("15/0 {}", pairs.join(" ")), 200);
     let first = world.try_pull("ann", 1, 0, false).unwrap();
     assert_eq!((first.pairs.len(), first.complete), (200, false));
     let rest = world.try_pull("ann", 1, 11, true).unwrap();
