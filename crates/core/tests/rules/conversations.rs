@@ -4,13 +4,13 @@ use sidenote_core::command::{AccountAction, GroupAction, GroupPatch, NewMember};
 use sidenote_core::debt::{Debt, Task};
 use sidenote_core::decide::Added;
 use sidenote_core::group::{GroupType, Role};
-use sidenote_core::ids::{MsgSeq, Timestamp, TinyId};
+use sidenote_core::ids::{EventNumber, Incarnation, MsgSeq, Timestamp, TinyId};
 use sidenote_core::message::Sent;
-use sidenote_core::query::{DescribeGroup, ListMembers};
+use sidenote_core::query::{DescribeGroup, JoinedGroups, ListMembers};
 use sidenote_core::rows::{MessagePart, Part, RowKey};
 use sidenote_core::{Outcome, Refusal};
 
-use crate::world::{POLL, World, account, group, member, tiny_id, user};
+use crate::world::{POLL, World, account, group, lunch, member, tiny_id, user};
 
 fn add(world: &mut World, members: Vec<NewMember>) -> Result<Outcome, Refusal> {
     world.act(GroupAction::AddMembers { members, imported: false }).verdict
@@ -203,6 +203,46 @@ fn a_namesake_of_a_deleted_owner_does_not_own_the_group() {
     let forget = world.act(GroupAction::Forget(user("ann"), tiny_id("ann")));
     assert_eq!(forget.verdict, Err(Refusal::NotAMember));
     assert_eq!(members(&world), ["ann", "bob"]);
+}
+
+#[test]
+fn a_namesake_takes_the_place_of_a_deleted_member() {
+    let mut world = World::new();
+    let namesake = NewMember { tiny_id: TinyId::from_random(99), ..member("ann") };
+    let added = add(&mut world, vec![namesake.clone(), namesake, member("bob")]);
+    let expected = [("ann", Added::Now), ("ann", Added::Already), ("bob", Added::Already)];
+    assert_eq!(added, Ok(Outcome::MembersAdded(expected.map(|(name, it)| (user(name), it)).to_vec())));
+    assert_eq!(members(&world), ["ann", "bob"]);
+    assert_eq!(world.say("ann: set a=x@0"), "NotAMember", "the ann of before is out");
+}
+
+#[test]
+fn late_news_of_joining_and_leaving_takes_no_line_away_that_is_right() {
+    let told = |joined: bool, number| {
+        let (group, life, number) = (lunch(), Incarnation::from_random(1), EventNumber::new(number));
+        if joined {
+            AccountAction::Joined(group, life, number)
+        } else {
+            AccountAction::Left(group, life, number)
+        }
+    };
+    let rows: [(&[(bool, u64)], usize); 6] = [
+        (&[(true, 2)], 1),
+        (&[(true, 2), (false, 3)], 0),
+        (&[(true, 2), (true, 4), (false, 3)], 1),
+        (&[(true, 4), (false, 3), (true, 2)], 1),
+        // Whoever found the line to lead nowhere takes it away under its own number.
+        (&[(true, 2), (false, 2)], 0),
+        (&[(true, 2), (false, 3), (false, 3)], 0),
+    ];
+    for (news, lines) in rows {
+        let mut world = World::empty();
+        for (joined, number) in news {
+            assert_eq!(world.act_on_account("ann", told(*joined, *number)).verdict, Ok(Outcome::Done));
+        }
+        let list = JoinedGroups { account: account("ann"), after: None, limit: 10 };
+        assert_eq!(world.ask(list).lines.len(), lines, "{news:?}");
+    }
 }
 
 #[test]

@@ -313,7 +313,11 @@ pub(crate) fn table_within(limits: &Limits, rows: &[(&str, &str, &str, &str)]) {
 }
 
 pub(crate) fn group() -> ConversationId {
-    ConversationId::group(APP, GroupId::new("@TGS#1YMVAB3IZ").unwrap())
+    ConversationId::group(APP, lunch())
+}
+
+pub(crate) fn lunch() -> GroupId {
+    GroupId::new("@TGS#1YMVAB3IZ").unwrap()
 }
 
 pub(crate) fn poll() -> MessageName {

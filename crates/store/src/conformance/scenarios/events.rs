@@ -2,6 +2,7 @@
 
 use sidenote_core::command::{Claim, Extend, GroupAction, Items};
 use sidenote_core::event::Happening;
+use sidenote_core::extension::Key;
 use sidenote_core::ids::EventNumber;
 use sidenote_core::query::Events;
 
@@ -34,14 +35,12 @@ pub(super) async fn events_of_a_compaction_share_a_commit(world: World) {
     let keys: Vec<_> = (0..150).map(|number| key(&format!("k{number}"))).collect();
     // Seven times 150 pairs written and deleted again pass 1000 tombstones once.
     for round in 0..7 {
-        let named = |key: &sidenote_core::extension::Key| {
-            crate::conformance::world::key(&format!("{round}{}", key.as_str()))
-        };
+        let named = |name: &Key| key(&format!("{round}{}", name.as_str()));
         let pairs = keys.iter().map(|key| ((named(key), value("x")), Claim::Unchecked)).collect();
         let set = Extend::Set(Items::new(pairs).expect("no key twice"));
         world.extend(administrator(), "room", poll, set).await.expect("it may carry pairs");
-        let names = keys.iter().map(|key| (named(key), Claim::Unchecked)).collect();
-        let delete = Extend::Delete(Items::new(names).expect("no key twice"));
+        let all = keys.iter().map(|key| (named(key), Claim::Unchecked)).collect();
+        let delete = Extend::Delete(Items::new(all).expect("no key twice"));
         world.extend(administrator(), "room", poll, delete).await.expect("it may carry pairs");
     }
     let events = world.events(world.incarnation("room").await, 0).await;
