@@ -102,6 +102,18 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     endpoint(Service::Extensions, "group_get_key_values", |call, body| {
         extensions::group_get_key_values::handle(call, body).boxed()
     }),
+    endpoint(Service::Groups, "send_group_msg", |call, body| {
+        messages::send_group_msg::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "group_msg_get_simple", |call, body| {
+        messages::group_msg_get_simple::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "group_msg_recall", |call, body| {
+        messages::group_msg_recall::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "import_group_msg", |call, body| {
+        messages::import_group_msg::handle(call, body).boxed()
+    }),
 ];
 
 const fn endpoint(service: Service, command: &'static str, handle: Handler) -> Endpoint {
