@@ -49,7 +49,9 @@ fn conversation() -> BoxedStrategy<ConversationId> {
         group_id().prop_map(Conversation::Group),
         (user(), user()).prop_map(|(one, other)| Conversation::between(one, other)),
     ];
-    (small(), conversation).prop_map(|(app, conversation)| ConversationId { app: AppId::new(app), conversation }).boxed()
+    (small(), conversation)
+        .prop_map(|(app, conversation)| ConversationId { app: AppId::new(app), conversation })
+        .boxed()
 }
 
 pub(crate) fn incarnation() -> BoxedStrategy<Incarnation> {
@@ -74,15 +76,20 @@ fn fingerprint() -> BoxedStrategy<Fingerprint> {
 
 fn msg_seq() -> BoxedStrategy<MsgSeq> {
     prop_oneof![1..4_u64, Just(MAX_SAFE_INTEGER), 1..=MAX_SAFE_INTEGER]
-        .prop_map(|raw| MsgSeq::new(raw).unwrap()).boxed()
+        .prop_map(|raw| MsgSeq::new(raw).unwrap())
+        .boxed()
 }
 
 pub(crate) fn message_name() -> BoxedStrategy<MessageName> {
     prop_oneof![
         msg_seq().prop_map(MessageName::Seq),
-        (small(), small(), number())
-            .prop_map(|(seq, random, time)| MessageName::Key(MsgKey { seq, random, time })),
-    ].boxed()
+        (small(), small(), number()).prop_map(|(seq, random, time)| MessageName::Key(MsgKey {
+            seq,
+            random,
+            time
+        })),
+    ]
+    .boxed()
 }
 
 fn extension_key() -> BoxedStrategy<Key> {
@@ -99,7 +106,8 @@ fn task() -> BoxedStrategy<Task> {
         (home(), message_name()).prop_map(|((id, of), name)| Task::Strip(id, of, name)),
         (home(), fingerprint()).prop_map(|((id, of), print)| Task::ForgetSend(id, of, print)),
         home().prop_map(|(id, of)| Task::TrimEvents(id, of)),
-    ].boxed()
+    ]
+    .boxed()
 }
 
 fn part() -> BoxedStrategy<Part> {
@@ -114,7 +122,8 @@ fn part() -> BoxedStrategy<Part> {
         2 => user().prop_map(Part::Member),
         1 => fingerprint().prop_map(Part::Repeat),
         4 => (message_name(), of_message).prop_map(|(name, part)| Part::Message(name, part)),
-    ].boxed()
+    ]
+    .boxed()
 }
 
 pub(crate) fn key() -> BoxedStrategy<RowKey> {
@@ -126,7 +135,8 @@ pub(crate) fn key() -> BoxedStrategy<RowKey> {
         (incarnation(), part()).prop_map(|(of, part)| RowKey::Within(of, part)),
         (incarnation(), event_number()).prop_map(|(of, number)| RowKey::Event(of, number)),
         (time(), task()).prop_map(|(due, task)| RowKey::Debt(Debt { due, task })),
-    ].boxed()
+    ]
+    .boxed()
 }
 
 fn text() -> BoxedStrategy<String> {
@@ -147,7 +157,8 @@ fn value() -> BoxedStrategy<Value> {
 
 fn account() -> BoxedStrategy<Account> {
     (tiny_id(), text(), text(), time())
-        .prop_map(|(tiny_id, nick, face_url, imported_at)| Account { tiny_id, nick, face_url, imported_at }).boxed()
+        .prop_map(|(tiny_id, nick, face_url, imported_at)| Account { tiny_id, nick, face_url, imported_at })
+        .boxed()
 }
 
 fn group() -> BoxedStrategy<Group> {
@@ -156,7 +167,8 @@ fn group() -> BoxedStrategy<Group> {
     let apply = vec![ApplyJoin::FreeAccess, ApplyJoin::NeedPermission, ApplyJoin::DisableApply];
     let invite = vec![InviteJoin::FreeAccess, InviteJoin::NeedPermission, InviteJoin::DisableInvite];
     let texts = (text(), text(), text(), text());
-    let choices = (option::of(small()), select(apply), select(invite), any::<bool>(), any::<bool>(), customs());
+    let choices =
+        (option::of(small()), select(apply), select(invite), any::<bool>(), any::<bool>(), customs());
     let profile = (texts, choices).prop_map(|(texts, choices)| GroupProfile {
         name: texts.0,
         introduction: texts.1,
@@ -169,8 +181,8 @@ fn group() -> BoxedStrategy<Group> {
         history_before_join: choices.4,
         custom: choices.5,
     });
-    (incarnation(), select(kinds), option::of(user()), profile, time(), number(), time()).prop_map(
-        |(incarnation, kind, owner, profile, created_at, info_seq, info_changed_at)| Group {
+    (incarnation(), select(kinds), option::of(user()), profile, time(), number(), time())
+        .prop_map(|(incarnation, kind, owner, profile, created_at, info_seq, info_changed_at)| Group {
             incarnation,
             kind,
             owner,
@@ -178,41 +190,34 @@ fn group() -> BoxedStrategy<Group> {
             created_at,
             info_seq,
             info_changed_at,
-        },
-    ).boxed()
+        })
+        .boxed()
 }
 
 fn counters() -> BoxedStrategy<Counters> {
-    (number(), time(), small(), event_number()).prop_map(
-        |(last_msg_seq, last_msg_at, members, last_event)| Counters {
+    (number(), time(), small(), event_number())
+        .prop_map(|(last_msg_seq, last_msg_at, members, last_event)| Counters {
             last_msg_seq,
             last_msg_at,
             members,
             last_event,
-        },
-    ).boxed()
+        })
+        .boxed()
 }
 
 fn member() -> BoxedStrategy<Member> {
     let role = select(vec![Role::Owner, Role::Admin, Role::Member]);
-    (tiny_id(), role, time(), number(), time(), time(), text(), customs()).prop_map(
-        |(tiny_id, role, joined_at, read_seq, last_sent_at, muted_until, name_card, custom)| Member {
-            tiny_id,
-            role,
-            joined_at,
-            read_seq,
-            last_sent_at,
-            muted_until,
-            name_card,
-            custom,
-        },
-    ).boxed()
+    (tiny_id(), role, time(), number(), time(), time(), text(), customs())
+        .prop_map(|(tiny_id, role, joined_at, read_seq, last_sent_at, muted_until, name_card, custom)| {
+            Member { tiny_id, role, joined_at, read_seq, last_sent_at, muted_until, name_card, custom }
+        })
+        .boxed()
 }
 
 fn message() -> BoxedStrategy<Message> {
     let priority = select(vec![Priority::High, Priority::Normal, Priority::Low]);
-    (user(), tiny_id(), small(), number(), time(), priority, any::<[bool; 3]>()).prop_map(
-        |(sender, sender_tiny_id, random, client_time, sent_at, priority, flags)| Message {
+    (user(), tiny_id(), small(), number(), time(), priority, any::<[bool; 3]>())
+        .prop_map(|(sender, sender_tiny_id, random, client_time, sent_at, priority, flags)| Message {
             sender,
             sender_tiny_id,
             random,
@@ -222,35 +227,38 @@ fn message() -> BoxedStrategy<Message> {
             supports_extension: flags[0],
             imported: flags[1],
             recalled: flags[2],
-        },
-    ).boxed()
+        })
+        .boxed()
 }
 
 fn body() -> BoxedStrategy<MessageBody> {
-    (text(), text(), text()).prop_map(|(elements, cloud_custom_data, further)| MessageBody {
-        elements,
-        cloud_custom_data,
-        further,
-    }).boxed()
+    (text(), text(), text())
+        .prop_map(|(elements, cloud_custom_data, further)| MessageBody {
+            elements,
+            cloud_custom_data,
+            further,
+        })
+        .boxed()
 }
 
 fn extension() -> BoxedStrategy<ExtensionState> {
-    (seq(), seq(), small(), small(), time(), small()).prop_map(
-        |(latest, clear, live, tombstones, since, count)| ExtensionState {
+    (seq(), seq(), small(), small(), time(), small())
+        .prop_map(|(latest, clear, live, tombstones, since, count)| ExtensionState {
             latest,
             clear,
             live,
             tombstones,
             attempts: Attempts { since, count },
-        },
-    ).boxed()
+        })
+        .boxed()
 }
 
 fn entry() -> BoxedStrategy<Entry> {
     prop_oneof![
         (value(), seq()).prop_map(|(value, seq)| Entry::Live { value, seq }),
         seq().prop_map(|seq| Entry::Deleted { seq }),
-    ].boxed()
+    ]
+    .boxed()
 }
 
 fn operator() -> BoxedStrategy<Operator> {
@@ -270,9 +278,15 @@ fn operator() -> BoxedStrategy<Operator> {
         Platform::Ipad,
         Platform::Unknown,
     ]);
-    (user(), option::of(tiny_id()), kind, platform, option::of(any::<IpAddr>())).prop_map(
-        |(user, tiny_id, kind, platform, address)| Operator { user, tiny_id, kind, platform, address },
-    ).boxed()
+    (user(), option::of(tiny_id()), kind, platform, option::of(any::<IpAddr>()))
+        .prop_map(|(user, tiny_id, kind, platform, address)| Operator {
+            user,
+            tiny_id,
+            kind,
+            platform,
+            address,
+        })
+        .boxed()
 }
 
 fn change() -> BoxedStrategy<ExtensionChange> {
@@ -282,8 +296,8 @@ fn change() -> BoxedStrategy<ExtensionChange> {
         .prop_map(|(key, value, seq, previous)| ChangedPair { key, value, seq, previous });
     let operation = select(vec![Operation::Set, Operation::Delete, Operation::Clear]);
     let name = (message_name(), tiny_id(), number(), small());
-    (name, operation, any::<bool>(), vec(pair, 0..4), seq(), seq()).prop_map(
-        |(name, operation, compaction, pairs, latest, clear)| ExtensionChange {
+    (name, operation, any::<bool>(), vec(pair, 0..4), seq(), seq())
+        .prop_map(|(name, operation, compaction, pairs, latest, clear)| ExtensionChange {
             message: name.0,
             sender_tiny_id: name.1,
             client_time: name.2,
@@ -293,8 +307,8 @@ fn change() -> BoxedStrategy<ExtensionChange> {
             pairs,
             latest,
             clear,
-        },
-    ).boxed()
+        })
+        .boxed()
 }
 
 fn happening() -> BoxedStrategy<Happening> {
@@ -304,53 +318,58 @@ fn happening() -> BoxedStrategy<Happening> {
         Just(Happening::GroupChanged),
         Just(Happening::GroupDestroyed),
         (option::of(user()), user()).prop_map(|(from, to)| Happening::OwnerChanged { from, to }),
-        (users(), any::<bool>())
-            .prop_map(|(users, imported)| Happening::MembersJoined { users, imported }),
+        (users(), any::<bool>()).prop_map(|(users, imported)| Happening::MembersJoined { users, imported }),
         (users(), text()).prop_map(|(users, reason)| Happening::MembersLeft { users, reason }),
         (msg_seq(), message()).prop_map(|(seq, message)| Happening::MessageSent { seq, message }),
         (message(), body()).prop_map(|(message, body)| Happening::TransientMessage { message, body }),
         (vec(msg_seq(), 0..4), text())
             .prop_map(|(seqs, reason)| Happening::MessagesRecalled { seqs, reason }),
         change().prop_map(Happening::Extension),
-    ].boxed()
+    ]
+    .boxed()
 }
 
 fn event() -> BoxedStrategy<Event> {
     (event_number(), time(), operator(), happening())
-        .prop_map(|(number, at, operator, what)| Event { number, at, operator, what }).boxed()
+        .prop_map(|(number, at, operator, what)| Event { number, at, operator, what })
+        .boxed()
 }
 
 /// A key and a row of the kind that it fixes.
 pub(crate) fn key_and_row() -> BoxedStrategy<(RowKey, Row)> {
-    key().prop_flat_map(|key| {
-        let row = match &key {
-            RowKey::Account(_) => account().prop_map(|it| Row::Account(Arc::new(it))).boxed(),
-            RowKey::Membership(..) => {
-                event_number().prop_map(|since| Row::Membership(Membership { since })).boxed()
-            }
-            RowKey::Conversation(_) => group().prop_map(|it| Row::Group(Arc::new(it))).boxed(),
-            RowKey::Event(..) => event().prop_map(|it| Row::Event(Arc::new(it))).boxed(),
-            RowKey::Debt(_) => Just(Row::Debt).boxed(),
-            RowKey::Within(_, part) => match part {
-                Part::Counters => counters().prop_map(Row::Counters).boxed(),
-                Part::Member(_) => member().prop_map(|it| Row::Member(Arc::new(it))).boxed(),
-                Part::Repeat(_) => (option::of(msg_seq()), time())
-                    .prop_map(|(seq, at)| Row::Repeat(Sent { seq, at }))
-                    .boxed(),
-                Part::Message(_, part) => match part {
-                    MessagePart::Header => message().prop_map(|it| Row::Message(Arc::new(it))).boxed(),
-                    MessagePart::Body => body().prop_map(|it| Row::Body(Arc::new(it))).boxed(),
-                    MessagePart::Extension => extension().prop_map(Row::Extension).boxed(),
-                    MessagePart::Pair(_) => entry().prop_map(Row::Pair).boxed(),
+    key()
+        .prop_flat_map(|key| {
+            let row = match &key {
+                RowKey::Account(_) => account().prop_map(|it| Row::Account(Arc::new(it))).boxed(),
+                RowKey::Membership(..) => {
+                    event_number().prop_map(|since| Row::Membership(Membership { since })).boxed()
+                }
+                RowKey::Conversation(_) => group().prop_map(|it| Row::Group(Arc::new(it))).boxed(),
+                RowKey::Event(..) => event().prop_map(|it| Row::Event(Arc::new(it))).boxed(),
+                RowKey::Debt(_) => Just(Row::Debt).boxed(),
+                RowKey::Within(_, part) => match part {
+                    Part::Counters => counters().prop_map(Row::Counters).boxed(),
+                    Part::Member(_) => member().prop_map(|it| Row::Member(Arc::new(it))).boxed(),
+                    Part::Repeat(_) => (option::of(msg_seq()), time())
+                        .prop_map(|(seq, at)| Row::Repeat(Sent { seq, at }))
+                        .boxed(),
+                    Part::Message(_, part) => match part {
+                        MessagePart::Header => message().prop_map(|it| Row::Message(Arc::new(it))).boxed(),
+                        MessagePart::Body => body().prop_map(|it| Row::Body(Arc::new(it))).boxed(),
+                        MessagePart::Extension => extension().prop_map(Row::Extension).boxed(),
+                        MessagePart::Pair(_) => entry().prop_map(Row::Pair).boxed(),
+                    },
                 },
-            },
-        };
-        (Just(key), row)
-    }).boxed()
+            };
+            (Just(key), row)
+        })
+        .boxed()
 }
 
 pub(crate) fn an_event() -> BoxedStrategy<(RowKey, Row)> {
-    (key(), event()).prop_map(|(_, event)| {
-        (RowKey::Event(Incarnation::from_random(1), event.number), Row::Event(Arc::new(event)))
-    }).boxed()
+    (key(), event())
+        .prop_map(|(_, event)| {
+            (RowKey::Event(Incarnation::from_random(1), event.number), Row::Event(Arc::new(event)))
+        })
+        .boxed()
 }

@@ -5,13 +5,15 @@ use sidenote_store::StoreError;
 use sidenote_store_embedded::engine::{MAX_KEY_BYTES, RESERVED_PREFIX};
 use sidenote_store_embedded::schema::{decode_key, encode_key, span_bounds};
 
-use crate::is_unreadable;
 use crate::arbitrary::{incarnation, key, message_name, time};
+use crate::is_unreadable;
 
 /// The spans that a key could belong to.
 fn spans_around(key: &RowKey) -> Vec<Span> {
     match key {
-        RowKey::Account(account) | RowKey::Membership(account, ..) => vec![Span::Memberships(account.clone())],
+        RowKey::Account(account) | RowKey::Membership(account, ..) => {
+            vec![Span::Memberships(account.clone())]
+        }
         RowKey::Within(of, part) => {
             let mut spans = vec![Span::Within(*of), Span::Members(*of), Span::Events(*of)];
             if let Part::Message(name, _) = part {

@@ -5,8 +5,8 @@ use sidenote_core::rows::{MessagePart, Part, RowKey};
 use sidenote_store::StoreError;
 use sidenote_store_embedded::schema::{decode_row, encode_row};
 
-use crate::is_unreadable;
 use crate::arbitrary::{an_event, key_and_row};
+use crate::is_unreadable;
 
 proptest! {
     #[test]

@@ -79,10 +79,8 @@ fn group_action() -> BoxedStrategy<GroupAction> {
     });
     let remove = person()
         .prop_map(|name| GroupAction::RemoveMembers { users: vec![user(name)], reason: "why".to_owned() });
-    let recall =
-        MESSAGES.prop_map(|seq| GroupAction::Recall { seqs: vec![msg(seq)], reason: String::new() });
-    let rename =
-        "[a-c]{1,2}".prop_map(|name| GroupPatch { name: Some(name), ..GroupPatch::default() });
+    let recall = MESSAGES.prop_map(|seq| GroupAction::Recall { seqs: vec![msg(seq)], reason: String::new() });
+    let rename = "[a-c]{1,2}".prop_map(|name| GroupPatch { name: Some(name), ..GroupPatch::default() });
     prop_oneof![
         5 => (person(), 0..4_u32).prop_map(|(name, random)| GroupAction::Send(Box::new(message(name, random)))),
         12 => (MESSAGES, extend()).prop_map(|(seq, extend)| GroupAction::Extend(msg(seq), extend)),
@@ -100,7 +98,8 @@ fn step() -> BoxedStrategy<Step> {
     let person = || select(&PEOPLE[..]);
     let caller = || prop_oneof![2 => Just(None), 1 => person().prop_map(Some)];
     let home = || select(&GROUPS[..]);
-    let account_action = (person(), any::<bool>()).prop_map(|(name, second)| import(name, tiny(name, second)));
+    let account_action =
+        (person(), any::<bool>()).prop_map(|(name, second)| import(name, tiny(name, second)));
     let delete = person().prop_map(|name| Action::Account(account(name), AccountAction::Delete));
     let made = (home(), any::<u64>(), person())
         .prop_map(|(id, number, name)| create(id, number, 0, member(name, tiny(name, false))));
@@ -127,7 +126,8 @@ fn questions(now: u64, incarnations: &[Incarnation]) -> Vec<Query> {
         all.push(JoinedGroups { account: account(name), after: None, limit: 9 }.into_query());
     }
     for incarnation in incarnations {
-        let events = |after, limit| Events { incarnation: *incarnation, after: EventNumber::new(after), limit };
+        let events =
+            |after, limit| Events { incarnation: *incarnation, after: EventNumber::new(after), limit };
         all.extend([events(0, 100), events(5, 2), events(1000, 1)].map(Ask::into_query));
         all.push(NextReaped { incarnation: *incarnation }.into_query());
     }
@@ -196,9 +196,8 @@ fn agree(steps: Vec<Step>, settings: &Settings) -> Result<(), TestCaseError> {
 
 /// First a group, so that most commands find something.
 fn steps() -> BoxedStrategy<Vec<Step>> {
-    let founding = |id, number| {
-        Step::Do(None, Box::new(create(id, number, 0, member("ann", tiny("ann", false)))))
-    };
+    let founding =
+        |id, number| Step::Do(None, Box::new(create(id, number, 0, member("ann", tiny("ann", false)))));
     let beginning = [Step::Do(None, Box::new(import("ann", tiny("ann", false)))), founding(GROUPS[0], 1)];
     vec(step(), 1..50).prop_map(move |rest| beginning.iter().cloned().chain(rest).collect()).boxed()
 }

@@ -86,7 +86,14 @@ pub(crate) fn import(name: &str, tiny_id: TinyId) -> Action {
 }
 
 pub(crate) fn member(name: &str, tiny_id: TinyId) -> NewMember {
-    NewMember { user: user(name), tiny_id, role: Role::Member, joined_at: None, unread: 0, custom: Vec::new() }
+    NewMember {
+        user: user(name),
+        tiny_id,
+        role: Role::Member,
+        joined_at: None,
+        unread: 0,
+        custom: Vec::new(),
+    }
 }
 
 pub(crate) fn create(id: &str, incarnation: u64, step: u64, owner: NewMember) -> Action {
