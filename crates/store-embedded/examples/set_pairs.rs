@@ -76,7 +76,7 @@ async fn measure<Work: Future<Output = ()> + Send + 'static>(
     for task in tasks {
         done += task.await.unwrap();
     }
-    println!("{what} by {count} tasks: {} a second", done * 1000 / TIME.as_millis() as u64);
+    println!("{what} by {count} tasks: {} a second", done / TIME.as_secs());
 }
 
 async fn prepare(store: &Arc<dyn Store>) {

@@ -129,14 +129,19 @@ fn happenings() -> Vec<(&'static str, Happening)> {
 }
 
 fn events() -> Vec<(String, RowKey, Row)> {
-    let rows = happenings().into_iter().zip(1..).map(|((name, what), number)| {
+    let rows = happenings().into_iter().zip(1_u64..).map(|((name, what), number)| {
+        let address = match number % 3 {
+            0 => None,
+            1 => Some([127, 0, 0, 1].into()),
+            _ => Some([7_u16; 8].into()),
+        };
         let (number, by_server) = (EventNumber::new(number), number % 2 == 0);
         let operator = Operator {
             user: user("ann"),
             tiny_id: (!by_server).then(|| TinyId::from_random(5)),
             kind: if by_server { CallerKind::Server } else { CallerKind::Connected },
             platform: if by_server { Platform::Unknown } else { Platform::Ipad },
-            address: [None, Some([127, 0, 0, 1].into()), Some([7_u16; 8].into())][number.get() as usize % 3],
+            address,
         };
         let event = Event { number, at: time(2), operator, what };
         (format!("event: {name}"), RowKey::Event(OF, number), Row::Event(Arc::new(event)))
