@@ -1,5 +1,37 @@
 //! The embedded store: one folder on a local disk, owned by one process.
 //!
-//! [`engine`] is its lowest layer: atomic durable batches of bytes, and snapshots of them.
+//! [`EmbeddedStore`] is a [`Store`](sidenote_store::Store) made of layers, from the bottom up:
+//!
+//! * [`engine`]: atomic durable batches of bytes, and snapshots of them;
+//! * [`schema`]: keys and rows as bytes;
+//! * `cache`: rows in memory, shared by all;
+//! * `views` and `desk`: what a rule looks at, away from the writer and at it;
+//! * `readers`: threads that read files;
+//! * `writer`: the thread that decides and commits;
+//! * `store`: admission, answers from memory, opening and closing.
+//!
+//! **Nobody is answered, and nobody can read, before it is durable.** The writer never reads a file, and readers
+//! never wait for the writer. Every queue has a limit.
 
 pub mod engine;
+
+pub mod schema;
+
+mod cache;
+mod weight;
+
+mod desk;
+mod views;
+
+mod condition;
+mod figures;
+mod readers;
+mod writer;
+
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::OpenError;
+pub use store::{EmbeddedStore, Settings};

@@ -104,6 +104,13 @@ pub enum OpenError {
         source: io::Error,
     },
 
+    /// The operating system gave the store no threads.
+    #[error("the threads of the store could not be started: {source}; check the limit of processes")]
+    Threads {
+        /// What the operating system said.
+        source: io::Error,
+    },
+
     /// The storage engine refused.
     #[error(
         "the files in {} could not be opened ({source}); if the disk is healthy and not full, restore the folder \

@@ -122,7 +122,7 @@ pub struct Engine {
     writer: Mutex<Witness>,
     poisoned: AtomicBool,
     #[cfg(test)]
-    fail_next_sync: AtomicBool,
+    pub(crate) fail_next_sync: AtomicBool,
     shared: Arc<Shared>,
 }
 

@@ -108,7 +108,7 @@ fn write_messages(ask: &impl Fn(&str, &Value) -> anyhow::Result<Value>, group: &
     let mut next = group["NextMsgSeq"].as_u64().context("the group has no NextMsgSeq")?;
     while next < POLL {
         let numbers = next..POLL.min(next + MESSAGES_A_CALL);
-        let messages: Vec<_> = numbers.clone().zip(MEMBERS.iter().cycle()).map(|(number, from)| {
+        let messages = numbers.clone().zip(MEMBERS.iter().cycle()).map(|(number, from)| {
             json!({
                 "From_Account": from,
                 "SendTime": created + number * MESSAGE_DISTANCE,

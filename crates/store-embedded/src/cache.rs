@@ -1,0 +1,245 @@
+//! Rows in memory, bounded by bytes, shared by the writer and every reader.
+//!
+//! # Why an answer from memory is an answer of one instant
+//!
+//! Every entry carries `as_of`, the number of a batch. One promise holds at all times:
+//!
+//! > An entry's value is what its key held after batch `as_of`, and after every later batch that has been applied
+//! > to the key.
+//!
+//! Two things write entries, both under the lock of the key's stripe:
+//!
+//! * The writer *applies* batch N once it is durable. For every key that the batch changed it stamps the key's slot
+//!   with N and puts the new value in place, `as_of` N, or takes the entry away. Only when that is done for all of
+//!   them does it set `published` to N.
+//! * A reader that loaded a value from a snapshot of batch S *fills* it in, `as_of` S. It does so only if the
+//!   slot's stamp is at most S. A later stamp says that the key, or another one of the same slot, has changed
+//!   since, and the value may be stale. If the stamp comes after the fill, so does the writer's own value.
+//!
+//! Slots are far fewer than keys. Two keys that share one can only cost a fill that was not needed to be refused:
+//! entries that are in place do not suffer from it.
+//!
+//! A reader first takes B, the published number, and then uses only entries with `as_of` up to B; any other counts
+//! as missing. All batches up to B have been applied before B was published, so by the promise each entry that is
+//! used holds the value after batch B, whether or not a later batch is being applied meanwhile. Hence all of them
+//! together are the state after B, which is durable, and not older than anything that was answered before.
+//!
+//! The pairs of a message may be kept as one entry. It is taken away whenever one of them changes.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quick_cache::sync::Cache as QuickCache;
+use quick_cache::{DefaultHashBuilder, Equivalent, Weighter};
+use sidenote_core::ids::{Incarnation, MessageName};
+use sidenote_core::rows::{MessagePart, Part, Range, Row, RowKey, Span};
+
+use crate::weight::{key_bytes, row_bytes};
+
+/// Rows that changed, by key; `None` is a row that was removed.
+pub(crate) type Changes = HashMap<RowKey, Option<Row>, DefaultHashBuilder>;
+
+/// Rows of a range, in key order.
+pub(crate) type Rows = Arc<[(RowKey, Row)]>;
+
+const STRIPES: usize = 1024;
+const SLOTS_PER_STRIPE: usize = 64;
+
+/// What an entry takes beside its key and rows.
+const ENTRY_BYTES: usize = 96;
+
+/// A first guess of how large entries are; the cache sizes its inner tables by it.
+const USUAL_ENTRY_BYTES: u64 = 320;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum CacheKey {
+    Row(RowKey),
+    Pairs(Incarnation, MessageName),
+}
+
+impl Hash for CacheKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            // As a `Wanted` does.
+            Self::Row(key) => key.hash(state),
+            Self::Pairs(incarnation, message) => (incarnation, message).hash(state),
+        }
+    }
+}
+
+/// A row's key while it is looked up, without a copy.
+#[derive(Hash)]
+struct Wanted<'a>(&'a RowKey);
+
+impl Equivalent<CacheKey> for Wanted<'_> {
+    fn equivalent(&self, key: &CacheKey) -> bool {
+        matches!(key, CacheKey::Row(key) if key == self.0)
+    }
+}
+
+#[derive(Clone)]
+struct Entry {
+    as_of: u64,
+    bytes: u64,
+    value: Value,
+}
+
+#[derive(Clone)]
+enum Value {
+    /// `None`: it is known that there is no such row.
+    Row(Option<Row>),
+    Pairs(Rows),
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<CacheKey, Entry> for Weight {
+    fn weight(&self, _: &CacheKey, entry: &Entry) -> u64 {
+        entry.bytes
+    }
+}
+
+pub(crate) struct Cache {
+    entries: QuickCache<CacheKey, Entry, Weight>,
+    stripes: Box<[Mutex<[u64; SLOTS_PER_STRIPE]>]>,
+    slots: DefaultHashBuilder,
+    published: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl Cache {
+    /// An empty cache of at most so many bytes, beside files that end with batch `published`.
+    pub(crate) fn new(bytes: u64, published: u64) -> Self {
+        let usual_entries = usize::try_from(bytes / USUAL_ENTRY_BYTES).unwrap_or(usize::MAX).max(1);
+        Self {
+            entries: QuickCache::with_weighter(usual_entries, bytes, Weight),
+            stripes: (0..STRIPES).map(|_| Mutex::new([0; SLOTS_PER_STRIPE])).collect(),
+            slots: DefaultHashBuilder::default(),
+            published: AtomicU64::new(published),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// The last batch that readers may see.
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// Whether rows under this key are kept at all. Events and debts are read in ranges only.
+    pub(crate) const fn keeps(key: &RowKey) -> bool {
+        !matches!(key, RowKey::Event(..) | RowKey::Debt(_))
+    }
+
+    /// The pairs that a range asks for, if it asks for all of a message.
+    pub(crate) const fn pairs_asked_for(range: &Range) -> Option<(Incarnation, MessageName)> {
+        match range {
+            Range { span: Span::Pairs(incarnation, message), after: None, limit: usize::MAX } => {
+                Some((*incarnation, *message))
+            }
+            _ => None,
+        }
+    }
+
+    /// A row as of batch `by`, which was published before; see the module's head. `None`: not at hand.
+    pub(crate) fn row(&self, key: &RowKey, by: u64) -> Option<Option<Row>> {
+        match self.entries.get(&Wanted(key)) {
+            Some(Entry { as_of, value: Value::Row(row), .. }) if as_of <= by => Some(row),
+            _ => None,
+        }
+    }
+
+    /// All pairs of a message as of batch `by`.
+    pub(crate) fn pairs(&self, of: (Incarnation, MessageName), by: u64) -> Option<Rows> {
+        match self.entries.get(&CacheKey::Pairs(of.0, of.1)) {
+            Some(Entry { as_of, value: Value::Pairs(rows), .. }) if as_of <= by => Some(rows),
+            _ => None,
+        }
+    }
+
+    /// Keeps a row that was read from a snapshot of batch `as_of`, unless it may be stale.
+    pub(crate) fn fill_row(&self, key: &RowKey, row: Option<Row>, as_of: u64) {
+        if Self::keeps(key) {
+            let bytes = entry_bytes(key, row.as_ref());
+            self.fill(CacheKey::Row(key.clone()), Entry { as_of, bytes, value: Value::Row(row) });
+        }
+    }
+
+    /// Keeps all pairs of a message, likewise.
+    pub(crate) fn fill_pairs(&self, of: (Incarnation, MessageName), rows: Rows, as_of: u64) {
+        let held = rows.iter().map(|(key, row)| key_bytes(key) + row_bytes(row)).sum::<usize>();
+        let entry = Entry { as_of, bytes: (ENTRY_BYTES + held) as u64, value: Value::Pairs(rows) };
+        self.fill(CacheKey::Pairs(of.0, of.1), entry);
+    }
+
+    /// Applies a durable batch and publishes it. Only the writer calls this, batch by batch.
+    pub(crate) fn publish(&self, number: u64, changes: &Changes) {
+        for (key, row) in changes {
+            if let RowKey::Within(incarnation, Part::Message(message, MessagePart::Pair(_))) = key {
+                self.apply(CacheKey::Pairs(*incarnation, *message), None, number);
+            }
+            if Self::keeps(key) {
+                let bytes = entry_bytes(key, row.as_ref());
+                let entry = Entry { as_of: number, bytes, value: Value::Row(row.clone()) };
+                self.apply(CacheKey::Row(key.clone()), Some(entry), number);
+            }
+        }
+        self.published.store(number, Ordering::Release);
+    }
+
+    /// Counts what an evaluation found and did not find in memory.
+    pub(crate) fn count(&self, hits: u64, misses: u64) {
+        self.hits.fetch_add(hits, Ordering::Relaxed);
+        if misses > 0 {
+            self.misses.fetch_add(misses, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries.weight()
+    }
+
+    fn fill(&self, key: CacheKey, entry: Entry) {
+        let (stripe, slot) = self.slot(&key);
+        if stripe[slot] <= entry.as_of {
+            self.entries.insert(key, entry);
+        }
+        drop(stripe);
+    }
+
+    fn apply(&self, key: CacheKey, entry: Option<Entry>, number: u64) {
+        let (mut stripe, slot) = self.slot(&key);
+        stripe[slot] = number;
+        match entry {
+            // A row that is gone is worth remembering only where somebody knew it: reaping a large group would
+            // otherwise push everything else out. The entry is taken away if it is not replaced.
+            Some(Entry { value: Value::Row(None), .. }) if !self.entries.contains_key(&key) => {}
+            Some(entry) => self.entries.insert(key, entry),
+            None => drop(self.entries.remove(&key)),
+        }
+        drop(stripe);
+    }
+
+    fn slot(&self, key: &CacheKey) -> (MutexGuard<'_, [u64; SLOTS_PER_STRIPE]>, usize) {
+        let hash = self.slots.hash_one(key);
+        let stripe = (hash % STRIPES as u64) as usize;
+        let slot = (hash / STRIPES as u64 % SLOTS_PER_STRIPE as u64) as usize;
+        (self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner), slot)
+    }
+}
+
+fn entry_bytes(key: &RowKey, row: Option<&Row>) -> u64 {
+    (ENTRY_BYTES + key_bytes(key) + row.map_or(0, row_bytes)) as u64
+}

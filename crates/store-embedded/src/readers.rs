@@ -1,0 +1,91 @@
+//! The readers: threads that read files, for questions and for commands whose rows are not in memory. They wait for
+//! nobody but the disk.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, select};
+use sidenote_core::query::{Answer, Query, answer};
+use sidenote_core::{Limits, decide};
+use sidenote_store::StoreError;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::cache::Cache;
+use crate::engine::Engine;
+use crate::views::{Loading, guarded};
+use crate::writer::{Input, Job};
+
+/// A question under way.
+pub(crate) struct Question {
+    pub(crate) query: Query,
+    pub(crate) reply: oneshot::Sender<Result<Answer, StoreError>>,
+    /// A place among the questions that the store has accepted; given back with the answer.
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// What one reader works with.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) limits: Limits,
+    /// Commands to fetch for, from the writer.
+    pub(crate) fetches: Receiver<Box<Job>>,
+    /// Where they go back to. Has room for every command that was accepted.
+    pub(crate) writer: Sender<Input>,
+    /// Questions.
+    pub(crate) questions: Receiver<Box<Question>>,
+}
+
+impl Reader {
+    /// Runs until both the writer and the store have let go of their ends.
+    pub(crate) fn run(mut self) {
+        let (mut fetches_end, mut questions_end) = (false, false);
+        while !(fetches_end && questions_end) {
+            select! {
+                recv(self.fetches) -> job => match job {
+                    Ok(job) => self.fetch(job),
+                    Err(_) => {
+                        fetches_end = true;
+                        self.fetches = crossbeam_channel::never();
+                    }
+                },
+                recv(self.questions) -> question => match question {
+                    Ok(question) => self.answer(*question),
+                    Err(_) => {
+                        questions_end = true;
+                        self.questions = crossbeam_channel::never();
+                    }
+                },
+            }
+        }
+    }
+
+    /// Runs the command's rule over a snapshot, only to see what it looks at.
+    fn fetch(&self, mut job: Box<Job>) {
+        let fetched = guarded(|| {
+            let view = Loading::attaching(self.engine.snapshot(), &self.cache);
+            // The verdict is the writer's business: it may see a later state.
+            drop(decide(&view, &job.command, &self.limits));
+            view.finish()
+        });
+        job.fetched = Some(fetched.and_then(|fetched| fetched));
+        // If the writer is gone then so is whoever would be answered.
+        drop(self.writer.send(Input::Job(job)));
+    }
+
+    fn answer(&self, Question { query, reply, place }: Question) {
+        let answered = guarded(|| {
+            let view = Loading::new(self.engine.snapshot(), &self.cache);
+            let answered = answer(&view, &query, &self.limits);
+            let failed = view.finish().err();
+            match (answered, failed) {
+                (Ok(answer), None) => Ok(answer),
+                (_, Some(error)) => Err(error),
+                (Err(_), None) => Err(StoreError::Busy { reason: "a row was missing".to_owned() }),
+            }
+        });
+        drop(place);
+        // Whoever asked may have gone.
+        drop(reply.send(answered.and_then(|answered| answered)));
+    }
+}

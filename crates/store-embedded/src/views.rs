@@ -1,0 +1,231 @@
+//! What a rule looks at when it runs away from the writer: memory alone, or a snapshot.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::error::Error;
+use std::ops::Bound;
+
+use quick_cache::DefaultHashBuilder;
+use sidenote_core::rows::{Missing, Range, Row, RowKey, Rows, Span};
+use sidenote_store::StoreError;
+
+use crate::cache::Cache;
+use crate::engine::{EngineError, Order, Snapshot};
+use crate::schema::{decode_key, decode_row, encode_key, span_bounds};
+
+/// Runs a rule. A rule that panics is a bug, but no reason to stop serving others.
+pub(crate) fn guarded<T>(rule: impl FnOnce() -> T) -> Result<T, StoreError> {
+    // Rules are pure and their views are dropped afterwards, so nothing half-done can be seen later.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(rule))
+        .map_err(|_| StoreError::Busy { reason: "a rule panicked, which is a bug; see the log".to_owned() })
+}
+
+/// An error and its causes in one line.
+pub(crate) fn in_full(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn unread(error: &EngineError) -> StoreError {
+    StoreError::Unreadable { reason: in_full(error) }
+}
+
+/// Rows in memory as of one published batch. Touches no file and waits for nobody.
+pub(crate) struct Warm<'a> {
+    cache: &'a Cache,
+    by: u64,
+    hits: Cell<u64>,
+}
+
+impl<'a> Warm<'a> {
+    pub(crate) fn new(cache: &'a Cache) -> Self {
+        Self { cache, by: cache.published(), hits: Cell::new(0) }
+    }
+
+    /// Whether no later batch was published since this view was made.
+    pub(crate) fn is_of_newest_batch(&self) -> bool {
+        self.by == self.cache.published()
+    }
+
+    fn found<T>(&self, it: Option<T>) -> Result<T, Missing> {
+        if it.is_some() {
+            self.hits.set(self.hits.get() + 1);
+        }
+        it.ok_or(Missing)
+    }
+}
+
+impl Drop for Warm<'_> {
+    fn drop(&mut self) {
+        // What was missing is looked for again in a snapshot's view, and counted there.
+        self.cache.count(self.hits.get(), 0);
+    }
+}
+
+impl Rows for Warm<'_> {
+    fn row(&self, key: &RowKey) -> Result<Option<Row>, Missing> {
+        self.found(self.cache.row(key, self.by))
+    }
+
+    fn range(&self, range: &Range) -> Result<Vec<(RowKey, Row)>, Missing> {
+        let pairs = Cache::pairs_asked_for(range).and_then(|of| self.cache.pairs(of, self.by));
+        self.found(pairs).map(|rows| rows.to_vec())
+    }
+}
+
+/// Rows as of one batch, read from its snapshot or found in memory. What is read is kept in memory.
+pub(crate) struct Loading<'a> {
+    snapshot: Snapshot,
+    cache: &'a Cache,
+    /// Whether entries of the cache may stand for the snapshot's rows. A snapshot shows its batch a moment before
+    /// the batch is applied to the cache, and in between entries may be older than the snapshot.
+    cache_is_as_new: bool,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
+    failed: RefCell<Option<StoreError>>,
+    /// What was looked at; stays empty unless it is `attaching`.
+    attached: RefCell<Attached>,
+    attaching: bool,
+}
+
+/// The rows that a rule looked at, as of a batch.
+#[derive(Default)]
+pub(crate) struct Attached {
+    pub(crate) number: u64,
+    pub(crate) rows: HashMap<RowKey, Option<Row>, DefaultHashBuilder>,
+    pub(crate) ranges: Vec<AttachedRange>,
+}
+
+/// A range that a rule looked at.
+pub(crate) struct AttachedRange {
+    pub(crate) span: Span,
+    pub(crate) after: Option<Box<RowKey>>,
+    /// More than were asked for, so that the range still does when some are gone by the time it is used.
+    pub(crate) rows: Vec<(RowKey, Row)>,
+    /// Whether no rows follow.
+    pub(crate) whole: bool,
+}
+
+impl<'a> Loading<'a> {
+    /// For a question: answers and forgets.
+    pub(crate) fn new(snapshot: Snapshot, cache: &'a Cache) -> Self {
+        let number = snapshot.number();
+        let cache_is_as_new = number <= cache.published();
+        Self {
+            snapshot,
+            cache,
+            cache_is_as_new,
+            hits: Cell::new(0),
+            misses: Cell::new(0),
+            failed: RefCell::new(None),
+            attached: RefCell::new(Attached { number, rows: HashMap::default(), ranges: Vec::new() }),
+            attaching: false,
+        }
+    }
+
+    /// For a command: remembers all that is looked at.
+    pub(crate) fn attaching(snapshot: Snapshot, cache: &'a Cache) -> Self {
+        let mut view = Self::new(snapshot, cache);
+        view.attaching = true;
+        view
+    }
+
+    /// What was looked at, or why something could not be read.
+    pub(crate) fn finish(self) -> Result<Attached, StoreError> {
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(self.attached.take()),
+        }
+    }
+
+    fn fail(&self, error: StoreError) -> Missing {
+        *self.failed.borrow_mut() = Some(error);
+        Missing
+    }
+
+    fn read_row(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        let bytes = self.snapshot.get(&encode_key(key)).map_err(|error| unread(&error))?;
+        bytes.map(|bytes| decode_row(key, &bytes)).transpose()
+    }
+
+    fn read_range(&self, range: &Range, limit: usize) -> Result<Vec<(RowKey, Row)>, StoreError> {
+        let (start, end) = span_bounds(&range.span);
+        let after = range.after.as_deref().map(encode_key);
+        let from = match &after {
+            Some(after) if *after >= start => Bound::Excluded(&after[..]),
+            _ => Bound::Included(&start[..]),
+        };
+        let rows = self.snapshot.scan(from, Bound::Excluded(&end), Order::Ascending, limit);
+        let decode = |(key, row): (crate::engine::Bytes, crate::engine::Bytes)| {
+            let key = decode_key(&key)?;
+            let row = decode_row(&key, &row)?;
+            Ok((key, row))
+        };
+        rows.map_err(|error| unread(&error))?.into_iter().map(decode).collect()
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.cache.count(self.hits.get(), self.misses.get());
+    }
+}
+
+impl Rows for Loading<'_> {
+    fn row(&self, key: &RowKey) -> Result<Option<Row>, Missing> {
+        let number = self.snapshot.number();
+        let row = match self.cache_is_as_new.then(|| self.cache.row(key, number)).flatten() {
+            Some(row) => {
+                self.hits.set(self.hits.get() + 1);
+                row
+            }
+            None => {
+                self.misses.set(self.misses.get() + 1);
+                let row = self.read_row(key).map_err(|error| self.fail(error))?;
+                self.cache.fill_row(key, row.clone(), number);
+                row
+            }
+        };
+        if self.attaching {
+            self.attached.borrow_mut().rows.insert(key.clone(), row.clone());
+        }
+        Ok(row)
+    }
+
+    fn range(&self, range: &Range) -> Result<Vec<(RowKey, Row)>, Missing> {
+        let number = self.snapshot.number();
+        let all_pairs = Cache::pairs_asked_for(range);
+        let kept = all_pairs.filter(|_| self.cache_is_as_new).and_then(|of| self.cache.pairs(of, number));
+        let limit =
+            if self.attaching { range.limit.saturating_mul(2).saturating_add(64) } else { range.limit };
+        let mut rows = match kept {
+            Some(rows) => {
+                self.hits.set(self.hits.get() + 1);
+                rows.to_vec()
+            }
+            None => {
+                self.misses.set(self.misses.get() + 1);
+                let rows = self.read_range(range, limit).map_err(|error| self.fail(error))?;
+                if let Some(of) = all_pairs {
+                    self.cache.fill_pairs(of, rows.clone().into(), number);
+                }
+                rows
+            }
+        };
+        if self.attaching {
+            self.attached.borrow_mut().ranges.push(AttachedRange {
+                span: range.span.clone(),
+                after: range.after.clone(),
+                rows: rows.clone(),
+                whole: rows.len() < limit,
+            });
+            rows.truncate(range.limit);
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,280 @@
+//! The writer: one thread that decides commands, one after the other, and commits what they change, many at once.
+//!
+//! It takes all commands that wait, decides each against the state that the one before left, gathers their changes
+//! into one batch, makes the batch durable with one sync, shows it to readers, and then answers all of them. So
+//! **nobody is answered, and nobody can read, before it is durable**; that goes for refusals too, which may rest
+//! on changes of the same batch.
+//!
+//! It never reads a file. A command whose rows are not at hand is set aside and fetched for (module `readers`)
+//! once its batch is published, and comes back with what it needs.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use sidenote_core::command::Command;
+use sidenote_core::rows::Change;
+use sidenote_core::{Limits, decide};
+use sidenote_store::{Committed, StoreError};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+
+use crate::cache::{Cache, Changes};
+use crate::condition::Condition;
+use crate::desk::{Desk, Recent};
+use crate::engine::{self, Engine, EngineError, MAX_BATCH_BYTES, MAX_VALUE_BYTES};
+use crate::figures::Figures;
+use crate::schema::{encode_key, encode_row};
+use crate::views::{Attached, guarded, in_full};
+use crate::weight::{key_bytes, row_bytes};
+
+/// How often a command is fetched for before it is given up. Every time but the first, what it needs has changed
+/// from under it: another group under the same name, say.
+const MAX_FETCHES: u32 = 16;
+
+/// No further command joins a batch that has grown to so many bytes.
+const FULL_BATCH_BYTES: usize = MAX_BATCH_BYTES / 8;
+
+/// The most that one command may change, in bytes. Leaves a batch room for it whatever came before.
+const MAX_COMMAND_BYTES: usize = MAX_BATCH_BYTES / 2;
+
+/// A command under way.
+pub(crate) struct Job {
+    pub(crate) command: Command,
+    pub(crate) reply: oneshot::Sender<Result<Committed, StoreError>>,
+    /// A place among the commands that the store has accepted; given back with the answer.
+    pub(crate) place: OwnedSemaphorePermit,
+    /// How often it was fetched for.
+    pub(crate) fetches: u32,
+    /// The newest batch when its last fetch began.
+    pub(crate) fetch_began: u64,
+    /// What its last fetch brought.
+    pub(crate) fetched: Option<Result<Attached, StoreError>>,
+}
+
+impl Job {
+    pub(crate) fn new(
+        command: Command,
+        reply: oneshot::Sender<Result<Committed, StoreError>>,
+        place: OwnedSemaphorePermit,
+    ) -> Box<Self> {
+        Box::new(Self { command, reply, place, fetches: 0, fetch_began: 0, fetched: None })
+    }
+
+    fn answer(self, answer: Result<Committed, StoreError>) {
+        drop(self.place);
+        // Whoever asked may have gone; the change stands all the same.
+        drop(self.reply.send(answer));
+    }
+}
+
+/// What reaches the writer.
+pub(crate) enum Input {
+    /// A command, new or fetched for.
+    Job(Box<Job>),
+    /// Finish what is under way, then end.
+    Close,
+}
+
+/// What the writer works with.
+pub(crate) struct Writer {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) condition: Arc<Condition>,
+    pub(crate) figures: Arc<Figures>,
+    pub(crate) limits: Limits,
+    /// Commands that share a commit, at most.
+    pub(crate) batch: usize,
+    /// Has room for every command that was accepted, so nobody ever waits to put one in.
+    pub(crate) inbox: Receiver<Input>,
+    /// Likewise.
+    pub(crate) fetches: Sender<Box<Job>>,
+    /// Set once it was told to close.
+    pub(crate) closing: Cell<bool>,
+}
+
+#[derive(Default)]
+struct Batch {
+    staged: Changes,
+    bytes: usize,
+    decided: Vec<(Box<Job>, Result<Committed, StoreError>)>,
+    to_fetch: Vec<Box<Job>>,
+}
+
+impl Writer {
+    /// Runs until it is told to close.
+    pub(crate) fn run(self) {
+        let run = std::panic::AssertUnwindSafe(|| State::new(&self).run());
+        if std::panic::catch_unwind(run).is_ok() {
+            return;
+        }
+        // Whatever was half-done is unknown. Nothing is written any more, but nobody is left waiting.
+        self.condition.poison("the writer panicked, which is a bug; see the log".to_owned());
+        while !self.closing.get() {
+            match self.inbox.recv() {
+                Ok(Input::Job(job)) => job.answer(self.condition.writable().and(Err(StoreError::Closed))),
+                Ok(Input::Close) | Err(_) => return,
+            }
+        }
+    }
+}
+
+struct State<'a> {
+    writer: &'a Writer,
+    /// The last batch. It is published.
+    newest: u64,
+    recent: Recent,
+}
+
+impl<'a> State<'a> {
+    fn new(writer: &'a Writer) -> Self {
+        let newest = writer.cache.published();
+        Self { writer, newest, recent: Recent::new(newest) }
+    }
+
+    fn run(&mut self) {
+        while let Some(first) = self.next() {
+            let mut batch = Batch::default();
+            self.take(first, &mut batch);
+            while batch.decided.len() + batch.to_fetch.len() < self.writer.batch
+                && batch.bytes < FULL_BATCH_BYTES
+            {
+                match self.writer.inbox.try_recv() {
+                    Ok(input) => self.take(input, &mut batch),
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+                }
+            }
+            self.finish(batch);
+        }
+    }
+
+    fn next(&self) -> Option<Input> {
+        if self.writer.closing.get() && !self.recent.has_fetches() {
+            return self.writer.inbox.try_recv().ok();
+        }
+        self.writer.inbox.recv().ok()
+    }
+
+    fn take(&mut self, input: Input, batch: &mut Batch) {
+        let mut job = match input {
+            Input::Job(job) => job,
+            Input::Close => {
+                self.writer.closing.set(true);
+                return;
+            }
+        };
+        if job.fetched.is_some() {
+            self.recent.fetch_ends(job.fetch_began);
+        }
+        if let Err(error) = self.writer.condition.writable() {
+            job.answer(Err(error));
+            return;
+        }
+        let attached = match job.fetched.take() {
+            Some(Err(error)) => return batch.decided.push((job, Err(error))),
+            Some(Ok(attached)) if !self.recent.reaches(attached.number) => return set_aside(job, batch),
+            Some(Ok(attached)) => Some(attached),
+            None => None,
+        };
+        let desk = Desk {
+            staged: &batch.staged,
+            cache: &self.writer.cache,
+            newest: self.newest,
+            recent: &self.recent,
+            attached: attached.as_ref(),
+            hits: Cell::new(0),
+            misses: Cell::new(0),
+        };
+        let decision = guarded(|| decide(&desk, &job.command, &self.writer.limits));
+        self.writer.cache.count(desk.hits.get(), desk.misses.get());
+        match decision {
+            Err(panicked) => batch.decided.push((job, Err(panicked))),
+            Ok(Err(_missing)) => set_aside(job, batch),
+            Ok(Ok(decision)) => {
+                let answer = match measure(&decision.changes) {
+                    Err(too_large) => Err(too_large),
+                    Ok(bytes) => {
+                        batch.bytes += bytes;
+                        batch.staged.extend(decision.changes.into_iter().map(|it| (it.key, it.row)));
+                        Ok(Committed { verdict: decision.verdict, prompt_debts: decision.prompt_debts })
+                    }
+                };
+                batch.decided.push((job, answer));
+            }
+        }
+    }
+
+    /// Makes a batch durable, shows it, answers, and has fetched what was missing.
+    fn finish(&mut self, mut batch: Batch) {
+        if !batch.staged.is_empty()
+            && let Err(error) = self.commit(&mut batch)
+        {
+            for (job, _) in batch.decided.drain(..) {
+                job.answer(Err(error.clone()));
+            }
+        }
+        for (job, answer) in batch.decided {
+            job.answer(answer);
+        }
+        for mut job in batch.to_fetch {
+            job.fetches += 1;
+            job.fetch_began = self.newest;
+            self.recent.fetch_begins(self.newest);
+            self.writer.figures.fetch();
+            self.writer.fetches.send(job).expect("readers live for as long as they may be sent something");
+        }
+        self.recent.prune();
+    }
+
+    fn commit(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        let staged = std::mem::take(&mut batch.staged);
+        let changes = staged.iter().map(|(key, row)| {
+            let key = encode_key(key).into();
+            match row {
+                Some(row) => engine::Change::Put { key, value: encode_row(row).into() },
+                None => engine::Change::Delete { key },
+            }
+        });
+        let began = Instant::now();
+        match self.writer.engine.commit(changes) {
+            Ok(number) => {
+                self.writer.figures.committed(batch.decided.len() as u64, began.elapsed());
+                self.writer.cache.publish(number, &staged);
+                self.newest = number;
+                self.recent.keep(number, staged);
+                Ok(())
+            }
+            // Nothing was written, and the engine goes on.
+            Err(
+                error @ (EngineError::KeyLength { .. }
+                | EngineError::ReservedKey
+                | EngineError::ValueTooLong { .. }
+                | EngineError::BatchTooLarge),
+            ) => Err(StoreError::Busy { reason: in_full(&error) }),
+            Err(error) => Err(self.writer.condition.poison(in_full(&error))),
+        }
+    }
+}
+
+fn set_aside(job: Box<Job>, batch: &mut Batch) {
+    if job.fetches < MAX_FETCHES {
+        batch.to_fetch.push(job);
+    } else {
+        let reason = "what the command needs kept changing while it was fetched".to_owned();
+        batch.decided.push((job, Err(StoreError::Busy { reason })));
+    }
+}
+
+/// How large these changes are, unless they are larger than a batch can be.
+fn measure(changes: &[Change]) -> Result<usize, StoreError> {
+    let mut bytes = 0;
+    for Change { key, row } in changes {
+        let row = row.as_ref().map_or(0, row_bytes);
+        bytes += key_bytes(key) + row;
+        if row > MAX_VALUE_BYTES || bytes > MAX_COMMAND_BYTES {
+            let reason = "the command changes more bytes at once than the store can commit".to_owned();
+            return Err(StoreError::Busy { reason });
+        }
+    }
+    Ok(bytes)
+}
