@@ -106,6 +106,50 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     endpoint(Service::Extensions, "group_get_key_values", |call, body| {
         extensions::group_get_key_values::handle(call, body).boxed()
     }),
+    endpoint(Service::Accounts, "account_import", |call, body| {
+        accounts::account_import::handle(call, body).boxed()
+    }),
+    endpoint(Service::Accounts, "multiaccount_import", |call, body| {
+        accounts::multiaccount_import::handle(call, body).boxed()
+    }),
+    endpoint(Service::Accounts, "account_check", |call, body| {
+        accounts::account_check::handle(call, body).boxed()
+    }),
+    endpoint(Service::Accounts, "account_delete", |call, body| {
+        accounts::account_delete::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "create_group", |call, body| groups::create_group::handle(call, body).boxed()),
+    endpoint(Service::Groups, "get_group_info", |call, body| {
+        groups::get_group_info::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "get_group_member_info", |call, body| {
+        groups::get_group_member_info::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "modify_group_base_info", |call, body| {
+        groups::modify_group_base_info::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "add_group_member", |call, body| {
+        groups::add_group_member::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "delete_group_member", |call, body| {
+        groups::delete_group_member::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "destroy_group", |call, body| {
+        groups::destroy_group::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "get_joined_group_list", |call, body| {
+        groups::get_joined_group_list::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "get_role_in_group", |call, body| {
+        groups::get_role_in_group::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "change_group_owner", |call, body| {
+        groups::change_group_owner::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "import_group", |call, body| groups::import_group::handle(call, body).boxed()),
+    endpoint(Service::Groups, "import_group_member", |call, body| {
+        groups::import_group_member::handle(call, body).boxed()
+    }),
 ];
 
 /// Service and name of every command, as in the URL `/v4/<service>/<command>`.

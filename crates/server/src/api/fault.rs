@@ -60,7 +60,9 @@ fn refusal_code(refusal: Refusal, service: Service) -> ErrorCode {
         Refusal::TooManyAttempts => ErrorCode::TooManyAttempts,
         Refusal::GroupFull => ErrorCode::GroupFull,
         Refusal::BelowMemberCount => ErrorCode::TooManyMembers,
-        Refusal::NewOwnerNotAMember | Refusal::OwnerStays => ErrorCode::BadParameter,
+        Refusal::NewOwnerNotAMember | Refusal::OwnerStays | Refusal::TooManyCustomFields => {
+            ErrorCode::BadParameter
+        }
         Refusal::Muted => ErrorCode::Muted,
         Refusal::NoSuchAccount => match service {
             Service::Accounts => ErrorCode::CallerUnknown,
