@@ -105,7 +105,12 @@ fn check_config_explains_the_first_bad_line() {
         ("large", format!("{app}[limits]\npairs_per_pull = 100000\n"), ":5: ", "the most is 1000"),
         ("no_toml", "listen =\n".to_owned(), ":1: ", "not TOML"),
         ("no_app", "listen = \"127.0.0.1:0\"\n".to_owned(), "no_app", "no app is configured"),
-        ("no_certificate", format!("{app}[tls]\ncertificate = \"none.pem\"\nkey = \"none.pem\"\n"), "none.pem", "cannot read"),
+        (
+            "no_certificate",
+            format!("{app}[tls]\ncertificate = \"none.pem\"\nkey = \"none.pem\"\n"),
+            "none.pem",
+            "cannot read",
+        ),
     ] {
         let path = file(&folder, name, text);
         let said = refusal(&sidenote().arg("check-config").arg(&path).output().unwrap(), 2);
@@ -128,7 +133,8 @@ fn a_variable_counts_as_it_does_for_serve() {
 
 #[test]
 fn usersig_prints_a_ticket_that_the_server_accepts() {
-    let ticket = stdout(&run(&["usersig", "--app", "1400000001", "--key", "k", "--user", "名前", "--expire", "60"]));
+    let ticket =
+        stdout(&run(&["usersig", "--app", "1400000001", "--key", "k", "--user", "名前", "--expire", "60"]));
     let ticket = ticket.strip_suffix('\n').unwrap();
     let begun = now();
     let verified = verify(ticket, APP, "名前", &key("k"), begun).unwrap();
@@ -190,7 +196,8 @@ fn call_signs_sends_and_prints_the_answer() {
     let folder = TempDir::new().unwrap();
     let at_file = format!("@{}", file(&folder, "body.json", check).display());
     let from_file = stdout(&call(&["im_open_login_svc/account_check", &at_file]).output().unwrap());
-    let mut piped = call(&["account_check", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut piped =
+        call(&["account_check", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     piped.stdin.take().unwrap().write_all(check.as_bytes()).unwrap();
     let from_pipe = stdout(&piped.wait_with_output().unwrap());
     assert_eq!(from_file, from_pipe);
@@ -210,7 +217,8 @@ fn call_signs_sends_and_prints_the_answer() {
 
 #[test]
 fn call_says_when_nobody_is_there() {
-    let output = run(&["call", "account_check", "--app", "1", "--key", "k", "--server", "http://127.0.0.1:1"]);
+    let output =
+        run(&["call", "account_check", "--app", "1", "--key", "k", "--server", "http://127.0.0.1:1"]);
     let said = refusal(&output, 1);
     assert!(said.contains("cannot ask http://127.0.0.1:1 for im_open_login_svc/account_check"), "{said}");
     assert!(!said.contains("usersig"), "{said}");

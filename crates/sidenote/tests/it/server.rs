@@ -86,6 +86,11 @@ impl Process {
         Lines(lines)
     }
 
+    /// Lets nobody read its standard output.
+    pub(crate) fn close_stdout(&mut self) {
+        drop(self.child.stdout.take());
+    }
+
     /// Waits for a line on standard error that holds `text`.
     pub(crate) fn wait_for(&self, text: &str) -> String {
         loop {
@@ -214,7 +219,13 @@ impl Running {
     }
 
     /// The same where the server may die meanwhile.
-    pub(crate) fn try_post(&self, app: u32, user: &str, command: &str, body: &str) -> Result<Value, ureq::Error> {
+    pub(crate) fn try_post(
+        &self,
+        app: u32,
+        user: &str,
+        command: &str,
+        body: &str,
+    ) -> Result<Value, ureq::Error> {
         let url = format!("{}/v4/{command}?{}", self.url(), query(app, user));
         let text = self.agent.post(url).send(body)?.into_body().read_to_string()?;
         Ok(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}")))
