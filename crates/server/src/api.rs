@@ -96,12 +96,6 @@ pub(crate) type Handler = for<'a> fn(&'a Call, Object<'a>) -> BoxFuture<'a, Resu
 
 /// All commands. The place of a command in this list is its number in metrics and frequency limits.
 pub(crate) static ENDPOINTS: &[Endpoint] = &[
-    endpoint(Service::Extensions, "group_set_key_values", |call, body| {
-        extensions::group_set_key_values::handle(call, body).boxed()
-    }),
-    endpoint(Service::Extensions, "group_get_key_values", |call, body| {
-        extensions::group_get_key_values::handle(call, body).boxed()
-    }),
     endpoint(Service::Groups, "send_group_msg", |call, body| {
         messages::send_group_msg::handle(call, body).boxed()
     }),
@@ -113,6 +107,12 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     }),
     endpoint(Service::Groups, "import_group_msg", |call, body| {
         messages::import_group_msg::handle(call, body).boxed()
+    }),
+    endpoint(Service::Extensions, "group_set_key_values", |call, body| {
+        extensions::group_set_key_values::handle(call, body).boxed()
+    }),
+    endpoint(Service::Extensions, "group_get_key_values", |call, body| {
+        extensions::group_get_key_values::handle(call, body).boxed()
     }),
 ];
 
