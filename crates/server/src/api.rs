@@ -100,6 +100,18 @@ pub(crate) type Handler = for<'a> fn(&'a Call, Object<'a>) -> BoxFuture<'a, Resu
 
 /// All commands. The place of a command in this list is its number in metrics and frequency limits.
 pub(crate) static ENDPOINTS: &[Endpoint] = &[
+    endpoint(Service::Groups, "send_group_msg", |call, body| {
+        messages::send_group_msg::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "group_msg_get_simple", |call, body| {
+        messages::group_msg_get_simple::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "group_msg_recall", |call, body| {
+        messages::group_msg_recall::handle(call, body).boxed()
+    }),
+    endpoint(Service::Groups, "import_group_msg", |call, body| {
+        messages::import_group_msg::handle(call, body).boxed()
+    }),
     endpoint(Service::Extensions, "group_set_key_values", |call, body| {
         extensions::group_set_key_values::handle(call, body).boxed()
     }),

@@ -1,6 +1,7 @@
 //! Fields that several commands share.
 
-use sidenote_core::ids::{GroupId, UserId};
+use sidenote_core::MAX_SAFE_INTEGER;
+use sidenote_core::ids::{GroupId, MsgSeq, UserId};
 
 use crate::api::Fault;
 use crate::api::fault::problem;
@@ -37,6 +38,13 @@ pub(super) fn user_id_of(value: Value<'_>) -> Result<UserId, Fault> {
         return Err(Fault::Code(ErrorCode::AccountNotAString, format!("{} must be a string", value.path())));
     };
     Ok(UserId::new(raw).map_err(|malformed| value.refuse(problem(malformed)))?)
+}
+
+/// The number of a message.
+pub(super) fn message_number(body: Object<'_>) -> Result<MsgSeq, FieldError> {
+    let value = body.required("MsgSeq")?;
+    let number = value.integer(1..=MAX_SAFE_INTEGER)?;
+    MsgSeq::new(number).map_err(|malformed| value.refuse(problem(malformed)))
 }
 
 /// Topics are not kept, and a number that counts inside one must not be taken for a number of the group.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use sidenote_core::command::AccountAction;
+use sidenote_core::command::{AccountAction, GroupAction, NewGroup};
 use sidenote_core::event::{CallerKind, Operator, Platform};
-use sidenote_core::ids::{AppId, Timestamp, TinyId, UserId};
+use sidenote_core::group::{ApplyJoin, GroupProfile, GroupType, InviteJoin};
+use sidenote_core::ids::{AppId, GroupId, Incarnation, Timestamp, TinyId, UserId};
 use sidenote_core::{Limits as RuleLimits, decide};
 use sidenote_store::Store;
 use sidenote_store::memory::MemoryStore;
@@ -78,6 +79,44 @@ impl World {
         assert_eq!(answer["ErrorCode"], 0, "{command} {body}: {answer}");
         assert_eq!(answer["ActionStatus"], "OK");
         answer
+    }
+
+    /// Imports accounts whose numbers are random.
+    pub(super) async fn import_accounts(&self, names: &[&str]) {
+        let call = self.call("administrator");
+        for name in names {
+            let tiny_id = TinyId::from_random(call.random_bits());
+            let import = AccountAction::Import { tiny_id, nick: None, face_url: None };
+            assert!(matches!(call.change_account(&user(name), import).await, Ok(decide::Outcome::Done)));
+        }
+    }
+
+    /// Makes a group of this type that has neither owner nor members.
+    pub(super) async fn found_group(&self, id: &str, kind: GroupType) {
+        let call = self.call("administrator");
+        let new = NewGroup {
+            incarnation: Incarnation::from_random(call.random_bits()),
+            kind,
+            owner: None,
+            profile: GroupProfile {
+                name: id.to_owned(),
+                introduction: String::new(),
+                notification: String::new(),
+                face_url: String::new(),
+                max_members: None,
+                apply_join: ApplyJoin::FreeAccess,
+                invite_join: InviteJoin::FreeAccess,
+                mute_all: false,
+                history_before_join: true,
+                custom: Vec::new(),
+            },
+            members: Vec::new(),
+            created_at: call.at,
+            imported: false,
+        };
+        let group = GroupId::new(id).expect("a test names sound groups");
+        let outcome = call.change_group(&group, GroupAction::Create(Box::new(new))).await;
+        assert!(matches!(outcome, Ok(decide::Outcome::Done)));
     }
 
     /// The code of a call by the administrator.

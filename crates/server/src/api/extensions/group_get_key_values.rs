@@ -5,9 +5,8 @@ use sidenote_core::event::CallerKind;
 use sidenote_core::extension::Seq;
 use sidenote_core::query::Pull;
 
-use crate::api::extensions::group_set_key_values::message_number;
 use crate::api::extensions::{WirePair, require_plan};
-use crate::api::parameters::{group_id, no_topic};
+use crate::api::parameters::{group_id, message_number, no_topic};
 use crate::api::{Call, Fault};
 use crate::wire::envelope;
 use crate::wire::json::Object;

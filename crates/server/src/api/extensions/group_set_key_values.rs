@@ -5,12 +5,11 @@ use sidenote_core::command::{Claim, Extend, GroupAction, Items, Keyed};
 use sidenote_core::decide::{Extended, ItemVerdict};
 use sidenote_core::event::Operation;
 use sidenote_core::extension::{Key, Seq, Value};
-use sidenote_core::ids::MsgSeq;
 use sidenote_core::{MAX_SAFE_INTEGER, Outcome};
 
 use crate::api::extensions::{WirePair, require_plan};
 use crate::api::fault::problem;
-use crate::api::parameters::{group_id, no_topic};
+use crate::api::parameters::{group_id, message_number, no_topic};
 use crate::api::{Call, Fault, unexpected};
 use crate::wire::envelope;
 use crate::wire::error_code::ErrorCode;
@@ -43,13 +42,6 @@ pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<
         Outcome::Extended(extended) => Ok(answer(&extended)),
         other => unexpected(&other),
     }
-}
-
-/// The number of the message, in both extension commands.
-pub(super) fn message_number(body: Object<'_>) -> Result<MsgSeq, FieldError> {
-    let value = body.required("MsgSeq")?;
-    let number = value.integer(1..=MAX_SAFE_INTEGER)?;
-    MsgSeq::new(number).map_err(|malformed| value.refuse(problem(malformed)))
 }
 
 fn parse(call: &Call, body: Object<'_>) -> Result<Extend, FieldError> {

@@ -1,0 +1,184 @@
+//! `POST send_group_msg` (groups-and-messages.md section 4.1).
+
+use serde::Serialize;
+use sidenote_core::command::GroupAction;
+use sidenote_core::group::GroupType;
+use sidenote_core::ids::{GroupId, MsgSeq};
+use sidenote_core::message::{MessageBody, Priority};
+use sidenote_core::query::DescribeGroup;
+use sidenote_core::{Outcome, Refusal};
+
+use crate::api::messages::body;
+use crate::api::messages::draft::Draft;
+use crate::api::parameters::{group_id, no_topic, optional_user_id, user_id_of};
+use crate::api::{Call, Fault, unexpected};
+use crate::wire::envelope;
+use crate::wire::error_code::ErrorCode;
+use crate::wire::fields::{FieldError, Problem};
+use crate::wire::json::{Array, Object};
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Reply {
+    msg_time: u64,
+    /// 0 for a message that is not stored (groups-and-messages.md section 2.3).
+    msg_seq: u64,
+}
+
+pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<u8>, Fault> {
+    let raw_group_id = body.string("GroupId")?;
+    let request = parse(call, body)?;
+    let group = group_id(raw_group_id)?;
+    let Some(sender) = call.find_account(&request.draft.sender).await? else {
+        let info = "From_Account names an account that does not exist".to_owned();
+        return Err(Fault::Code(ErrorCode::UnknownAccount, info));
+    };
+    require_type(call, &group, &request).await?;
+
+    let message = request.draft.by(call, &sender);
+    match call.change_group(&group, GroupAction::Send(Box::new(message))).await? {
+        Outcome::Sent(sent) => Ok(envelope::success(&Reply {
+            msg_time: sent.at.secs(),
+            msg_seq: sent.seq.map_or(0, MsgSeq::get),
+        })),
+        other => unexpected(&other),
+    }
+}
+
+/// Most accounts that a message can be meant for.
+const MAX_TARGETS: usize = 50;
+
+/// Most accounts that a message can point at.
+const MAX_MENTIONS: usize = 30;
+
+/// Most bytes that the members kept for readers may have together. They do not count as the message's body.
+const MAX_FURTHER_BYTES: usize = 16 * 1024;
+
+const PRIORITIES: &[(&str, Priority)] =
+    &[("High", Priority::High), ("Normal", Priority::Normal), ("Low", Priority::Low)];
+
+struct Request {
+    draft: Draft,
+    /// Whether it is for some members only.
+    targeted: bool,
+}
+
+fn parse(call: &Call, body: Object<'_>) -> Result<Request, Fault> {
+    let sender = optional_user_id(body, "From_Account")?.unwrap_or_else(|| call.operator.user.clone());
+    let random = body.integer("Random", 0..=u32::MAX)?;
+    let elements = body::elements(body)?.source();
+    let cloud_custom_data = body.optional_string("CloudCustomData")?.unwrap_or_default();
+    let priority = body.optional_one_of("MsgPriority", PRIORITIES)?.unwrap_or_default();
+    let online_only = body.optional_flag("OnlineOnlyFlag")?.unwrap_or(false);
+    let supports_extension = body.optional_flag("SupportMessageExtension")?.unwrap_or(false);
+    no_topic(body)?;
+
+    let controls = switches(body, "SendMsgControl", &["NoUnread", "NoLastMsg"])?;
+    if let Some(controls) = controls.filter(|controls| online_only && !controls.is_empty()) {
+        let problem = Problem::Other("is not possible together with OnlineOnlyFlag 1".into());
+        return Err(controls.as_value().refuse(problem).into());
+    }
+    let callbacks = ["ForbidBeforeSendMsgCallback", "ForbidAfterSendMsgCallback"];
+    switches(body, "ForbidCallbackControl", &callbacks)?;
+    body.optional_flag("NeedReadReceipt")?;
+    body.optional_object("OfflinePushInfo")?;
+    mentions(body)?;
+    let targeted = targets(body)?;
+
+    body::require_length(call, elements, cloud_custom_data)?;
+    let body = MessageBody {
+        elements: elements.to_owned(),
+        cloud_custom_data: cloud_custom_data.to_owned(),
+        further: further(body)?,
+    };
+    let draft = Draft { sender, random, sent_at: None, priority, supports_extension, online_only, body };
+    Ok(Request { draft, targeted })
+}
+
+/// A list of names, each of which switches something.
+fn switches<'a>(
+    body: Object<'a>,
+    name: &'static str,
+    known: &[&'static str],
+) -> Result<Option<Array<'a>>, FieldError> {
+    let Some(list) = body.optional_array(name)? else { return Ok(None) };
+    let table: Vec<_> = known.iter().map(|name| (*name, ())).collect();
+    for item in list.at_most(known.len())? {
+        item.one_of(&table)?;
+    }
+    Ok(Some(list))
+}
+
+/// Each either points at everybody or names an account.
+fn mentions(body: Object<'_>) -> Result<(), Fault> {
+    let Some(list) = body.optional_array("GroupAtInfo")? else { return Ok(()) };
+    for mention in list.at_most(MAX_MENTIONS)?.objects() {
+        let mention = mention?;
+        if !mention.optional_flag("GroupAtAllFlag")?.unwrap_or(false) {
+            user_id_of(mention.required("GroupAt_Account")?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the message is for some members only. An empty list says nothing.
+fn targets(body: Object<'_>) -> Result<bool, Fault> {
+    let Some(list) = body.optional_array("To_Account")? else { return Ok(false) };
+    for target in list.at_most(MAX_TARGETS)? {
+        user_id_of(target)?;
+    }
+    Ok(!list.is_empty())
+}
+
+/// The members that readers may need later, those that are there, as one JSON object; empty if none is.
+fn further(body: Object<'_>) -> Result<String, Fault> {
+    let names = [
+        "OfflinePushInfo",
+        "GroupAtInfo",
+        "SendMsgControl",
+        "ForbidCallbackControl",
+        "NeedReadReceipt",
+        "To_Account",
+    ];
+    let members: Vec<_> = names
+        .into_iter()
+        .filter_map(|name| Some(format!(r#""{name}":{}"#, body.optional(name)?.source())))
+        .collect();
+    if members.is_empty() {
+        return Ok(String::new());
+    }
+    let further = format!("{{{}}}", members.join(","));
+    let bytes = further.len();
+    if bytes > MAX_FURTHER_BYTES {
+        let info = format!(
+            "{} have {bytes} bytes together where at most {MAX_FURTHER_BYTES} are allowed",
+            names.join(", ")
+        );
+        return Err(Fault::Code(ErrorCode::MessageTooLong, info));
+    }
+    Ok(further)
+}
+
+/// Some messages are not possible in every type of group. A group keeps its type for life, so nothing can change
+/// between this question and the sending that would make the answer wrong.
+async fn require_type(call: &Call, group: &GroupId, request: &Request) -> Result<(), Fault> {
+    let online_only = request.draft.online_only;
+    if !online_only && !request.targeted {
+        return Ok(());
+    }
+    let Some(view) = call.ask(DescribeGroup { id: call.group(group) }).await? else {
+        return Err(Refusal::NoSuchGroup.into());
+    };
+    let impossible = match view.group.kind {
+        GroupType::AvChatRoom if online_only => Some("OnlineOnlyFlag"),
+        GroupType::AvChatRoom | GroupType::Community if request.targeted => Some("To_Account"),
+        _ => None,
+    };
+    impossible.map_or(Ok(()), |member| {
+        let info = format!("{member} is not possible in this type of group");
+        Err(Fault::Code(ErrorCode::NoPermission, info))
+    })
+}
+
+#[cfg(test)]
+mod tests;
