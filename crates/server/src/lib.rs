@@ -19,4 +19,5 @@ pub mod telemetry;
 
 mod server;
 
+pub use api::commands;
 pub use server::{Drained, Server, StartError, rule_limits};

@@ -60,7 +60,6 @@ mod tests {
     use serde_json::json;
     use sidenote_core::group::GroupType;
 
-    use super::*;
     use crate::api::testing::World;
 
     const RECALL: &str = "group_msg_recall";

@@ -1,0 +1,46 @@
+//! The command line: one file for each subcommand.
+
+mod call;
+mod check_config;
+mod demo;
+mod serve;
+mod usersig;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Self-hosted server for message extensions: versioned key-value pairs on chat messages.
+#[derive(Parser)]
+#[command(
+    name = "sidenote",
+    version,
+    arg_required_else_help = true,
+    after_help = "Example: sidenote demo\n\nExit codes: 0 done, 1 it did not work, 2 wrong usage or configuration."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Demo),
+    Serve(serve::Serve),
+    Usersig(usersig::UserSig),
+    Call(call::Call),
+    CheckConfig(check_config::CheckConfig),
+}
+
+impl Cli {
+    /// Does what was asked for. The code is that of an answer; what went wrong is an error.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Demo(demo) => demo.run(),
+            Command::Serve(serve) => serve.run(),
+            Command::Usersig(usersig) => usersig.run(),
+            Command::Call(call) => call.run(),
+            Command::CheckConfig(check) => check.run(),
+        }
+    }
+}

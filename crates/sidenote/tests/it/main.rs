@@ -1,0 +1,7 @@
+//! Tests through the front door: the real binary, real sockets, real files.
+
+mod server;
+
+mod cli;
+mod demo;
+mod serve;

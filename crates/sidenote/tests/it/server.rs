@@ -1,0 +1,321 @@
+//! A server for tests: the real binary with a configuration and a data folder of its own.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use sidenote_server::auth::user_sig;
+use sidenote_server::clock::{Clock as _, SystemClock};
+use sidenote_server::config::Secret;
+use tempfile::TempDir;
+use ureq::Agent;
+
+/// The app of every test.
+pub(crate) const APP: u32 = 1_400_000_001;
+/// A second app on the same server.
+pub(crate) const OTHER_APP: u32 = 1_400_000_002;
+/// Administrator of both.
+pub(crate) const ADMINISTRATOR: &str = "administrator";
+
+/// Secret key of an app.
+pub(crate) fn key_of(app: u32) -> String {
+    format!("secret key of {app}")
+}
+
+/// Longest wait for anything that a test waits for. Reaching it is a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a test wants to be different.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ConfigOptions {
+    /// Lines of `[limits]`.
+    pub(crate) limits: String,
+    /// Lines of `[http]`.
+    pub(crate) http: String,
+    /// Sections at the end of the file.
+    pub(crate) more: String,
+    /// Plan of the first app, if not "ultimate".
+    pub(crate) plan: Option<&'static str>,
+}
+
+impl ConfigOptions {
+    /// The text of a configuration that listens on a free port and keeps its data in `data`.
+    pub(crate) fn toml(&self, data: &Path) -> String {
+        let Self { limits, http, more, plan } = self;
+        let mut text = format!("listen = \"127.0.0.1:0\"\n\n[store]\npath = {:?}\n", data.to_str().unwrap());
+        for (app, plan) in [(APP, plan.unwrap_or("ultimate")), (OTHER_APP, "ultimate")] {
+            let key = key_of(app);
+            write!(
+                text,
+                "\n[[apps]]\nsdk_app_id = {app}\nsecret_key = \"{key}\"\nadmins = [\"{ADMINISTRATOR}\"]\nplan = \"{plan}\"\n"
+            )
+            .unwrap();
+        }
+        write!(text, "\n[limits]\n{limits}\n\n[http]\n{http}\n\n{more}\n").unwrap();
+        text
+    }
+}
+
+/// A process of the real binary, whose standard error is collected line by line.
+pub(crate) struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Starts it; `command` has its arguments. Standard output is piped for whoever wants to read it.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (lines, seen) = follow(child.stderr.take().unwrap());
+        Self { child, lines, seen }
+    }
+
+    /// Its standard output, line by line.
+    pub(crate) fn stdout(&mut self) -> Lines {
+        let (lines, _) = follow(self.child.stdout.take().unwrap());
+        Lines(lines)
+    }
+
+    /// Lets nobody read its standard output.
+    pub(crate) fn close_stdout(&mut self) {
+        drop(self.child.stdout.take());
+    }
+
+    /// Waits for a line on standard error that holds `text`.
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(_) => {}
+                Err(error) => panic!("no line with {text:?} ({error}); there were:\n{}", self.log()),
+            }
+        }
+    }
+
+    /// What was on standard error so far.
+    pub(crate) fn log(&self) -> String {
+        self.seen.lock().unwrap().join("\n")
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        // Standard error is closed when the process ends, however that happens.
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(RecvTimeoutError::Timeout) => panic!("the process does not end:\n{}", self.log()),
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already, which is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines of an output as they come.
+pub(crate) struct Lines(Receiver<String>);
+
+impl Lines {
+    /// The next line, or `None` at the end.
+    pub(crate) fn next(&self) -> Option<String> {
+        match self.0.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("the output stopped without an end"),
+        }
+    }
+}
+
+/// Reads all lines, so that the writer never blocks; they wait in a queue and are kept in a list.
+fn follow(output: impl Read + Send + 'static) -> (Receiver<String>, Arc<Mutex<Vec<String>>>) {
+    let (sender, receiver) = sync_channel(100_000);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let list = Arc::clone(&seen);
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines() {
+            let Ok(line) = line else { break };
+            list.lock().unwrap().push(line.clone());
+            // Nobody may be waiting for lines any more; they are in the list all the same.
+            let _ = sender.try_send(line);
+        }
+    });
+    (receiver, seen)
+}
+
+/// A running server, its configuration and its data, which outlive restarts.
+pub(crate) struct Running {
+    /// Where it listens; another port after a restart.
+    pub(crate) address: SocketAddr,
+    process: Process,
+    folder: TempDir,
+    agent: Agent,
+}
+
+impl Running {
+    /// Starts a server in a folder of its own and waits until it answers.
+    pub(crate) fn start(options: &ConfigOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        std::fs::write(folder.path().join("sidenote.toml"), options.toml(&data)).unwrap();
+        let (process, address) = launch(folder.path());
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .new_agent();
+        Self { address, process, folder, agent }
+    }
+
+    /// Its configuration file.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("sidenote.toml")
+    }
+
+    /// Its data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Its address as a URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What it logged since it was started last.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Sends a JSON body to `service/command` as a user of [`APP`], and gives the JSON of the answer.
+    pub(crate) fn post(&self, user: &str, command: &str, body: &str) -> Value {
+        self.post_to(APP, user, command, body)
+    }
+
+    /// The same for any app.
+    pub(crate) fn post_to(&self, app: u32, user: &str, command: &str, body: &str) -> Value {
+        self.try_post(app, user, command, body).unwrap()
+    }
+
+    /// The same where the server may die meanwhile.
+    pub(crate) fn try_post(
+        &self,
+        app: u32,
+        user: &str,
+        command: &str,
+        body: &str,
+    ) -> Result<Value, ureq::Error> {
+        let url = format!("{}/v4/{command}?{}", self.url(), query(app, user));
+        let text = self.agent.post(url).send(body)?.into_body().read_to_string()?;
+        Ok(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}")))
+    }
+
+    /// The body that a path answers a GET with.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let url = format!("{}{path}", self.url());
+        self.agent.get(url).call().unwrap().into_body().read_to_string().unwrap()
+    }
+
+    /// Sends bytes on a connection of their own and reads until the server closes it.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut connection = self.connect();
+        // The server may have closed the connection before everything was sent; what it said still counts.
+        let _ = connection.write_all(bytes);
+        let mut answer = Vec::new();
+        match connection.read_to_end(&mut answer) {
+            Err(error) if answer.is_empty() => panic!("no answer: {error}"),
+            _ => answer,
+        }
+    }
+
+    /// A connection to it.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let connection = TcpStream::connect(self.address).unwrap();
+        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        connection
+    }
+
+    /// Kills it in the middle of whatever it does. [`restart`](Self::restart) starts it again.
+    pub(crate) fn kill9(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.wait();
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.process.signal(Signal::TERM);
+        self.process.wait()
+    }
+
+    /// Sends a signal without waiting for anything.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for a line of its log that holds `text`.
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        self.process.wait_for(text)
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+
+    /// Starts it again on the same data, after it has ended.
+    pub(crate) fn restart(&mut self) {
+        (self.process, self.address) = launch(self.folder.path());
+    }
+}
+
+/// The binary under test. No variable of the machine's environment changes its configuration.
+pub(crate) fn sidenote() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sidenote"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SIDENOTE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A query that is signed for a user, valid for an hour.
+pub(crate) fn query(app: u32, user: &str) -> String {
+    let key = Secret::new(key_of(app)).unwrap();
+    let ticket = user_sig::sign(app, &key, user, SystemClock.now_millis() / 1000, 3600, None);
+    form_urlencoded::Serializer::new(String::new())
+        .append_pair("sdkappid", &app.to_string())
+        .append_pair("identifier", user)
+        .append_pair("usersig", &ticket)
+        .append_pair("random", "99999999")
+        .append_pair("contenttype", "json")
+        .finish()
+}
+
+fn launch(folder: &Path) -> (Process, SocketAddr) {
+    let process = Process::spawn(sidenote().arg("serve").arg("--config").arg(folder.join("sidenote.toml")));
+    let line = process.wait_for("listening on http://");
+    let address = line.rsplit("http://").next().unwrap().trim();
+    (process, address.parse().unwrap_or_else(|_| panic!("no address in {line:?}")))
+}
