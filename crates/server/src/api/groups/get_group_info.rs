@@ -1,17 +1,18 @@
 //! `POST get_group_info` (groups-and-messages.md section 3.2).
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use sidenote_core::group::{GroupType, GroupView};
+use sidenote_core::group::{GroupType, GroupView, Member};
 use sidenote_core::ids::UserId;
-use sidenote_core::query::ListMembers;
 
 use crate::api::groups::answer_size::{MAX_ANSWER_BYTES, require_size};
 use crate::api::groups::custom_fields::{self, WireField};
 use crate::api::groups::filter::Filter;
-use crate::api::groups::find_group;
 use crate::api::groups::wire_group::WireGroup;
 use crate::api::groups::wire_member::{MemberFilter, WireMember};
+use crate::api::groups::{find_group, members};
 use crate::api::parameters::group_id;
 use crate::api::{Call, Fault, Service};
 use crate::wire::envelope;
@@ -117,8 +118,7 @@ async fn describe(call: &Call, raw_group_id: &str, filters: &Filters<'_>) -> Res
     Ok(item)
 }
 
-/// Members in the order in which all lists have them.
-type Members = Vec<(UserId, std::sync::Arc<sidenote_core::group::Member>)>;
+type Members = Vec<(UserId, Arc<Member>)>;
 
 async fn look_up(call: &Call, raw_group_id: &str) -> Result<(GroupView, Option<Members>), Fault> {
     let group = group_id(raw_group_id)?;
@@ -126,8 +126,7 @@ async fn look_up(call: &Call, raw_group_id: &str) -> Result<(GroupView, Option<M
     if view.group.kind == GroupType::AvChatRoom {
         return Ok((view, None));
     }
-    let mut members = call.ask(ListMembers { id: call.group(&group) }).await??;
-    members.sort_by(|(one, a), (other, b)| (a.joined_at, one).cmp(&(b.joined_at, other)));
+    let members = members::list(call, &group).await?;
     Ok((view, Some(members)))
 }
 

@@ -3,13 +3,12 @@
 use serde::Serialize;
 use sidenote_core::group::{GroupType, Role};
 use sidenote_core::ids::{Timestamp, UserId};
-use sidenote_core::query::ListMembers;
 
 use crate::api::fault::problem;
 use crate::api::groups::answer_size::require_size;
-use crate::api::groups::find_group_with_members;
 use crate::api::groups::types::ROLES;
 use crate::api::groups::wire_member::{MemberFilter, WireMember};
+use crate::api::groups::{find_group_with_members, members};
 use crate::api::parameters::group_id;
 use crate::api::{Call, Fault};
 use crate::wire::envelope;
@@ -37,9 +36,8 @@ pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<
     let group = group_id(raw_group_id)?;
 
     let view = find_group_with_members(call, &group).await?;
-    let mut members = call.ask(ListMembers { id: call.group(&group) }).await??;
+    let mut members = members::list(call, &group).await?;
     members.retain(|(_, member)| page.roles.as_ref().is_none_or(|roles| roles.contains(&member.role)));
-    members.sort_by(|(one, a), (other, b)| (a.joined_at, one).cmp(&(b.joined_at, other)));
 
     let by_cursor = view.group.kind == GroupType::Community;
     let start = match &page.after {

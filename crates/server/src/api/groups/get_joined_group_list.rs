@@ -151,7 +151,7 @@ mod tests {
         world
     }
 
-    /// TotalCount and the ids.
+    /// `TotalCount` and the ids.
     async fn list(world: &World, asked: Value) -> (u64, Vec<String>) {
         let mut body = asked;
         body["Member_Account"] = json!("leckie");
@@ -203,6 +203,18 @@ mod tests {
         let body = r#"{"Member_Account":"leckie","GroupType":"Public","ResponseFilter":{}}"#;
         let answer = world.ok("get_joined_group_list", body).await;
         assert_eq!(answer["GroupIdList"], json!([{"GroupId":"a"}]));
+    }
+
+    #[tokio::test]
+    async fn a_private_group_is_active_from_its_first_message() {
+        let world = world().await;
+        let body = r#"{"GroupId":"b","Random":1,"MsgBody":[
+            {"MsgType":"TIMTextElem","MsgContent":{"Text":"t"}}]}"#;
+        world.ok("send_group_msg", body).await;
+        assert_eq!(list(&world, json!({"GroupType":"Private"})).await, (1, vec!["b".to_owned()]));
+        let answer = world.ok("get_group_info", r#"{"GroupIdList":["b"]}"#).await;
+        let info = &answer["GroupInfo"][0];
+        assert_eq!((&info["NextMsgSeq"], &info["LastMsgTime"]), (&json!(2), &json!(world.now)));
     }
 
     #[tokio::test]

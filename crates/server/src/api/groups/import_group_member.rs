@@ -21,16 +21,18 @@ pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<
     let view = find_group_with_members(call, &group).await?;
     // Nobody joined before there was a group, nor will have joined tomorrow: that account fails by itself.
     let possible = view.group.created_at.secs()..=call.at.secs();
-    let fits = |candidate: &Candidate| candidate.joined_at.is_none_or(|at| possible.contains(&at.secs()));
-    let verdicts: Vec<_> =
-        candidates.iter().map(|candidate| (candidate.user.clone(), fits(candidate))).collect();
-    let mut members = enlist(call, candidates).await?;
-    let mut fitting = verdicts.iter().map(|(_, fits)| *fits);
-    members.retain(|_| fitting.next() == Some(true));
-    let added = if members.is_empty() { Vec::new() } else { add(call, &group, members, true).await? };
+    let members = enlist(call, candidates).await?;
+    let users: Vec<_> = members.iter().map(|member| member.user.clone()).collect();
+    let fits: Vec<_> = members
+        .iter()
+        .map(|member| member.joined_at.is_none_or(|at| possible.contains(&at.secs())))
+        .collect();
+    let fitting: Vec<_> =
+        members.into_iter().zip(&fits).filter(|(_, fits)| **fits).map(|(member, _)| member).collect();
+    let added = if fitting.is_empty() { Vec::new() } else { add(call, &group, fitting, true).await? };
 
     let mut added = added.into_iter().map(|(_, added)| Item::result_of(added));
-    let items = verdicts.iter().map(|(user, fits)| Item {
+    let items = users.iter().zip(&fits).map(|(user, fits)| Item {
         user: user.as_str(),
         result: if *fits { added.next().unwrap_or(Item::FAILED) } else { Item::FAILED },
     });
@@ -82,6 +84,25 @@ mod tests {
             answer["MemberList"],
             json!([{"Member_Account":"tommy","Role":"Admin","JoinTime":1_448_357_837},
                 {"Member_Account":"jared","Role":"Member","JoinTime":1_448_357_857}])
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_member_has_not_read_is_counted_back_from_the_last_message() {
+        let world = world().await;
+        for random in 1..=3 {
+            let body = json!({"GroupId":"g","Random":random,"MsgBody":[
+                {"MsgType":"TIMTextElem","MsgContent":{"Text":"t"}}]});
+            world.ok("send_group_msg", &body.to_string()).await;
+        }
+        let body = r#"{"GroupId":"g","MemberList":[{"Member_Account":"tommy","UnreadMsgNum":2},
+            {"Member_Account":"jared","UnreadMsgNum":9007199254740991}]}"#;
+        world.ok("import_group_member", body).await;
+        let body = r#"{"GroupId":"g","MemberInfoFilter":["MsgSeq"]}"#;
+        let answer = world.ok("get_group_member_info", body).await;
+        assert_eq!(
+            answer["MemberList"],
+            json!([{"Member_Account":"jared","MsgSeq":0},{"Member_Account":"tommy","MsgSeq":1}])
         );
     }
 

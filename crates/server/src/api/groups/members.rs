@@ -1,11 +1,15 @@
-//! Accounts that requests put into groups (groups-and-messages.md sections 3.1, 3.5 and 5.3).
+//! Members of groups: those that there are, and accounts that requests put there (groups-and-messages.md sections
+//! 3.1 to 3.3, 3.5 and 5.3).
+
+use std::sync::Arc;
 
 use serde::Serialize;
 use sidenote_core::Outcome;
 use sidenote_core::command::{GroupAction, NewMember};
 use sidenote_core::decide::Added;
-use sidenote_core::group::{CustomField, Role};
+use sidenote_core::group::{CustomField, Member, Role};
 use sidenote_core::ids::{GroupId, Timestamp, UserId};
+use sidenote_core::query::ListMembers;
 
 use crate::api::groups::unknown_account;
 use crate::api::parameters::user_id;
@@ -13,6 +17,13 @@ use crate::api::{Call, Fault, unexpected};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::fields::FieldError;
 use crate::wire::json::{Array, Object};
+
+/// All members of a group, in the order in which they joined; those who joined together by name.
+pub(super) async fn list(call: &Call, group: &GroupId) -> Result<Vec<(UserId, Arc<Member>)>, Fault> {
+    let mut members = call.ask(ListMembers { id: call.group(group) }).await??;
+    members.sort_by(|(one, a), (other, b)| (a.joined_at, one).cmp(&(b.joined_at, other)));
+    Ok(members)
+}
 
 /// An account that is to become a member, and the field that names it.
 pub(super) struct Candidate {

@@ -52,18 +52,15 @@ impl<'a> GroupRequest<'a> {
     pub(super) fn custom_group_id(&self) -> Result<Option<GroupId>, Fault> {
         let group = self.group_id()?;
         let refuse = |rule: String| Err(Fault::Code(ErrorCode::BadParameter, format!("GroupId {rule}")));
-        match group.as_ref().map(GroupId::as_str) {
-            Some(id) if self.kind == GroupType::Community => {
-                if !id.starts_with(COMMUNITY) || id.starts_with(GENERATED_COMMUNITY) {
-                    return refuse(format!(
-                        "of a Community must begin with {COMMUNITY} and not with {GENERATED_COMMUNITY}"
-                    ));
-                }
+        let Some(id) = group.as_ref().map(GroupId::as_str) else { return Ok(None) };
+        if self.kind == GroupType::Community {
+            if !id.starts_with(COMMUNITY) || id.starts_with(GENERATED_COMMUNITY) {
+                return refuse(format!(
+                    "of a Community must begin with {COMMUNITY} and not with {GENERATED_COMMUNITY}"
+                ));
             }
-            Some(id) if id.starts_with(GENERATED) => {
-                return refuse(format!("must not begin with {GENERATED}"));
-            }
-            _ => {}
+        } else if id.starts_with(GENERATED) {
+            return refuse(format!("must not begin with {GENERATED}"));
         }
         Ok(group)
     }
@@ -84,14 +81,12 @@ pub(super) async fn make(
     beginning: Beginning,
 ) -> Result<GroupId, Fault> {
     let new = prepare(call, request, beginning).await?;
-    match wanted {
-        Some(group) => make_under_first_free(call, iter::once(group), new).await,
-        None => {
-            let kind = new.kind;
-            let ids = iter::repeat_with(|| generated_id(kind, call.random_bits()));
-            make_under_first_free(call, ids.take(ATTEMPTS), new).await
-        }
+    if let Some(group) = wanted {
+        return make_under_first_free(call, iter::once(group), new).await;
     }
+    let kind = new.kind;
+    let ids = iter::repeat_with(|| generated_id(kind, call.random_bits()));
+    make_under_first_free(call, ids.take(ATTEMPTS), new).await
 }
 
 /// Looks up all accounts: the owner first, then the members.

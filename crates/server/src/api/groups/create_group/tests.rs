@@ -53,8 +53,8 @@ async fn the_documented_request_makes_the_group_it_says() {
             "InviteJoinOption":"DisableInvite","MuteAllMember":"Off",
             "AppDefinedData":[{"Key":"GroupTestData1","Value":"xxxxx"}],
             "MemberList":[
-                member("leckie", "Owner", json!([])),
                 member("bob", "Admin", json!([{"Key":"MemberDefined1","Value":"MemberData1"}])),
+                member("leckie", "Owner", json!([])),
                 member("peter", "Member", json!([]))]})
     );
 }
