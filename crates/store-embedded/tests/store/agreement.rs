@@ -203,7 +203,7 @@ fn steps() -> BoxedStrategy<Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
     fn without_any_cache(steps in steps()) {
