@@ -48,6 +48,9 @@ pub struct CustomField {
     pub value: String,
 }
 
+/// Fields of its own that an application can give to one group (groups-and-messages.md section 2.2).
+pub const MAX_CUSTOM_FIELDS: usize = 10;
+
 /// What describes a group and changes rarely.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {

@@ -1,4 +1,4 @@
-//! The ways a rule says no. A refusal changes nothing, except that an attempt was counted (rule 3.10).
+//! The ways a rule says no. A refusal changes nothing.
 
 use thiserror::Error;
 
@@ -35,6 +35,9 @@ pub enum Refusal {
     /// The capacity asked for is below what the group holds.
     #[error("the group has more members than that")]
     BelowMemberCount,
+    /// The group would have more custom fields than a group may.
+    #[error("the group would have more than {} custom fields", crate::group::MAX_CUSTOM_FIELDS)]
+    TooManyCustomFields,
     /// The new owner is not a member.
     #[error("the new owner is not a member of the group")]
     NewOwnerNotAMember,

@@ -94,30 +94,44 @@ pub(crate) struct Endpoint {
 /// Parses a body, executes the command, answers with the body of a success.
 pub(crate) type Handler = for<'a> fn(&'a Call, Object<'a>) -> BoxFuture<'a, Result<Vec<u8>, Fault>>;
 
-/// All commands. The place of a command in this list is its number in metrics and frequency limits.
-pub(crate) static ENDPOINTS: &[Endpoint] = &[
-    endpoint(Service::Extensions, "group_set_key_values", |call, body| {
-        extensions::group_set_key_values::handle(call, body).boxed()
-    }),
-    endpoint(Service::Extensions, "group_get_key_values", |call, body| {
-        extensions::group_get_key_values::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "send_group_msg", |call, body| {
-        messages::send_group_msg::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "group_msg_get_simple", |call, body| {
-        messages::group_msg_get_simple::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "group_msg_recall", |call, body| {
-        messages::group_msg_recall::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "import_group_msg", |call, body| {
-        messages::import_group_msg::handle(call, body).boxed()
-    }),
-];
+/// One line for each command: its service and the file that holds it, which is named like the command.
+macro_rules! endpoints {
+    ($($service:ident $room:ident::$command:ident,)*) => {
+        /// All commands. The place of a command in this list is its number in frequency limits.
+        pub(crate) static ENDPOINTS: &[Endpoint] = &[$(Endpoint {
+            service: Service::$service,
+            command: stringify!($command),
+            handle: |call, body| $room::$command::handle(call, body).boxed(),
+        },)*];
+    };
+}
 
-const fn endpoint(service: Service, command: &'static str, handle: Handler) -> Endpoint {
-    Endpoint { service, command, handle }
+endpoints! {
+    Extensions extensions::group_set_key_values,
+    Extensions extensions::group_get_key_values,
+
+    Accounts accounts::account_import,
+    Accounts accounts::multiaccount_import,
+    Accounts accounts::account_check,
+    Accounts accounts::account_delete,
+
+    Groups groups::create_group,
+    Groups groups::get_group_info,
+    Groups groups::get_group_member_info,
+    Groups groups::modify_group_base_info,
+    Groups groups::add_group_member,
+    Groups groups::delete_group_member,
+    Groups groups::destroy_group,
+    Groups groups::get_joined_group_list,
+    Groups groups::get_role_in_group,
+    Groups groups::change_group_owner,
+    Groups groups::import_group,
+    Groups groups::import_group_member,
+
+    Groups messages::send_group_msg,
+    Groups messages::group_msg_get_simple,
+    Groups messages::group_msg_recall,
+    Groups messages::import_group_msg,
 }
 
 /// An app as the commands see it.

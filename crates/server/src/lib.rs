@@ -1,7 +1,22 @@
 //! The server: HTTP and JSON in front, a store behind, the rules of `sidenote-core` in between.
+//!
+//! It is given a configuration, a store and a clock, and names no backend. See [`Server::start`].
+
+pub mod config;
 
 pub mod auth;
-pub mod config;
 pub mod wire;
 
 mod api;
+mod gateway;
+mod router;
+
+pub mod clock;
+pub mod listener;
+pub mod ops;
+pub mod tasks;
+pub mod telemetry;
+
+mod server;
+
+pub use server::{Drained, Server, StartError, rule_limits};

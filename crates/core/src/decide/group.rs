@@ -7,7 +7,7 @@ use crate::debt::Task;
 use crate::decide::ledger::Opened;
 use crate::decide::{Judged, Ledger, Outcome, member};
 use crate::event::Happening;
-use crate::group::{Counters, CustomField, Group, GroupType, Role};
+use crate::group::{Counters, CustomField, Group, GroupType, MAX_CUSTOM_FIELDS, Role};
 use crate::ids::{ConversationId, UserId};
 use crate::refusal::Refusal;
 use crate::rows::{Part, Row, RowKey};
@@ -62,6 +62,9 @@ pub(super) fn modify(ledger: &mut Ledger<'_>, id: &ConversationId, patch: &Group
         set(&mut profile.max_members, patch.max_members.map(Some).as_ref());
     }
     merge(&mut profile.custom, &patch.custom);
+    if profile.custom.len() > MAX_CUSTOM_FIELDS {
+        return Ok(Err(Refusal::TooManyCustomFields));
+    }
     group.info_seq += 1;
     group.info_changed_at = ledger.now();
     ledger.put(RowKey::Conversation(id.clone()), Row::Group(Arc::new(group)));

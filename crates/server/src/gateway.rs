@@ -1,0 +1,285 @@
+//! From a request to a command: everything that is checked before a command looks at its own fields, in the order
+//! of rest-overview.md section 5, and the envelope around what it answers.
+
+mod frequency;
+mod query;
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::{Request, State};
+use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use sidenote_core::event::{CallerKind, Operator, Platform};
+use sidenote_core::ids::{AccountId, AppId, Timestamp, UserId};
+use sidenote_core::query::Accounts;
+use sidenote_store::Store;
+use tokio::time::Instant;
+
+use crate::api::{App, Call, ENDPOINTS, Endpoint, Fault, Service};
+use crate::auth::VerifiedSignatures;
+use crate::auth::user_sig::UserSigError;
+use crate::clock::Clock;
+use crate::config::{Config, Http, Limits};
+use crate::listener::{Peer, body};
+use crate::ops::metrics::Metrics;
+use crate::wire::envelope;
+use crate::wire::error_code::{Blame, ErrorCode};
+use crate::wire::json::Document;
+
+use frequency::Frequency;
+use query::Query;
+
+/// What all requests share.
+pub(crate) struct Gateway {
+    apps: HashMap<AppId, Served>,
+    signatures: Arc<VerifiedSignatures>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    http: Http,
+    metrics: Arc<Metrics>,
+    request_ids: RequestIds,
+}
+
+struct Served {
+    app: Arc<App>,
+    frequency: Frequency,
+}
+
+impl Gateway {
+    pub(crate) fn new(
+        config: &Config,
+        apps: Vec<App>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        signatures: Arc<VerifiedSignatures>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let served = |app: App| {
+            let frequency = Frequency::new(config.limits.calls_per_second, ENDPOINTS.len());
+            (app.id, Served { app: Arc::new(app), frequency })
+        };
+        Self {
+            apps: apps.into_iter().map(served).collect(),
+            signatures,
+            store,
+            clock,
+            limits: config.limits,
+            http: config.http,
+            metrics,
+            request_ids: RequestIds::new(),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.clock.now_millis())
+    }
+}
+
+/// A request that is answered below the API, or with a code of it.
+enum Rejection {
+    /// By status, with a closed connection: what is wrong below HTTP.
+    Http(body::BodyRefused),
+    /// By code.
+    Api(Fault),
+}
+
+impl From<Fault> for Rejection {
+    fn from(fault: Fault) -> Self {
+        Self::Api(fault)
+    }
+}
+
+impl From<ErrorCode> for Rejection {
+    fn from(code: ErrorCode) -> Self {
+        Self::Api(Fault::Plain(code))
+    }
+}
+
+/// Answers every request below `/v4`, and every path that nothing else answers.
+pub(crate) async fn serve(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let begun = Instant::now();
+    let request_id = gateway.request_ids.next();
+    let mut command = "unknown";
+    let mut service = Service::Groups;
+    let mut status = StatusCode::OK;
+    let outcome = match find_endpoint(request.uri().path()) {
+        Ok((number, endpoint)) => {
+            command = endpoint.command;
+            service = endpoint.service;
+            gateway.answer(number, endpoint, request).await
+        }
+        Err(code) => {
+            if !request.uri().path().starts_with("/v4/") {
+                status = StatusCode::NOT_FOUND;
+            }
+            Err(Rejection::from(code))
+        }
+    };
+    let (code, answer) = match outcome {
+        Ok(answer) => (0, answer),
+        Err(Rejection::Http(refused)) => {
+            gateway.metrics.request(command, u32::from(refused.status().as_u16()), begun.elapsed());
+            tracing::debug!(request_id, command, %refused, "a request was refused below the API");
+            return refused.into_response();
+        }
+        Err(Rejection::Api(fault)) => {
+            let code = fault.code(service);
+            log(&request_id, command, code, &fault);
+            (code.code(), envelope::failure(code.code(), &fault.info(service)))
+        }
+    };
+    gateway.metrics.request(command, code, begun.elapsed());
+    let mut response = (status, answer).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        headers.insert(HeaderName::from_static("x-request-id"), value);
+    }
+    response
+}
+
+/// The caller's mistakes are for whoever debugs a caller; ours are for the operator.
+fn log(request_id: &str, command: &str, code: ErrorCode, fault: &Fault) {
+    let number = code.code();
+    match code.details().blame {
+        Blame::Caller => tracing::debug!(request_id, command, code = number, %fault, "a request was refused"),
+        Blame::Us => tracing::error!(request_id, command, code = number, %fault, "a request failed"),
+    }
+}
+
+/// Step 1: service and command.
+fn find_endpoint(path: &str) -> Result<(usize, &'static Endpoint), ErrorCode> {
+    let (service, command) = path
+        .strip_prefix("/v4/")
+        .and_then(|path| path.split_once('/'))
+        .and_then(|(service, command)| Some((Service::named(service)?, command)))
+        .ok_or(ErrorCode::UnknownCommand)?;
+    ENDPOINTS
+        .iter()
+        .enumerate()
+        .find(|(_, endpoint)| endpoint.service == service && endpoint.command == command)
+        .ok_or_else(|| service.unknown_command())
+}
+
+impl Gateway {
+    /// Steps 2 to 10.
+    async fn answer(
+        &self,
+        number: usize,
+        endpoint: &'static Endpoint,
+        request: Request,
+    ) -> Result<Vec<u8>, Rejection> {
+        let (head, body) = request.into_parts();
+        if head.method != Method::POST {
+            return Err(ErrorCode::BadMethod.into());
+        }
+        let query = Query::parse(head.uri.query().unwrap_or_default())?;
+        let served = self.apps.get(&query.app).ok_or(ErrorCode::UnknownApp)?;
+        query.check()?;
+        let address = head.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        let mut operator = Operator {
+            user: self.verify(&served.app, &query)?,
+            tiny_id: None,
+            kind: CallerKind::Administrator,
+            platform: Platform::RestApi,
+            address,
+        };
+        if !served.app.administrators.contains(&operator.user) {
+            operator.kind = CallerKind::Member;
+            operator.tiny_id = Some(self.require_account(&served.app, endpoint, &operator.user).await?);
+        }
+        if !served.frequency.admits(number) {
+            return Err(ErrorCode::TooManyCalls.into());
+        }
+        refuse_compression(&head.headers)?;
+        let body = body::read(body, &self.http).await.map_err(Rejection::Http)?;
+        let document = Document::parse(&body)
+            .map_err(|unparsable| Fault::Code(ErrorCode::BadJson, unparsable.to_string()))?;
+        let call = Call {
+            app: Arc::clone(&served.app),
+            operator,
+            at: self.now(),
+            limits: self.limits,
+            store: Arc::clone(&self.store),
+        };
+        // A bug in a command must cost one answer and not the connection with whatever else waits on it.
+        let answer = AssertUnwindSafe((endpoint.handle)(&call, document.root())).catch_unwind().await;
+        match answer {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Fault::Code(endpoint.service.internal(), "the command panicked".to_owned()).into()),
+        }
+    }
+
+    /// Step 5.
+    fn verify(&self, app: &App, query: &Query<'_>) -> Result<UserId, Rejection> {
+        let now = self.now().secs();
+        self.signatures
+            .check(&query.user_sig, app.id.get(), &query.identifier, &app.keys, now)
+            .map_err(|error| Fault::Code(signature_code(error), error.to_string()))?;
+        UserId::new(&query.identifier).map_err(|malformed| {
+            Fault::Code(ErrorCode::BadQuery, format!("identifier {malformed}; it can be no UserID")).into()
+        })
+    }
+
+    /// Step 6, for a caller who is no administrator: the service must be open to members (60010) and the account
+    /// must exist (70107).
+    async fn require_account(
+        &self,
+        app: &App,
+        endpoint: &Endpoint,
+        user: &UserId,
+    ) -> Result<sidenote_core::ids::TinyId, Rejection> {
+        if !endpoint.service.is_open_to_members() {
+            return Err(ErrorCode::NotAnAdministrator.into());
+        }
+        let ids = vec![AccountId { app: app.id, user: user.clone() }];
+        let accounts = self.store.ask(Accounts { ids }).await.map_err(Fault::from)?;
+        let account = accounts.into_iter().next().flatten().ok_or(ErrorCode::CallerUnknown)?;
+        Ok(account.tiny_id)
+    }
+}
+
+/// Rule 3.13: a compressed body is refused, and said to be one.
+fn refuse_compression(headers: &HeaderMap) -> Result<(), Fault> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(Fault::Code(
+            ErrorCode::BadJson,
+            "the body is compressed, send it as it is, without Content-Encoding".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+const fn signature_code(error: UserSigError) -> ErrorCode {
+    match error {
+        UserSigError::Illegal => ErrorCode::UserSigIllegal,
+        UserSigError::OtherApp => ErrorCode::UserSigOtherApp,
+        UserSigError::OtherUser => ErrorCode::UserSigOtherUser,
+        UserSigError::WrongKey => ErrorCode::UserSigWrongKey,
+        UserSigError::Expired => ErrorCode::UserSigExpired,
+        UserSigError::NoKey => ErrorCode::AppWithoutKey,
+    }
+}
+
+/// Names for requests, by which a log line is found from an answer: a random part for the process, then a count.
+struct RequestIds {
+    process: u32,
+    count: AtomicU64,
+}
+
+impl RequestIds {
+    fn new() -> Self {
+        Self { process: rand::random(), count: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> String {
+        format!("{:08x}-{:x}", self.process, self.count.fetch_add(1, Ordering::Relaxed))
+    }
+}

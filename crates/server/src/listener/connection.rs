@@ -1,0 +1,153 @@
+//! One connection, from its first byte to its last.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+
+use super::pace::{Pace, PacedIo};
+use super::{Peer, Tls};
+use crate::config::Http;
+
+/// Longest head of a request in bytes; more is answered with 431, and so are more than 100 header lines,
+/// which is hyper's own limit. A ticket may take 2 KiB of it.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// How long a client is listened to after it was refused. Closing a socket with unread bytes makes the system
+/// send a reset, which can overtake the answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves what comes over the socket until it is done with, by either side.
+pub(super) async fn serve(
+    socket: TcpStream,
+    peer: Peer,
+    router: Router,
+    http: &Http,
+    tls: Option<Tls>,
+    stop: &CancellationToken,
+) {
+    // An answer is one small write; waiting for more of it would only delay it. Where the system refuses,
+    // answers are late and still right.
+    let _ = socket.set_nodelay(true);
+    let Some(tls) = tls else { return serve_http(socket, peer, router, http, stop).await };
+    let handshake = timeout(http.header_timeout, tls.acceptor().accept(socket));
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        result = handshake => match result {
+            Ok(Ok(socket)) => serve_http(socket, peer, router, http, stop).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+        },
+    }
+}
+
+/// How hyper's part of a connection ended.
+enum End {
+    Finished(hyper::Result<()>),
+    TooLate,
+}
+
+async fn serve_http<S>(socket: S, peer: Peer, router: Router, http: &Http, stop: &CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let pace = Pace::new(http);
+    let service = service_fn({
+        let pace = pace.clone();
+        move |request: Request<Incoming>| {
+            let mut request = request.map(|body| Body::new(pace.request_begins(body)));
+            request.extensions_mut().insert(peer);
+            let (mut router, pace) = (router.clone(), pace.clone());
+            async move {
+                let answer = router.call(request).await;
+                pace.request_ends();
+                answer
+            }
+        }
+    });
+    let mut connection = http1::Builder::new()
+        // A client that has said all it has to say may close its half and still wants the answer.
+        .half_close(true)
+        .max_header_size(MAX_HEAD_BYTES)
+        // The deadlines below take its place.
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(PacedIo::new(socket, pace.clone())), service);
+
+    let mut alarm = pin!(sleep_until(Instant::now() + http.header_timeout));
+    let mut stopping = pin!(stop.cancelled());
+    let mut draining = false;
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(End::Finished(result));
+        }
+        // After the poll above, so that a request which has arrived already is served and not cut off.
+        if !draining && stopping.as_mut().poll(cx).is_ready() {
+            draining = true;
+            Pin::new(&mut connection).graceful_shutdown();
+            if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(End::Finished(result));
+            }
+        }
+        // The alarm is moved only when it would ring too late. While requests come and go the deadline only
+        // moves away, and an alarm that rings too early is set again: a request costs no timer.
+        while let Some(deadline) = pace.deadline() {
+            if deadline < alarm.deadline() || alarm.is_elapsed() {
+                alarm.as_mut().reset(deadline);
+            }
+            if alarm.as_mut().poll(cx).is_pending() {
+                break;
+            }
+            if deadline <= Instant::now() {
+                return Poll::Ready(End::TooLate);
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+
+    let refusal = match &end {
+        End::TooLate if pace.owes_an_answer() => Some(REQUEST_TIMEOUT),
+        // hyper answers most of what is not HTTP by itself, but not the greeting of HTTP/2 nor half a head.
+        End::Finished(Err(error))
+            if pace.owes_an_answer() && (error.is_parse() || error.is_incomplete_message()) =>
+        {
+            Some(BAD_REQUEST)
+        }
+        _ => None,
+    };
+    if let End::Finished(Err(error)) = &end {
+        tracing::debug!(%peer, %error, "connection failed");
+    }
+    let mut socket = connection.into_parts().io.into_inner().into_socket();
+    if refusal.is_some() || pace.leaves_bytes_unread() {
+        let goodbye = async {
+            if let Some(answer) = refusal {
+                socket.write_all(answer).await?;
+            }
+            socket.shutdown().await?;
+            let mut ignored = [0; 4096];
+            while socket.read(&mut ignored).await? > 0 {}
+            std::io::Result::Ok(())
+        };
+        // Whoever does not listen or has gone needs no goodbye.
+        let _ = timeout(LINGER, goodbye).await;
+    }
+}
+
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";

@@ -1,0 +1,250 @@
+//! Putting the parts together, and taking them apart again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidenote_core::command::{AccountAction, Action, Command};
+use sidenote_core::event::Operator;
+use sidenote_core::ids::{AccountId, AppId, Timestamp, TinyId, UserId};
+use sidenote_core::{Limits, Malformed};
+use sidenote_store::{Store, StoreError, debts};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::App;
+use crate::auth::VerifiedSignatures;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::listener::{ListenError, Listener, Tls, TlsError};
+use crate::ops::health::Health;
+use crate::ops::metrics::{CacheStatistics, Distribution, Metrics, Statistics, StoreStatistics};
+use crate::router::router;
+use crate::tasks::{Tasks, TooManyTasks};
+
+pub use crate::listener::Drained;
+
+/// How long the server rests between two looks at the work that is owed.
+const HOUSEKEEPING_PAUSE: Duration = Duration::from_secs(1);
+
+/// Debts that are paid before the server looks whether it should stop.
+const DEBTS_AT_A_TIME: usize = 64;
+
+/// How long background work may take to end once it was asked to.
+const TASKS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    stop: CancellationToken,
+    serving: JoinHandle<Drained>,
+    tasks: Tasks,
+    store: Arc<dyn Store>,
+}
+
+/// Why a server can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port is not to be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Certificate or key can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The store does not take the accounts of the administrators.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An administrator's name can be no account.
+    #[error("the administrator {name:?} {malformed}")]
+    Administrator {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        malformed: Malformed,
+    },
+    /// Too many background tasks.
+    #[error(transparent)]
+    Tasks(#[from] TooManyTasks),
+}
+
+/// The limits that the rules apply, for whoever opens the store.
+pub fn rule_limits(config: &Config) -> Limits {
+    Limits {
+        pairs_per_message: config.limits.pairs_per_message,
+        tombstones_per_message: config.limits.tombstones_per_message,
+        pairs_per_pull: usize::try_from(config.limits.pairs_per_pull).unwrap_or(usize::MAX),
+        attempts_per_minute: config.limits.attempts_per_minute.unwrap_or(0),
+        community_extensions: config.groups.community_extensions,
+        events_kept: config.events.keep_per_conversation,
+        events_kept_millis: u64::try_from(config.events.keep.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+impl Server {
+    /// Takes the port and serves until [`stop`](Self::stop) is called. Configured administrators are accounts
+    /// without being imported, so their accounts are made here.
+    pub async fn start(
+        config: &Config,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        let tls = config.tls.as_ref().map(Tls::load).transpose()?;
+        let listener = Listener::bind(config.listen, &config.http, tls).await?;
+        let apps = apps(config)?;
+        make_administrators(&*store, &apps, &*clock).await?;
+
+        let tasks = Tasks::new();
+        let signatures = Arc::new(VerifiedSignatures::new(config.http.signature_cache));
+        let metrics = Arc::new(Metrics::new({
+            let (store, signatures) = (Arc::clone(&store), Arc::clone(&signatures));
+            let connections = listener.connections();
+            move || statistics(&store.statistics(), &signatures, connections.open())
+        }));
+        let health = Health::new(vec![
+            Box::new({
+                let store = Arc::clone(&store);
+                move || store.health().map_err(|error| error.to_string())
+            }),
+            Box::new({
+                let tasks = tasks.clone();
+                move || match tasks.failed() {
+                    Some(task) => Err(format!("the background task {task:?} panicked, restart the server")),
+                    None => Ok(()),
+                }
+            }),
+        ]);
+        tasks.spawn("housekeeping", {
+            let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
+            move |stop| keep_house(store, clock, stop)
+        })?;
+        let gateway = Gateway::new(config, apps, Arc::clone(&store), clock, signatures, Arc::clone(&metrics));
+        let router = router(Arc::new(gateway), health, metrics);
+        let (address, stop) = (listener.local_addr(), CancellationToken::new());
+        #[expect(clippy::disallowed_methods, reason = "stop waits for it and sees its panic")]
+        let serving = tokio::spawn(listener.serve(router, stop.clone()));
+        Ok(Self { address, stop, serving, tasks, store })
+    }
+
+    /// Where it listens.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, finishes what runs, ends the background work and closes the store, in this order.
+    pub async fn stop(self) -> Drained {
+        self.stop.cancel();
+        let drained = self.serving.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the listener panicked");
+            Drained { cut: 0 }
+        });
+        if !self.tasks.stop(TASKS_PATIENCE).await {
+            tracing::warn!("background work did not end in time");
+        }
+        self.store.close().await;
+        drained
+    }
+}
+
+fn apps(config: &Config) -> Result<Vec<App>, StartError> {
+    let app = |app: &crate::config::App| {
+        let administrator = |name: &String| {
+            UserId::new(name).map_err(|malformed| StartError::Administrator { name: name.clone(), malformed })
+        };
+        Ok(App {
+            id: AppId::new(app.sdk_app_id),
+            keys: app.keys.clone(),
+            administrators: app.admins.iter().map(administrator).collect::<Result<_, _>>()?,
+            ultimate: app.ultimate,
+        })
+    };
+    config.apps.iter().map(app).collect()
+}
+
+/// Imports the configured administrators; one that exists stays as it is.
+async fn make_administrators(store: &dyn Store, apps: &[App], clock: &dyn Clock) -> Result<(), StoreError> {
+    for app in apps {
+        for user in &app.administrators {
+            let import = AccountAction::Import {
+                tiny_id: TinyId::from_random(rand::random()),
+                nick: None,
+                face_url: None,
+            };
+            let account = AccountId { app: app.id, user: user.clone() };
+            let command = Command {
+                operator: Operator::server(user.clone()),
+                at: Timestamp::from_millis(clock.now_millis()),
+                action: Action::Account(account, import),
+            };
+            // An import is never refused, so there is no verdict to look at.
+            let _ = store.execute(command).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Pays debts as they fall due: those that a crash left behind, and those that wait for their time.
+async fn keep_house(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+    let mut rounds = tokio::time::interval(HOUSEKEEPING_PAUSE);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut complained = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = rounds.tick() => {}
+        }
+        while !stop.is_cancelled() {
+            let now = Timestamp::from_millis(clock.now_millis());
+            match debts::pay_due(&*store, now, DEBTS_AT_A_TIME).await {
+                Ok(paid) => {
+                    complained = false;
+                    if paid < DEBTS_AT_A_TIME {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    if !complained {
+                        tracing::error!(%error, "housekeeping has to wait");
+                    }
+                    complained = true;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn statistics(
+    store: &sidenote_store::Statistics,
+    signatures: &VerifiedSignatures,
+    connections: usize,
+) -> Statistics {
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people, exact up to 2^53")]
+    let float = |count: u64| count as f64;
+    let batches = store.batch_sizes.iter().map(|(bound, count)| (float(*bound), *count));
+    let syncs = store.commit_times.iter().map(|(bound, count)| (bound.as_secs_f64(), *count));
+    let above = |counted: u64| store.commits.saturating_sub(counted);
+    let store_statistics = StoreStatistics {
+        batch_commands: Distribution {
+            above: above(store.batch_sizes.iter().map(|(_, count)| count).sum()),
+            buckets: batches.collect(),
+            sum: float(store.commands),
+        },
+        sync_seconds: Distribution {
+            above: above(store.commit_times.iter().map(|(_, count)| count).sum()),
+            buckets: syncs.collect(),
+            sum: store.commit_time_total.as_secs_f64(),
+        },
+        queued_commands: store.queue_depth,
+        stored_bytes: store.disk_bytes,
+    };
+    let caches = vec![
+        CacheStatistics { name: "signatures", hits: signatures.hits(), misses: signatures.misses() },
+        CacheStatistics { name: "rows", hits: store.cache_hits, misses: store.cache_misses },
+    ];
+    Statistics {
+        store: store_statistics,
+        caches,
+        connections: u64::try_from(connections).unwrap_or(u64::MAX),
+    }
+}
