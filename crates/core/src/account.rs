@@ -21,6 +21,7 @@ pub struct Account {
 /// own member row is the truth and is asked whenever the list is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// The group's event that said so. A later event wins over an earlier one, whatever order they arrive in.
+    /// The group's event that said so. News of an earlier event never takes away a line of a later one; a line
+    /// too many, from news of joining that comes after that of leaving, leads nowhere.
     pub since: EventNumber,
 }

@@ -201,7 +201,7 @@ pub enum Extend {
 /// What a caller says it knows of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Nothing: an administrator's Seq is not looked at (rule 3.3).
+    /// Nothing: no Seq was sent, which only an administrator may do (rule 3.3).
     Unchecked,
     /// This is the version that a member last saw (rule 3.4).
     Saw(Seq),

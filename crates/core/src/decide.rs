@@ -28,7 +28,8 @@ pub struct Decision {
     /// The answer.
     pub verdict: Result<Outcome, Refusal>,
     /// All of it or nothing, in one commit; a later change of a row replaces an earlier one. Events and debts are
-    /// rows too. May hold an attempt count although the verdict is a refusal of every pair (rule 3.10).
+    /// rows too. Empty for a refused command; an answer that refuses every pair may still hold an attempt count
+    /// (rule 3.10).
     pub changes: Vec<Change>,
     /// Debts among the changes that the caller waits for, so that it reads its own writes.
     pub prompt_debts: Vec<Debt>,

@@ -148,7 +148,8 @@ pub struct ExtensionChange {
     pub operation: Operation,
     /// True where the server did it to keep tombstones bounded (rule 3.7).
     pub compaction: bool,
-    /// The pairs that changed. For a clear: the live pairs that it dropped.
+    /// The pairs that changed. For a clear: the live pairs that it dropped; none for a compaction's, because the
+    /// sets that follow name them all, with what they were before as `previous`.
     pub pairs: Vec<ChangedPair>,
     /// `LatestSeq` afterwards.
     pub latest: Seq,

@@ -1,4 +1,4 @@
-//! Questions, and the rules by which they are answered. Like [`decide`](crate::decide), pure functions over rows.
+//! Questions, and the rules by which they are answered. Like [`decide`](mod@crate::decide), pure functions over rows.
 
 use std::sync::Arc;
 

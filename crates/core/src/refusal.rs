@@ -1,4 +1,4 @@
-//! The ways a rule says no. A refusal changes nothing, except that an attempt was counted (rule 3.10).
+//! The ways a rule says no. A refusal changes nothing.
 
 use thiserror::Error;
 

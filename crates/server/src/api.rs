@@ -43,15 +43,11 @@ pub(crate) enum Service {
 impl Service {
     /// The service of this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        [Self::Accounts, Self::Groups, Self::Extensions].into_iter().find(|service| service.name() == name)
-    }
-
-    /// Its name, the middle part of the URL.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Accounts => "im_open_login_svc",
-            Self::Groups => "group_open_http_svc",
-            Self::Extensions => "openim_msg_ext_http_svc",
+        match name {
+            "im_open_login_svc" => Some(Self::Accounts),
+            "group_open_http_svc" => Some(Self::Groups),
+            "openim_msg_ext_http_svc" => Some(Self::Extensions),
+            _ => None,
         }
     }
 
@@ -98,79 +94,44 @@ pub(crate) struct Endpoint {
 /// Parses a body, executes the command, answers with the body of a success.
 pub(crate) type Handler = for<'a> fn(&'a Call, Object<'a>) -> BoxFuture<'a, Result<Vec<u8>, Fault>>;
 
-/// All commands. The place of a command in this list is its number in metrics and frequency limits.
-pub(crate) static ENDPOINTS: &[Endpoint] = &[
-    endpoint(Service::Groups, "send_group_msg", |call, body| {
-        messages::send_group_msg::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "group_msg_get_simple", |call, body| {
-        messages::group_msg_get_simple::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "group_msg_recall", |call, body| {
-        messages::group_msg_recall::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "import_group_msg", |call, body| {
-        messages::import_group_msg::handle(call, body).boxed()
-    }),
-    endpoint(Service::Extensions, "group_set_key_values", |call, body| {
-        extensions::group_set_key_values::handle(call, body).boxed()
-    }),
-    endpoint(Service::Extensions, "group_get_key_values", |call, body| {
-        extensions::group_get_key_values::handle(call, body).boxed()
-    }),
-    endpoint(Service::Accounts, "account_import", |call, body| {
-        accounts::account_import::handle(call, body).boxed()
-    }),
-    endpoint(Service::Accounts, "multiaccount_import", |call, body| {
-        accounts::multiaccount_import::handle(call, body).boxed()
-    }),
-    endpoint(Service::Accounts, "account_check", |call, body| {
-        accounts::account_check::handle(call, body).boxed()
-    }),
-    endpoint(Service::Accounts, "account_delete", |call, body| {
-        accounts::account_delete::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "create_group", |call, body| groups::create_group::handle(call, body).boxed()),
-    endpoint(Service::Groups, "get_group_info", |call, body| {
-        groups::get_group_info::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "get_group_member_info", |call, body| {
-        groups::get_group_member_info::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "modify_group_base_info", |call, body| {
-        groups::modify_group_base_info::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "add_group_member", |call, body| {
-        groups::add_group_member::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "delete_group_member", |call, body| {
-        groups::delete_group_member::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "destroy_group", |call, body| {
-        groups::destroy_group::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "get_joined_group_list", |call, body| {
-        groups::get_joined_group_list::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "get_role_in_group", |call, body| {
-        groups::get_role_in_group::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "change_group_owner", |call, body| {
-        groups::change_group_owner::handle(call, body).boxed()
-    }),
-    endpoint(Service::Groups, "import_group", |call, body| groups::import_group::handle(call, body).boxed()),
-    endpoint(Service::Groups, "import_group_member", |call, body| {
-        groups::import_group_member::handle(call, body).boxed()
-    }),
-];
-
-/// Service and name of every command, as in the URL `/v4/<service>/<command>`.
-pub fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
-    ENDPOINTS.iter().map(|endpoint| (endpoint.service.name(), endpoint.command))
+/// One line for each command: its service and the file that holds it, which is named like the command.
+macro_rules! endpoints {
+    ($($service:ident $room:ident::$command:ident,)*) => {
+        /// All commands. The place of a command in this list is its number in frequency limits.
+        pub(crate) static ENDPOINTS: &[Endpoint] = &[$(Endpoint {
+            service: Service::$service,
+            command: stringify!($command),
+            handle: |call, body| $room::$command::handle(call, body).boxed(),
+        },)*];
+    };
 }
 
-const fn endpoint(service: Service, command: &'static str, handle: Handler) -> Endpoint {
-    Endpoint { service, command, handle }
+endpoints! {
+    Extensions extensions::group_set_key_values,
+    Extensions extensions::group_get_key_values,
+
+    Accounts accounts::account_import,
+    Accounts accounts::multiaccount_import,
+    Accounts accounts::account_check,
+    Accounts accounts::account_delete,
+
+    Groups groups::create_group,
+    Groups groups::get_group_info,
+    Groups groups::get_group_member_info,
+    Groups groups::modify_group_base_info,
+    Groups groups::add_group_member,
+    Groups groups::delete_group_member,
+    Groups groups::destroy_group,
+    Groups groups::get_joined_group_list,
+    Groups groups::get_role_in_group,
+    Groups groups::change_group_owner,
+    Groups groups::import_group,
+    Groups groups::import_group_member,
+
+    Groups messages::send_group_msg,
+    Groups messages::group_msg_get_simple,
+    Groups messages::group_msg_recall,
+    Groups messages::import_group_msg,
 }
 
 /// An app as the commands see it.

@@ -148,7 +148,7 @@ pub(crate) async fn serve(State(gateway): State<Arc<Gateway>>, request: Request)
 /// The caller's mistakes are for whoever debugs a caller; ours are for the operator.
 fn log(request_id: &str, command: &str, code: ErrorCode, fault: &Fault) {
     let number = code.code();
-    match code.row().blame {
+    match code.details().blame {
         Blame::Caller => tracing::debug!(request_id, command, code = number, %fault, "a request was refused"),
         Blame::Us => tracing::error!(request_id, command, code = number, %fault, "a request failed"),
     }

@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quick_cache::sync::Cache as QuickCache;
 use quick_cache::{DefaultHashBuilder, Equivalent, Weighter};
 use sidenote_core::ids::{Incarnation, MessageName};
-use sidenote_core::rows::{MessagePart, Part, Range, Row, RowKey, Span};
+use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Span};
 
 use crate::weight::{key_bytes, row_bytes};
 
@@ -145,19 +145,19 @@ impl Cache {
         }
     }
 
-    /// A row as of batch `by`, which was published before; see the module's head. `None`: not at hand.
-    pub(crate) fn row(&self, key: &RowKey, by: u64) -> Option<Option<Row>> {
+    /// A row as of batch `by`, which was published before; see the module's head.
+    pub(crate) fn row(&self, key: &RowKey, by: u64) -> Result<Option<Row>, Missing> {
         match self.entries.get(&Wanted(key)) {
-            Some(Entry { as_of, value: Value::Row(row), .. }) if as_of <= by => Some(row),
-            _ => None,
+            Some(Entry { as_of, value: Value::Row(row), .. }) if as_of <= by => Ok(row),
+            _ => Err(Missing),
         }
     }
 
     /// All pairs of a message as of batch `by`.
-    pub(crate) fn pairs(&self, of: (Incarnation, MessageName), by: u64) -> Option<Rows> {
+    pub(crate) fn pairs(&self, of: (Incarnation, MessageName), by: u64) -> Result<Rows, Missing> {
         match self.entries.get(&CacheKey::Pairs(of.0, of.1)) {
-            Some(Entry { as_of, value: Value::Pairs(rows), .. }) if as_of <= by => Some(rows),
-            _ => None,
+            Some(Entry { as_of, value: Value::Pairs(rows), .. }) if as_of <= by => Ok(rows),
+            _ => Err(Missing),
         }
     }
 
@@ -233,9 +233,9 @@ impl Cache {
     }
 
     fn slot(&self, key: &CacheKey) -> (MutexGuard<'_, [u64; SLOTS_PER_STRIPE]>, usize) {
-        let hash = self.slots.hash_one(key);
-        let stripe = (hash % STRIPES as u64) as usize;
-        let slot = (hash / STRIPES as u64 % SLOTS_PER_STRIPE as u64) as usize;
+        let [low, high, slot, ..] = self.slots.hash_one(key).to_le_bytes();
+        let stripe = usize::from(u16::from_le_bytes([low, high])) % STRIPES;
+        let slot = usize::from(slot) % SLOTS_PER_STRIPE;
         (self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner), slot)
     }
 }

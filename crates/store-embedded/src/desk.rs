@@ -101,7 +101,7 @@ impl Rows for Desk<'_> {
         if let Some(row) = self.staged.get(key) {
             return Ok(row.clone());
         }
-        if let Some(row) = self.cache.row(key, self.newest) {
+        if let Ok(row) = self.cache.row(key, self.newest) {
             self.hits.set(self.hits.get() + 1);
             return Ok(row);
         }
@@ -113,8 +113,9 @@ impl Rows for Desk<'_> {
     }
 
     fn range(&self, range: &Range) -> Result<Vec<(RowKey, Row)>, Missing> {
-        let pairs = Cache::pairs_asked_for(range).and_then(|of| self.cache.pairs(of, self.newest));
-        if let Some(rows) = pairs {
+        if let Some(of) = Cache::pairs_asked_for(range)
+            && let Ok(rows) = self.cache.pairs(of, self.newest)
+        {
             self.hits.set(self.hits.get() + 1);
             return overlaid(&rows, true, range, std::iter::once(self.staged)).ok_or(Missing);
         }
@@ -145,28 +146,28 @@ fn overlaid<'a>(
             && range.after.as_deref().is_none_or(|after| key > after)
             && last_known.is_none_or(|last| key <= last)
     };
-    let mut changed = BTreeMap::new();
+    let mut newer = BTreeMap::new();
     for changes in changes {
-        changed.extend(changes.iter().filter(|(key, _)| concerns(key)));
+        newer.extend(changes.iter().filter(|(key, _)| concerns(key)));
     }
     let mut rows = Vec::with_capacity(base.len().min(range.limit));
     let mut base = base.iter().peekable();
-    let mut changed = changed.into_iter().peekable();
+    let mut newer = newer.into_iter().peekable();
     while rows.len() < range.limit {
-        let is_changed_next = match (base.peek(), changed.peek()) {
+        let is_newer_next = match (base.peek(), newer.peek()) {
             (None, None) => return (whole || rows.len() >= range.limit).then_some(rows),
             (Some(_), None) => false,
             (None, Some(_)) => true,
-            (Some((key, _)), Some((changed, _))) => {
-                let (is_same, is_changed_next) = (*changed == key, *changed <= key);
+            (Some((key, _)), Some((newer, _))) => {
+                let (is_same, is_newer_next) = (*newer == key, *newer <= key);
                 if is_same {
                     base.next();
                 }
-                is_changed_next
+                is_newer_next
             }
         };
-        if is_changed_next {
-            if let Some((key, Some(row))) = changed.next() {
+        if is_newer_next {
+            if let Some((key, Some(row))) = newer.next() {
                 rows.push((key.clone(), row.clone()));
             }
         } else if let Some(row) = base.next() {
@@ -211,8 +212,8 @@ mod tests {
         overlaid(&base, whole, range, changes.iter())
     }
 
-    fn rows(of: &[(u64, u64)]) -> Option<Vec<(RowKey, Row)>> {
-        Some(of.iter().map(|(name, since)| (key(*name), row(*since))).collect())
+    fn rows(of: &[(u64, u64)]) -> Vec<(RowKey, Row)> {
+        of.iter().map(|(name, since)| (key(*name), row(*since))).collect()
     }
 
     #[test]
@@ -220,19 +221,19 @@ mod tests {
         let changes =
             [changes(&[(15, Some(1)), (20, Some(1)), (50, Some(1))]), changes(&[(20, Some(2)), (30, None)])];
         let all = over(true, &range(None, usize::MAX), &changes);
-        assert_eq!(all, rows(&[(10, 0), (15, 1), (20, 2), (40, 0), (50, 1)]));
-        assert_eq!(over(true, &range(None, 3), &changes), rows(&[(10, 0), (15, 1), (20, 2)]));
+        assert_eq!(all, Some(rows(&[(10, 0), (15, 1), (20, 2), (40, 0), (50, 1)])));
+        assert_eq!(over(true, &range(None, 3), &changes), Some(rows(&[(10, 0), (15, 1), (20, 2)])));
     }
 
     #[test]
     fn what_lies_behind_the_last_row_of_a_partial_base_is_unknown() {
         let more = [changes(&[(50, Some(1))])];
-        assert_eq!(over(false, &range(None, 4), &more), rows(&[(10, 0), (20, 0), (30, 0), (40, 0)]));
+        assert_eq!(over(false, &range(None, 4), &more), Some(rows(&[(10, 0), (20, 0), (30, 0), (40, 0)])));
         assert_eq!(over(false, &range(None, 5), &more), None);
         let fewer = [changes(&[(10, None), (40, None)])];
-        assert_eq!(over(false, &range(None, 2), &fewer), rows(&[(20, 0), (30, 0)]));
+        assert_eq!(over(false, &range(None, 2), &fewer), Some(rows(&[(20, 0), (30, 0)])));
         assert_eq!(over(false, &range(None, 3), &fewer), None);
-        assert_eq!(over(true, &range(None, 3), &fewer), rows(&[(20, 0), (30, 0)]));
+        assert_eq!(over(true, &range(None, 3), &fewer), Some(rows(&[(20, 0), (30, 0)])));
     }
 
     #[test]
@@ -242,7 +243,7 @@ mod tests {
         let mut changes = changes(&[(5, Some(1))]);
         changes.insert(foreign, Some(row(1)));
         let base = [(key(20), row(0))];
-        assert_eq!(overlaid(&base, true, &range(Some(10), 9), [changes].iter()), rows(&[(20, 0)]));
+        assert_eq!(overlaid(&base, true, &range(Some(10), 9), [changes].iter()), Some(rows(&[(20, 0)])));
     }
 
     #[test]

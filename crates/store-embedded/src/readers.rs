@@ -42,20 +42,22 @@ impl Reader {
         let (mut fetches_end, mut questions_end) = (false, false);
         while !(fetches_end && questions_end) {
             select! {
-                recv(self.fetches) -> job => match job {
-                    Ok(job) => self.fetch(job),
-                    Err(_) => {
+                recv(self.fetches) -> job => {
+                    if let Ok(job) = job {
+                        self.fetch(job);
+                    } else {
                         fetches_end = true;
                         self.fetches = crossbeam_channel::never();
                     }
-                },
-                recv(self.questions) -> question => match question {
-                    Ok(question) => self.answer(*question),
-                    Err(_) => {
+                }
+                recv(self.questions) -> question => {
+                    if let Ok(question) = question {
+                        self.answer(*question);
+                    } else {
                         questions_end = true;
                         self.questions = crossbeam_channel::never();
                     }
-                },
+                }
             }
         }
     }

@@ -130,7 +130,7 @@ impl EmbeddedStore {
             ends: watch_ends,
         };
         threads.push(Thread::spawn("store-watch".to_owned(), || watch.run())?);
-        let writes = Writer {
+        let work = Writer {
             engine,
             cache: Arc::clone(&cache),
             condition: Arc::clone(&condition),
@@ -141,7 +141,7 @@ impl EmbeddedStore {
             fetches,
             closing: Cell::new(false),
         };
-        threads.push(Thread::spawn("store-writer".to_owned(), || writes.run())?);
+        threads.push(Thread::spawn("store-writer".to_owned(), || work.run())?);
         Ok(Self {
             limits,
             cache,

@@ -52,11 +52,9 @@ impl<'a> Warm<'a> {
         self.by == self.cache.published()
     }
 
-    fn found<T>(&self, it: Option<T>) -> Result<T, Missing> {
-        if it.is_some() {
-            self.hits.set(self.hits.get() + 1);
-        }
-        it.ok_or(Missing)
+    fn found<T>(&self, it: Result<T, Missing>) -> Result<T, Missing> {
+        self.hits.set(self.hits.get() + u64::from(it.is_ok()));
+        it
     }
 }
 
@@ -73,8 +71,8 @@ impl Rows for Warm<'_> {
     }
 
     fn range(&self, range: &Range) -> Result<Vec<(RowKey, Row)>, Missing> {
-        let pairs = Cache::pairs_asked_for(range).and_then(|of| self.cache.pairs(of, self.by));
-        self.found(pairs).map(|rows| rows.to_vec())
+        let of = Cache::pairs_asked_for(range).ok_or(Missing)?;
+        self.found(self.cache.pairs(of, self.by)).map(|rows| rows.to_vec())
     }
 }
 
@@ -179,17 +177,15 @@ impl Drop for Loading<'_> {
 impl Rows for Loading<'_> {
     fn row(&self, key: &RowKey) -> Result<Option<Row>, Missing> {
         let number = self.snapshot.number();
-        let row = match self.cache_is_as_new.then(|| self.cache.row(key, number)).flatten() {
-            Some(row) => {
-                self.hits.set(self.hits.get() + 1);
-                row
-            }
-            None => {
-                self.misses.set(self.misses.get() + 1);
-                let row = self.read_row(key).map_err(|error| self.fail(error))?;
-                self.cache.fill_row(key, row.clone(), number);
-                row
-            }
+        let kept = if self.cache_is_as_new { self.cache.row(key, number) } else { Err(Missing) };
+        let row = if let Ok(row) = kept {
+            self.hits.set(self.hits.get() + 1);
+            row
+        } else {
+            self.misses.set(self.misses.get() + 1);
+            let row = self.read_row(key).map_err(|error| self.fail(error))?;
+            self.cache.fill_row(key, row.clone(), number);
+            row
         };
         if self.attaching {
             self.attached.borrow_mut().rows.insert(key.clone(), row.clone());
@@ -200,22 +196,22 @@ impl Rows for Loading<'_> {
     fn range(&self, range: &Range) -> Result<Vec<(RowKey, Row)>, Missing> {
         let number = self.snapshot.number();
         let all_pairs = Cache::pairs_asked_for(range);
-        let kept = all_pairs.filter(|_| self.cache_is_as_new).and_then(|of| self.cache.pairs(of, number));
+        let kept = match all_pairs {
+            Some(of) if self.cache_is_as_new => self.cache.pairs(of, number),
+            _ => Err(Missing),
+        };
         let limit =
             if self.attaching { range.limit.saturating_mul(2).saturating_add(64) } else { range.limit };
-        let mut rows = match kept {
-            Some(rows) => {
-                self.hits.set(self.hits.get() + 1);
-                rows.to_vec()
+        let mut rows = if let Ok(rows) = kept {
+            self.hits.set(self.hits.get() + 1);
+            rows.to_vec()
+        } else {
+            self.misses.set(self.misses.get() + 1);
+            let rows = self.read_range(range, limit).map_err(|error| self.fail(error))?;
+            if let Some(of) = all_pairs {
+                self.cache.fill_pairs(of, rows.clone().into(), number);
             }
-            None => {
-                self.misses.set(self.misses.get() + 1);
-                let rows = self.read_range(range, limit).map_err(|error| self.fail(error))?;
-                if let Some(of) = all_pairs {
-                    self.cache.fill_pairs(of, rows.clone().into(), number);
-                }
-                rows
-            }
+            rows
         };
         if self.attaching {
             self.attached.borrow_mut().ranges.push(AttachedRange {

@@ -98,6 +98,7 @@ struct Batch {
     staged: Changes,
     bytes: usize,
     decided: Vec<(Box<Job>, Result<Committed, StoreError>)>,
+    #[expect(clippy::vec_box, reason = "jobs stay where they are while they pass through the queues")]
     to_fetch: Vec<Box<Job>>,
 }
 

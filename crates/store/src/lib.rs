@@ -10,6 +10,9 @@ pub mod debts;
 pub mod faulty;
 pub mod memory;
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -2,6 +2,8 @@
 
 use crate::debt::{Debt, Task};
 use crate::decide::{Judged, Ledger, Outcome};
+use crate::ids::{ConversationId, Incarnation, Timestamp};
+use crate::message::Fingerprint;
 use crate::rows::{Missing, Part, Range, Row, RowKey, Span};
 
 /// Rows that one commit removes at most.
@@ -11,55 +13,71 @@ pub(crate) const ROWS_PER_PART: usize = 256;
 const TRIM_AGAIN_MILLIS: u64 = 10 * 60 * 1000;
 
 pub(super) fn decide(ledger: &mut Ledger<'_>, debt: &Debt) -> Judged {
-    let more = match &debt.task {
+    // Somebody else was faster. Without this look every second payment would leave a second trimming behind.
+    if ledger.rows.0.row(&RowKey::Debt(debt.clone()))?.is_none() {
+        return Ok(Ok(Outcome::Paid { more: false }));
+    }
+    let rest = match &debt.task {
         // What these owe are commands to other homes; they have been carried out by whoever pays.
-        Task::Announce(..) | Task::Forsake(..) => false,
+        Task::Announce(..) | Task::Forsake(..) => Rest::Nothing,
         Task::Reap(_, incarnation) => sweep(ledger, Span::Within(*incarnation))?,
         Task::Strip(_, incarnation, message) => sweep(ledger, Span::Pairs(*incarnation, *message))?,
         Task::ForgetSend(_, incarnation, fingerprint) => {
             // The same message may have been sent again since; that send has a debt of its own.
             let sent = ledger.rows.repeat((*incarnation, *fingerprint))?;
-            let forgotten_at =
-                |at: crate::ids::Timestamp| at.plus_millis(crate::message::Fingerprint::REMEMBERED_MILLIS);
+            let forgotten_at = |at: Timestamp| at.plus_millis(Fingerprint::REMEMBERED_MILLIS);
             if sent.is_some_and(|sent| forgotten_at(sent.at) <= debt.due) {
                 ledger.remove(RowKey::Within(*incarnation, Part::Repeat(*fingerprint)));
             }
-            false
+            Rest::Nothing
         }
-        Task::TrimEvents(..) => trim(ledger, debt)?,
+        Task::TrimEvents(id, incarnation) => trim(ledger, id, *incarnation)?,
     };
-    if !more {
+    // The order matters: what is owed again may be the very same debt, where it was paid before it was due.
+    if rest != Rest::More {
         ledger.remove(RowKey::Debt(debt.clone()));
     }
-    Ok(Ok(Outcome::Paid { more }))
+    if let Rest::Later(due) = rest {
+        ledger.owe(due, debt.task.clone());
+    }
+    Ok(Ok(Outcome::Paid { more: rest == Rest::More }))
 }
 
-/// Removes the first rows of a span. `true`: there may be more.
-fn sweep(ledger: &mut Ledger<'_>, span: Span) -> Result<bool, Missing> {
+/// What is left of a debt after a part of it was paid.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Nothing,
+    /// More of the same, at once.
+    More,
+    /// The same again then.
+    Later(Timestamp),
+}
+
+/// Removes the first rows of a span.
+fn sweep(ledger: &mut Ledger<'_>, span: Span) -> Result<Rest, Missing> {
     let rows = ledger.rows.0.range(&Range { span, after: None, limit: ROWS_PER_PART })?;
     let more = rows.len() == ROWS_PER_PART;
     for (key, _) in rows {
         ledger.remove(key);
     }
-    Ok(more)
+    Ok(if more { Rest::More } else { Rest::Nothing })
 }
 
 /// Removes events beyond the retention, and comes back for as long as there are any or may be.
-fn trim(ledger: &mut Ledger<'_>, debt: &Debt) -> Result<bool, Missing> {
-    let Task::TrimEvents(id, incarnation) = &debt.task else { return Ok(false) };
-    let lives = ledger.rows.group(id)?.is_some_and(|group| group.incarnation == *incarnation);
-    let span = Span::Events(*incarnation);
+fn trim(ledger: &mut Ledger<'_>, id: &ConversationId, incarnation: Incarnation) -> Result<Rest, Missing> {
+    let lives = ledger.rows.group(id)?.is_some_and(|group| group.incarnation == incarnation);
+    let span = Span::Events(incarnation);
     let rows = ledger.rows.0.range(&Range { span, after: None, limit: ROWS_PER_PART })?;
     let (kept_millis, kept, now) =
         (ledger.limits.events_kept_millis, ledger.limits.events_kept, ledger.now());
     let last =
-        if lives { ledger.rows.counters(*incarnation)?.map(|counters| counters.last_event) } else { None };
+        if lives { ledger.rows.counters(incarnation)?.map(|counters| counters.last_event) } else { None };
     let mut oldest_kept = None;
     let full = rows.len() == ROWS_PER_PART;
     for (key, row) in rows {
         let Row::Event(event) = row else { continue };
         let too_old = event.at.plus_millis(kept_millis) <= now;
-        let too_many = last.is_some_and(|last| event.number.get() + kept <= last.get());
+        let too_many = last.is_some_and(|last| event.number.get().saturating_add(kept) <= last.get());
         if !too_old && !too_many {
             oldest_kept = Some(event.at);
             break;
@@ -67,12 +85,11 @@ fn trim(ledger: &mut Ledger<'_>, debt: &Debt) -> Result<bool, Missing> {
         ledger.remove(key);
     }
     if oldest_kept.is_none() && full {
-        return Ok(true);
+        return Ok(Rest::More);
     }
     if lives || oldest_kept.is_some() {
         let due = oldest_kept.map_or(now, |at| at.plus_millis(kept_millis));
-        let due = due.max(now.plus_millis(TRIM_AGAIN_MILLIS));
-        ledger.owe(due, debt.task.clone());
+        return Ok(Rest::Later(due.max(now.plus_millis(TRIM_AGAIN_MILLIS))));
     }
-    Ok(false)
+    Ok(Rest::Nothing)
 }

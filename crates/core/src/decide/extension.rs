@@ -97,13 +97,16 @@ pub(crate) fn admit(
     }
 }
 
-/// Rule 3.4: does the caller's claim fit what the set holds? A claim of "never" is right whenever no pair lives.
-fn claim_fits(claim: Claim, entry: Option<&Entry>) -> bool {
-    match (claim, entry) {
-        (Claim::Unchecked, _) => true,
-        (Claim::Saw(seen), None) => seen == Seq::NEVER,
-        (Claim::Saw(seen), Some(Entry::Live { seq, .. })) => seen == *seq,
-        (Claim::Saw(seen), Some(Entry::Deleted { seq })) => seen == *seq || seen == Seq::NEVER,
+/// Rules 3.3 and 3.4: does the caller's claim fit what the set holds? An administrator's is not looked at; of
+/// everyone else a claim of "never" is right whenever no pair lives, and who claims nothing never fits. (The edge
+/// refuses such a request before it comes here.)
+fn claim_fits(caller: CallerKind, claim: Claim, entry: Option<&Entry>) -> bool {
+    match (caller, claim, entry) {
+        (CallerKind::Administrator | CallerKind::Server, _, _) => true,
+        (CallerKind::Member | CallerKind::Connected, Claim::Unchecked, _) => false,
+        (_, Claim::Saw(seen), None) => seen == Seq::NEVER,
+        (_, Claim::Saw(seen), Some(Entry::Live { seq, .. })) => seen == *seq,
+        (_, Claim::Saw(seen), Some(Entry::Deleted { seq })) => seen == *seq || seen == Seq::NEVER,
     }
 }
 
@@ -166,7 +169,7 @@ impl<'a> Set<'a> {
         claim: Claim,
     ) -> Result<ItemOutcome, Missing> {
         let before = ledger.rows.pair((self.incarnation, self.name, key))?;
-        if !claim_fits(claim, before.as_ref()) {
+        if !claim_fits(ledger.command.operator.kind, claim, before.as_ref()) {
             return Ok(refused(ItemVerdict::Conflict, key, before.as_ref()));
         }
         let lives = matches!(before, Some(Entry::Live { .. }));
@@ -192,7 +195,7 @@ impl<'a> Set<'a> {
         if !matches!(before, Some(Entry::Live { .. })) {
             return Ok(refused(ItemVerdict::NoSuchPair, key, before.as_ref()));
         }
-        if !claim_fits(claim, before.as_ref()) {
+        if !claim_fits(ledger.command.operator.kind, claim, before.as_ref()) {
             return Ok(refused(ItemVerdict::Conflict, key, before.as_ref()));
         }
         self.state.live = self.state.live.saturating_sub(1);
@@ -256,7 +259,7 @@ impl<'a> Set<'a> {
         self.tell(Operation::Clear, true, Vec::new());
         let live: Vec<_> = live.into_iter().collect();
         let mut held = BTreeMap::new();
-        for pairs in live.chunks(PAIRS_PER_NUMBER.min(ledger.limits.pairs_per_pull)) {
+        for pairs in live.chunks(ledger.limits.pairs_per_pull.clamp(1, PAIRS_PER_NUMBER)) {
             let version = self.state.latest.next();
             self.state.latest = version;
             let told = pairs.iter().map(|(key, (value, seq))| ChangedPair {

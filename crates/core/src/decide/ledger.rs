@@ -86,7 +86,12 @@ impl<'a> Ledger<'a> {
         self.put(RowKey::Debt(debt), Row::Debt);
     }
 
-    pub(super) fn finish(self, verdict: Result<Outcome, Refusal>) -> Decision {
+    /// A refused command changes nothing, whatever the rule had written down before it came to the refusal.
+    pub(super) fn finish(mut self, verdict: Result<Outcome, Refusal>) -> Decision {
+        if verdict.is_err() {
+            self.changes.clear();
+            self.prompt_debts.clear();
+        }
         Decision { verdict, changes: self.changes, prompt_debts: self.prompt_debts }
     }
 }

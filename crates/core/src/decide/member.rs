@@ -50,14 +50,17 @@ pub(super) fn enrol(
     let mut seen = BTreeSet::new();
     for new in members {
         let known = ledger.rows.member((incarnation, &new.user))?;
-        // A row of a deleted account of the same name is on its way out; whoever comes now takes its place.
+        // A row of a deleted account of the same name is on its way out; whoever comes now takes its place in the
+        // list, but not its rights.
         let is_same = known.as_ref().is_some_and(|known| known.tiny_id == new.tiny_id);
         if is_same || !seen.insert(&new.user) {
             added.push((new.user.clone(), Added::Already));
             continue;
         }
-        if known.is_none() {
-            opened.counters.members += 1;
+        match known {
+            None => opened.counters.members += 1,
+            Some(gone) if gone.role == Role::Owner => disown(ledger, &opened.id, &opened.group),
+            Some(_) => {}
         }
         let member = Member {
             tiny_id: new.tiny_id,
@@ -116,11 +119,16 @@ pub(super) fn forget(ledger: &mut Ledger<'_>, id: &ConversationId, user: &UserId
         return Ok(Err(Refusal::NotAMember));
     };
     if member.role == Role::Owner {
-        let group = Group { owner: None, ..(*opened.group).clone() };
-        ledger.put(RowKey::Conversation(id.clone()), Row::Group(Arc::new(group)));
+        disown(ledger, id, &opened.group);
     }
     strike(ledger, &mut opened, vec![user.clone()], "the account was deleted");
     Ok(Ok(Outcome::Done))
+}
+
+/// Leaves a group without an owner.
+fn disown(ledger: &mut Ledger<'_>, id: &ConversationId, group: &Group) {
+    let group = Group { owner: None, ..group.clone() };
+    ledger.put(RowKey::Conversation(id.clone()), Row::Group(Arc::new(group)));
 }
 
 /// Removes member rows, with one event for all and the debt to tell their accounts.

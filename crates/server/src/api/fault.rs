@@ -24,7 +24,7 @@ pub(crate) enum Fault {
     #[error("{1}")]
     Code(ErrorCode, String),
     /// A code that the command chose.
-    #[error("{}", .0.row().text)]
+    #[error("{}", .0.details().text)]
     Plain(ErrorCode),
 }
 
@@ -42,7 +42,7 @@ impl Fault {
     /// The sentence that a caller gets. What went wrong inside is for the log, not for callers.
     pub(crate) fn info(&self, service: Service) -> String {
         match self {
-            Self::Store(_) => service.internal().row().text.to_owned(),
+            Self::Store(_) => service.internal().details().text.to_owned(),
             other => other.to_string(),
         }
     }

@@ -1,6 +1,6 @@
 //! What the server is told at start: one TOML file, overridden by the environment, overridden by flags.
 //!
-//! [`raw`] is what the user wrote, [`Config`] what the program means: numbers checked against their limits,
+//! `raw` is what the user wrote, [`Config`] what the program means: numbers checked against their limits,
 //! secrets read from their files, durations and sizes as types. Nothing else reads the environment.
 //! `docs/config.md` lists every option.
 
@@ -67,7 +67,7 @@ pub struct App {
     pub sdk_app_id: u32,
     /// Keys that a ticket may be signed with: the current one, then those it replaced. Never empty.
     pub keys: Vec<Secret>,
-    /// The UserIDs that may do everything; at least one, each of 1 to 32 bytes without control characters.
+    /// Who may do everything: at least one `UserID`, each of 1 to 32 bytes without control characters.
     pub admins: Vec<String>,
     /// Whether the plan is Ultimate; with any other the extension commands answer 10008 (rule 3.11).
     pub ultimate: bool,

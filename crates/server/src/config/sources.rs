@@ -108,7 +108,7 @@ impl Sources {
                 Err(error) => {
                     return Err(ConfigError {
                         place: Place::Variable(name),
-                        problem: problem_of_variable(&error),
+                        problem: problem_of_variable(&key, &error),
                     });
                 }
             }
@@ -210,9 +210,9 @@ fn line_at(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
-fn problem_of_variable(error: &figment::Error) -> String {
-    match &error.kind {
-        Kind::UnknownField(name, known) => format!("unknown key `{name}`; known here: {}", known.join(", ")),
+fn problem_of_variable(key: &str, error: &figment::Error) -> String {
+    let problem = match &error.kind {
+        Kind::UnknownField(_, known) => format!("unknown key; known here: {}", known.join(", ")),
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             let problem = mismatch(&found.to_string(), expected);
             if expected == "a string" {
@@ -222,6 +222,11 @@ fn problem_of_variable(error: &figment::Error) -> String {
             }
         }
         kind => rephrase(&kind.to_string()),
+    };
+    // The variable names its own key; a place inside of its value has to be told.
+    match error.path.get(key.split('.').count()..) {
+        Some(inside @ [_, ..]) => format!("at {}: {problem}", inside.join(".")),
+        _ => problem,
     }
 }
 
@@ -255,14 +260,12 @@ fn mismatch(found: &str, expected: &str) -> String {
 /// What serde calls a kind of value, as TOML calls it.
 fn in_words(kind: &str) -> &str {
     match kind {
-        "u64" => "a whole number",
         "a string" | "string" => "a text",
-        "a boolean" => "true or false",
         "a sequence" | "sequence" => "a list",
         "map" => "a table",
-        "integer" | "unsigned" | "signed" => "a whole number",
+        "u64" | "integer" | "unsigned" | "signed" => "a whole number",
         "float" | "floating" => "a number with a fraction",
-        "boolean" | "bool" => "true or false",
+        "a boolean" | "boolean" | "bool" => "true or false",
         "an integer or string" | "integer overflow" | "parsable string" => {
             "a number of bytes or a text such as \"64MiB\""
         }

@@ -101,7 +101,7 @@ fn a_variable_that_is_not_ours_is_listed_and_one_of_ours_must_fit() {
         (
             "SIDENOTE_LIMITS__KEY_BITES",
             "5",
-            "unknown key `key_bites`; known here: pairs_per_request, pairs_per_message, key_bytes, value_bytes, \
+            "unknown key; known here: pairs_per_request, pairs_per_message, key_bytes, value_bytes, \
              pairs_per_pull, tombstones_per_message, attempts_per_minute, calls_per_second, members_per_group, \
              message_body_bytes, group_name_bytes, introduction_bytes, notification_bytes, face_url_bytes, \
              name_card_bytes",
@@ -114,7 +114,21 @@ fn a_variable_that_is_not_ours_is_listed_and_one_of_ours_must_fit() {
             "2024",
             "expected a text, found a whole number; put it between double quotes if it is meant as a text",
         ),
-        ("SIDENOTE_APPS", "[{sdk_app_id=7 secret_key=\"hunter2\"}]", "expected a list, found a text"),
+        // Without the comma the parser takes all that follows for one text.
+        (
+            "SIDENOTE_APPS",
+            "[{sdk_app_id=7 secret_key=\"hunter2\"}]",
+            "at 0.sdk_app_id: expected a whole number, found a text",
+        ),
+        ("SIDENOTE_APPS", "hunter2", "expected a list, found a text"),
+        ("SIDENOTE_APPS", "[hunter2]", "at 0: expected a table, found a text"),
+        (
+            "SIDENOTE_APPS",
+            "[{sdk_app_id=7, key=\"hunter2\"}]",
+            "at 0.key: unknown key; known here: sdk_app_id, secret_key, secret_key_file, previous_secret_keys, \
+             admins, plan",
+        ),
+        ("SIDENOTE_APPS", "[{secret_key=\"hunter2\"}]", "at 0: `sdk_app_id` is missing"),
         (
             "SIDENOTE_APPS",
             "[]",
@@ -307,7 +321,7 @@ fn a_key_file_gives_its_text_without_the_line_feed_at_its_end() {
     for (content, problem) in [
         (&b"\n"[..], "the secret is empty"),
         (b"\xff\n", "cannot read"),
-        (&[b'x'; 1024 * 1024 + 1], "cannot read"),
+        (&vec![b'x'; 1024 * 1024 + 1], "cannot read"),
     ] {
         std::fs::write(&path, content).unwrap();
         let message = said(&text);

@@ -1,4 +1,4 @@
-//! Figures in the text format of OpenMetrics, which Prometheus reads.
+//! Figures in the text format `OpenMetrics`, which Prometheus reads.
 //!
 //! Requests are counted as they end. What the store and the caches count themselves is asked for when
 //! somebody scrapes, so that their hot paths know nothing of metrics. Each server has its own registry;
@@ -207,7 +207,7 @@ mod tests {
         let metrics = Metrics::new(Statistics::default);
         metrics.request("group_set_key_values", 0, Duration::from_micros(200));
         metrics.request("group_set_key_values", 0, Duration::from_millis(2));
-        metrics.request("group_set_key_values", 10_004, Duration::from_secs(60));
+        metrics.request("group_set_key_values", 10_004, Duration::from_mins(1));
         let text = metrics.text();
         for line in [
             "# TYPE sidenote_requests counter",

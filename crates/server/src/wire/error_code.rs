@@ -78,8 +78,8 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// The row of this error.
-    pub const fn row(self) -> Row {
+    /// Number, sentence and blame.
+    pub const fn details(self) -> Row {
         match self {
             Self::BadMethod => row(60_002, "the request is not a POST", Blame::Caller),
             Self::BadJson => row(60_003, "the body is not a JSON object", Blame::Caller),
@@ -148,6 +148,6 @@ impl ErrorCode {
 
     /// The number on the wire.
     pub const fn code(self) -> u32 {
-        self.row().code
+        self.details().code
     }
 }

@@ -107,6 +107,7 @@ pub(super) fn seq(raw: u64) -> Option<Seq> {
 }
 
 /// An optional part: absent is fine, damaged is not.
+#[expect(clippy::option_option, reason = "the outer one says whether the bytes were sound")]
 pub(super) fn optional<T, U>(raw: Option<T>, read: impl FnOnce(T) -> Option<U>) -> Option<Option<U>> {
     raw.map_or(Some(None), |raw| read(raw).map(Some))
 }

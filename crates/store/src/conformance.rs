@@ -1,0 +1,42 @@
+//! The suite that every backend must pass, behind the cargo feature of the same name.
+//!
+//! A backend's own test says how a fresh, empty store is opened, and calls the two entries:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use sidenote_store::{Store, conformance, memory::MemoryStore};
+//!
+//! # async fn scenarios() {
+//! conformance::run(async |limits| Arc::new(MemoryStore::new(limits)) as Arc<dyn Store>).await;
+//! # }
+//! conformance::check_property(async |limits| Arc::new(MemoryStore::new(limits)) as Arc<dyn Store>, 64);
+//! ```
+//!
+//! * [`run`] plays named scenarios, each on a store of its own;
+//! * [`check_property`] plays random requests on a store and on a [model](model::Model) of the rules that shares
+//!   no code with `sidenote-core`, and compares every answer.
+//!
+//! Both fail by panicking, as tests do.
+
+pub mod model;
+
+mod property;
+mod scenarios;
+mod world;
+
+use std::sync::Arc;
+
+use sidenote_core::Limits;
+
+use crate::Store;
+
+pub use property::check_property;
+
+/// Plays every scenario on a store of its own. Needs a tokio runtime, best one of several threads.
+///
+/// # Panics
+///
+/// If the store does not do what it must.
+pub async fn run(open: impl AsyncFn(Limits) -> Arc<dyn Store>) {
+    scenarios::run(&open).await;
+}

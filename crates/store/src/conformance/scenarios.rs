@@ -1,0 +1,79 @@
+//! Scenarios, each on a fresh store. A scenario's name is what must be true of every backend.
+
+mod accounts;
+mod debts;
+mod events;
+mod extensions;
+mod groups;
+mod messages;
+mod races;
+
+use std::sync::Arc;
+
+use sidenote_core::Limits;
+
+use super::world::World;
+use crate::{Store, StoreError};
+
+/// Runs a scenario on a store that the backend opens, and closes the store.
+macro_rules! play {
+    ($open:expr, $($scenario:path),* $(,)?) => {
+        $(play!(@one $open, Limits::default(), $scenario);)*
+    };
+    (@one $open:expr, $limits:expr, $scenario:path) => {{
+        let store = $open($limits).await;
+        $scenario(World::new(Arc::clone(&store))).await;
+        store.close().await;
+    }};
+}
+
+pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
+    play!(
+        open,
+        accounts::import_makes_an_account_and_changes_only_what_is_given,
+        accounts::an_account_deleted_and_imported_again_is_another_person,
+        accounts::a_deleted_account_leaves_all_of_its_groups,
+        groups::a_group_is_made_once_and_described,
+        groups::members_see_their_groups_as_soon_as_they_joined,
+        groups::a_refused_command_changes_nothing,
+        groups::ownership_moves_to_a_member,
+        groups::a_destroyed_group_is_gone_at_once_and_its_rows_soon,
+        groups::a_group_made_again_shows_nothing_of_the_old_one,
+        groups::two_apps_with_equal_names_see_nothing_of_each_other,
+        messages::messages_are_numbered_and_kept,
+        messages::a_body_comes_back_as_it_was_sent,
+        messages::the_same_message_twice_is_one_for_five_minutes,
+        messages::a_message_for_those_online_has_no_number,
+        messages::a_recalled_message_is_gone_with_its_pairs,
+        extensions::pairs_have_versions,
+        extensions::keys_come_in_the_order_of_their_bytes,
+        extensions::three_hundred_pairs_come_in_two_pages,
+        extensions::attempts_are_counted_for_a_minute,
+        events::events_are_numbered_without_gaps,
+        events::events_of_a_compaction_share_a_commit,
+        events::old_events_are_trimmed,
+        debts::what_is_owed_is_kept_until_it_is_paid,
+        debts::debts_paid_twice_do_no_harm,
+        debts::debts_paid_side_by_side_do_no_harm,
+        races::one_of_many_writers_wins_each_round,
+        races::writers_of_many_keys_all_win,
+        races::a_group_is_made_by_one_of_many,
+        races::readers_see_no_half_request_and_no_step_back,
+        a_closed_store_takes_no_command,
+    );
+    let few_events = Limits { events_kept: 5, ..Limits::default() };
+    play!(@one open, few_events, events::a_cursor_too_old_is_told);
+    let few_tombstones = Limits { tombstones_per_message: 2, ..Limits::default() };
+    play!(@one open, few_tombstones, extensions::tombstones_are_compacted);
+}
+
+async fn a_closed_store_takes_no_command(world: World) {
+    world.create("room", &["ann"]).await;
+    assert_eq!(world.store.health(), Ok(()));
+    world.store.close().await;
+    let import = sidenote_core::command::AccountAction::Delete;
+    let action = sidenote_core::command::Action::Account(world.account_id("ann"), import);
+    let refused = world.store.commit(world.command(action)).await;
+    assert_eq!(refused.err(), Some(StoreError::Closed));
+    assert_eq!(world.store.health(), Err(StoreError::Closed));
+}

@@ -1,0 +1,96 @@
+//! What one home owes another: nothing is lost, nothing is done twice.
+
+use futures_util::future::join_all;
+use sidenote_core::Outcome;
+use sidenote_core::command::{AccountAction, Action, GroupAction};
+use sidenote_core::debt::{Debt, Task};
+
+use crate::conformance::world::{World, user};
+use crate::debts::pay;
+
+pub(super) async fn what_is_owed_is_kept_until_it_is_paid(world: World) {
+    world.import("ann").await;
+    world.create("room", &[]).await;
+    let members = vec![world.member("ann").await];
+    let committed = world.only_commit("room", GroupAction::AddMembers { members, imported: false }).await;
+    assert_eq!(committed.prompt_debts.len(), 1, "the caller is told what it should wait for");
+    assert!(world.owed().await.contains(&committed.prompt_debts[0]));
+    assert_eq!(world.members("room").await, Ok(vec!["ann".to_owned()]), "the group knows at once");
+    assert_eq!(world.joined("ann", 10).await, [""; 0], "the account has not heard of it");
+    world.settle().await;
+    assert_eq!(world.joined("ann", 10).await, ["room"]);
+    assert!(!world.owed().await.contains(&committed.prompt_debts[0]));
+}
+
+/// Leaves one debt of every kind behind, due or not.
+async fn run_up(world: &World) -> Vec<Debt> {
+    for name in ["ann", "bob"] {
+        world.import(name).await;
+    }
+    for group in ["room", "doomed"] {
+        world.create(group, &["ann", "bob"]).await;
+        let poll = world.send(group, true).await;
+        world.set(group, poll, "a", "x").await.expect("it may carry pairs");
+    }
+    world.wait(600_000);
+    assert!(world.recall("room", 1).await);
+    world.act_on("doomed", GroupAction::Destroy).await.expect("it is there");
+    let removal = GroupAction::RemoveMembers { users: vec![user("bob")], reason: String::new() };
+    world.only_commit("room", removal).await;
+    let deletion = Action::Account(world.account_id("ann"), AccountAction::Delete);
+    world.store.commit(world.command(deletion)).await.expect("the store works");
+    let owed = world.owed().await;
+    let kinds: [fn(&Task) -> bool; 6] = [
+        |task| matches!(task, Task::Announce(..)),
+        |task| matches!(task, Task::Forsake(..)),
+        |task| matches!(task, Task::Reap(..)),
+        |task| matches!(task, Task::Strip(..)),
+        |task| matches!(task, Task::ForgetSend(..)),
+        |task| matches!(task, Task::TrimEvents(..)),
+    ];
+    for is_kind in kinds {
+        assert!(owed.iter().any(|debt| is_kind(&debt.task)), "one of each kind: {owed:?}");
+    }
+    owed
+}
+
+async fn check(world: &World) {
+    assert_eq!(world.members("room").await, Ok(Vec::new()));
+    assert_eq!((world.lines("ann").await, world.lines("bob").await), (0, 0));
+    assert!(world.describe("doomed").await.is_none());
+    // What is left is the trimming of each group's events, once.
+    let owed = world.owed().await;
+    let trims: Vec<_> = owed.iter().filter(|debt| matches!(debt.task, Task::TrimEvents(..))).collect();
+    assert_eq!((owed.len(), trims.len()), (2, 2), "{owed:?}");
+    // Nothing of this harms whoever comes later under the old names.
+    world.import("ann").await;
+    assert!(matches!(world.add("room", "ann").await, Ok(Outcome::MembersAdded(_))));
+    assert_eq!(world.joined("ann", 10).await, ["room"]);
+}
+
+pub(super) async fn debts_paid_twice_do_no_harm(world: World) {
+    let owed = run_up(&world).await;
+    for _ in 0..3 {
+        for debt in &owed {
+            pay(&*world.store, debt, world.now()).await.expect("the store works");
+        }
+        world.settle().await;
+        world.wait(1000);
+    }
+    check(&world).await;
+    for debt in owed.iter().rev() {
+        pay(&*world.store, debt, world.now()).await.expect("the store works");
+    }
+    assert_eq!(world.joined("ann", 10).await, ["room"]);
+    assert_eq!(world.members("room").await, Ok(vec!["ann".to_owned()]));
+}
+
+pub(super) async fn debts_paid_side_by_side_do_no_harm(world: World) {
+    let owed = run_up(&world).await;
+    let payers = owed.iter().chain(owed.iter().rev()).map(|debt| pay(&*world.store, debt, world.now()));
+    for paid in join_all(payers).await {
+        paid.expect("the store works");
+    }
+    world.settle().await;
+    check(&world).await;
+}
