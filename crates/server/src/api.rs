@@ -43,11 +43,15 @@ pub(crate) enum Service {
 impl Service {
     /// The service of this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        match name {
-            "im_open_login_svc" => Some(Self::Accounts),
-            "group_open_http_svc" => Some(Self::Groups),
-            "openim_msg_ext_http_svc" => Some(Self::Extensions),
-            _ => None,
+        [Self::Accounts, Self::Groups, Self::Extensions].into_iter().find(|service| service.name() == name)
+    }
+
+    /// Its name, the middle part of the URL.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Accounts => "im_open_login_svc",
+            Self::Groups => "group_open_http_svc",
+            Self::Extensions => "openim_msg_ext_http_svc",
         }
     }
 
@@ -132,6 +136,11 @@ endpoints! {
     Groups messages::group_msg_get_simple,
     Groups messages::group_msg_recall,
     Groups messages::import_group_msg,
+}
+
+/// Service and name of every command, as in the URL `/v4/<service>/<command>`.
+pub fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ENDPOINTS.iter().map(|endpoint| (endpoint.service.name(), endpoint.command))
 }
 
 /// An app as the commands see it.
