@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
-use sidenote_server::auth::user_sig::{self, MAX_TOKEN_BYTES};
+use sidenote_server::auth::user_sig;
 use sidenote_server::clock::{Clock as _, SystemClock};
 
 use crate::credentials::{CredentialArgs, user_id};
@@ -40,9 +40,9 @@ impl UserSig {
         let token = user_sig::sign(app, key, &self.user, now, self.expire, userbuf);
         // Whatever a server would refuse is not worth printing; the only thing that can be wrong is its size.
         if user_sig::verify(&token, app, &self.user, std::slice::from_ref(key), now).is_err() {
-            return Err(Usage::error(format!(
-                "with this --userbuf the ticket is longer than a server accepts ({MAX_TOKEN_BYTES} bytes); shorten it"
-            )));
+            return Err(Usage::error(
+                "with this --userbuf the ticket is larger than a server accepts; shorten it",
+            ));
         }
         let mut output = std::io::stdout().lock();
         writeln!(output, "{token}")?;

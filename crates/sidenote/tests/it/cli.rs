@@ -155,12 +155,15 @@ fn a_key_comes_from_a_flag_a_file_the_environment_or_a_configuration() {
     };
     let usersig = || {
         let mut command = sidenote();
-        command.args(["usersig", "--user", "ann", "--app", "1400000001", "--userbuf", "some text"]);
+        command.args(["usersig", "--user", "ann", "--app", "1400000001"]);
         command.env("SIDENOTE_SECRET_KEY", "from the environment");
         command
     };
     verified(usersig().output().unwrap(), "from the environment");
-    verified(usersig().args(["--key", "from a flag"]).output().unwrap(), "from a flag");
+    verified(
+        usersig().args(["--key", "from a flag", "--userbuf", "some text"]).output().unwrap(),
+        "from a flag",
+    );
     verified(usersig().arg("--key-file").arg(&key_file).output().unwrap(), "from a file");
     verified(usersig().arg("--config").arg(&config).output().unwrap(), &key_of(APP));
 
