@@ -1,7 +1,10 @@
 //! Tests through the front door: the real binary, real sockets, real files.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
+
 mod server;
 
 mod cli;
 mod demo;
+mod protocol;
 mod serve;
