@@ -111,7 +111,7 @@ impl Player {
     fn prepare(&mut self, line: &str) {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
-            [""] | ["#", ..] | ["config" | "plan", ..] => {}
+            ["" | "#" | "config" | "plan", ..] => {}
             ["as", name] => name.clone_into(&mut self.caller),
             ["accounts", ref names @ ..] => {
                 self.ok("im_open_login_svc/multiaccount_import", &serde_json::json!({ "Accounts": names }));
