@@ -221,18 +221,19 @@ fn statistics(
 ) -> Statistics {
     #[expect(clippy::cast_precision_loss, reason = "a figure for people, exact up to 2^53")]
     let float = |count: u64| count as f64;
-    let batches = store.batch_sizes.iter().map(|(bound, count)| (float(*bound), *count));
-    let syncs = store.commit_times.iter().map(|(bound, count)| (bound.as_secs_f64(), *count));
+    // What lies above the last bound is a class of its own in the text format.
+    let batches: Vec<_> = store.batch_sizes.iter().filter(|(bound, _)| *bound < u64::MAX).collect();
+    let syncs: Vec<_> = store.commit_times.iter().filter(|(bound, _)| *bound < Duration::MAX).collect();
     let above = |counted: u64| store.commits.saturating_sub(counted);
     let store_statistics = StoreStatistics {
         batch_commands: Distribution {
-            above: above(store.batch_sizes.iter().map(|(_, count)| count).sum()),
-            buckets: batches.collect(),
+            above: above(batches.iter().map(|(_, count)| count).sum()),
+            buckets: batches.iter().map(|(bound, count)| (float(*bound), *count)).collect(),
             sum: float(store.commands),
         },
         sync_seconds: Distribution {
-            above: above(store.commit_times.iter().map(|(_, count)| count).sum()),
-            buckets: syncs.collect(),
+            above: above(syncs.iter().map(|(_, count)| count).sum()),
+            buckets: syncs.iter().map(|(bound, count)| (bound.as_secs_f64(), *count)).collect(),
             sum: store.commit_time_total.as_secs_f64(),
         },
         queued_commands: store.queue_depth,

@@ -194,6 +194,6 @@ impl Default for Http {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: "human".to_owned(), level: "info".to_owned() }
+        Self { format: "human".to_owned(), level: "info,fjall=warn,lsm_tree=warn".to_owned() }
     }
 }
