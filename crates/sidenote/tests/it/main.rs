@@ -7,4 +7,7 @@ mod cli;
 mod demo;
 mod serve;
 
+mod capacity;
+mod codes;
+mod concurrency;
 mod crash;

@@ -231,6 +231,13 @@ impl Running {
         Ok(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}")))
     }
 
+    /// Sends a JSON body to `service/command` with a query of the test's own making, which may be wrong.
+    pub(crate) fn post_with_query(&self, query: &str, command: &str, body: &str) -> Value {
+        let url = format!("{}/v4/{command}?{query}", self.url());
+        let text = self.agent.post(url).send(body).unwrap().into_body().read_to_string().unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+    }
+
     /// The body that a path answers a GET with.
     pub(crate) fn get(&self, path: &str) -> String {
         let url = format!("{}{path}", self.url());
