@@ -78,7 +78,7 @@ impl World {
     fn load(&mut self, acknowledgements: usize, signal: Signal) -> Vec<Record> {
         self.rounds += 1;
         let tag = format!("r{}", self.rounds);
-        let (bell, rung) = Bell::after(acknowledgements);
+        let (bell, ring) = Bell::after(acknowledgements);
         let seeds: [u64; CLIENTS] = self.rng.random();
         let (address, sets) = (self.server.address, &self.sets);
         let records = thread::scope(|scope| {
@@ -90,7 +90,7 @@ impl World {
                     scope.spawn(move || load::run(number, address, sets, (seed, tag), bell))
                 })
                 .collect();
-            rung.recv().unwrap();
+            ring.recv().unwrap();
             self.server.signal(signal);
             clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
         });

@@ -61,8 +61,8 @@ pub(crate) struct Bell {
 
 impl Bell {
     pub(crate) fn after(acknowledgements: usize) -> (Self, Receiver<()>) {
-        let (ring, rung) = sync_channel(1);
-        (Self { left: AtomicUsize::new(acknowledgements), ring }, rung)
+        let (ring, heard) = sync_channel(1);
+        (Self { left: AtomicUsize::new(acknowledgements), ring }, heard)
     }
 
     fn count(&self) {
