@@ -184,11 +184,6 @@ impl Call {
         AccountId { app: self.app_id(), user: user.clone() }
     }
 
-    /// 64 fresh random bits, for numbers that the rules want drawn and not counted.
-    pub(crate) fn random_bits(&self) -> u64 {
-        rand::random()
-    }
-
     /// Carries out a change of a group.
     pub(crate) async fn change_group(&self, group: &GroupId, action: GroupAction) -> Result<Outcome, Fault> {
         self.execute(self.operator.clone(), Action::Group(self.group(group), action)).await
@@ -233,6 +228,11 @@ impl Call {
         let verdict = self.store.execute(Command { operator, at: self.at, action }).await?;
         Ok(verdict?)
     }
+}
+
+/// 64 fresh random bits, for numbers that the rules want drawn and not counted.
+pub(crate) fn random_bits() -> u64 {
+    rand::random()
 }
 
 /// The store answered a command with the outcome of another one, which only a bug can do.

@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use sidenote_core::event::{CallerKind, Operator, Platform};
-use sidenote_core::ids::{AccountId, AppId, Timestamp, UserId};
+use sidenote_core::ids::{AccountId, AppId, Timestamp, TinyId, UserId};
 use sidenote_core::query::Accounts;
 use sidenote_store::Store;
 use tokio::time::Instant;
@@ -228,20 +228,20 @@ impl Gateway {
         })
     }
 
-    /// Step 6, for a caller who is no administrator: the service must be open to members (60010) and the account
-    /// must exist (70107).
+    /// Step 6, for a caller who is no administrator: the account must exist (70107, told right after the signature,
+    /// rule 3.12) and the service must be open to members (60010).
     async fn require_account(
         &self,
         app: &App,
         endpoint: &Endpoint,
         user: &UserId,
-    ) -> Result<sidenote_core::ids::TinyId, Rejection> {
-        if !endpoint.service.is_open_to_members() {
-            return Err(ErrorCode::NotAnAdministrator.into());
-        }
+    ) -> Result<TinyId, Rejection> {
         let ids = vec![AccountId { app: app.id, user: user.clone() }];
         let accounts = self.store.ask(Accounts { ids }).await.map_err(Fault::from)?;
         let account = accounts.into_iter().next().flatten().ok_or(ErrorCode::CallerUnknown)?;
+        if !endpoint.service.is_open_to_members() {
+            return Err(ErrorCode::NotAnAdministrator.into());
+        }
         Ok(account.tiny_id)
     }
 }

@@ -115,17 +115,15 @@ impl Client {
             .map_err(without_address)
             .with_context(unreachable)?;
         let body = serde_json::from_str::<Value>(&text).unwrap_or_default();
-        match body["ErrorCode"].as_i64() {
-            Some(code) => Ok(Answer { text, body, code }),
-            None => {
-                let text: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
-                bail!(
-                    "{} answered {command} with status {status} and no ErrorCode ({text:?}); is it the address of \
-                     a Sidenote server?",
-                    self.base
-                )
-            }
-        }
+        let Some(code) = body["ErrorCode"].as_i64() else {
+            let text: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+            bail!(
+                "{} answered {command} with status {status} and no ErrorCode ({text:?}); is it the address of a \
+                 Sidenote server?",
+                self.base
+            )
+        };
+        Ok(Answer { text, body, code })
     }
 }
 

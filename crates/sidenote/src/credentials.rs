@@ -25,7 +25,7 @@ pub(crate) struct CredentialArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     app: Option<u32>,
     /// Secret key of the app. Other users of this machine can see it while the command runs; --key-file,
-    /// --config and the environment variable SIDENOTE_SECRET_KEY do not show it
+    /// --config and the environment variable `SIDENOTE_SECRET_KEY` do not show it
     #[arg(long, value_name = "K", conflicts_with_all = ["key_file", "config"])]
     key: Option<String>,
     /// File with the secret key; a line end after it is not part of the key

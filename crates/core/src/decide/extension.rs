@@ -117,6 +117,7 @@ struct Set<'a> {
     name: MessageName,
     message: &'a Message,
     state: ExtensionState,
+    was_empty: bool,
     /// What the request writes; `None` removes an entry.
     written: BTreeMap<Key, Option<Entry>>,
     changed: Vec<ChangedPair>,
@@ -137,11 +138,18 @@ impl<'a> Set<'a> {
             name,
             message,
             state,
+            was_empty: state.live == 0 && state.tombstones == 0,
             written: BTreeMap::new(),
             changed: Vec::new(),
             events: Vec::new(),
             attempted: false,
         })
+    }
+
+    /// What the set held under this key before the request. An empty set is known to hold nothing, so the first
+    /// write to a message needs no pair row.
+    fn entry(&self, ledger: &Ledger<'_>, key: &Key) -> Result<Option<Entry>, Missing> {
+        if self.was_empty { Ok(None) } else { ledger.rows.pair((self.incarnation, self.name, key)) }
     }
 
     fn has_changed(&self) -> bool {
@@ -168,7 +176,7 @@ impl<'a> Set<'a> {
         value: &Value,
         claim: Claim,
     ) -> Result<ItemOutcome, Missing> {
-        let before = ledger.rows.pair((self.incarnation, self.name, key))?;
+        let before = self.entry(ledger, key)?;
         if !claim_fits(ledger.command.operator.kind, claim, before.as_ref()) {
             return Ok(refused(ItemVerdict::Conflict, key, before.as_ref()));
         }
@@ -191,7 +199,7 @@ impl<'a> Set<'a> {
         key: &Key,
         claim: Claim,
     ) -> Result<ItemOutcome, Missing> {
-        let before = ledger.rows.pair((self.incarnation, self.name, key))?;
+        let before = self.entry(ledger, key)?;
         if !matches!(before, Some(Entry::Live { .. })) {
             return Ok(refused(ItemVerdict::NoSuchPair, key, before.as_ref()));
         }

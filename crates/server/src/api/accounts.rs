@@ -55,7 +55,7 @@ impl Texts {
 /// Makes an account, or changes the texts of one that exists.
 async fn import(call: &Call, user: &UserId, texts: Texts) -> Result<(), Fault> {
     let Texts { nick, face_url } = texts;
-    let tiny_id = TinyId::from_random(call.random_bits());
+    let tiny_id = TinyId::from_random(crate::api::random_bits());
     match call.change_account(user, AccountAction::Import { tiny_id, nick, face_url }).await? {
         Outcome::Done => Ok(()),
         other => unexpected(&other),

@@ -85,7 +85,7 @@ impl World {
     pub(super) async fn import_accounts(&self, names: &[&str]) {
         let call = self.call("administrator");
         for name in names {
-            let tiny_id = TinyId::from_random(call.random_bits());
+            let tiny_id = TinyId::from_random(crate::api::random_bits());
             let import = AccountAction::Import { tiny_id, nick: None, face_url: None };
             assert!(matches!(call.change_account(&user(name), import).await, Ok(decide::Outcome::Done)));
         }
@@ -95,7 +95,7 @@ impl World {
     pub(super) async fn found_group(&self, id: &str, kind: GroupType) {
         let call = self.call("administrator");
         let new = NewGroup {
-            incarnation: Incarnation::from_random(call.random_bits()),
+            incarnation: Incarnation::from_random(crate::api::random_bits()),
             kind,
             owner: None,
             profile: GroupProfile {

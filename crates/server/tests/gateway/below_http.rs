@@ -35,7 +35,7 @@ async fn half_a_request_and_then_silence_is_408() {
 #[tokio::test]
 async fn a_flood_of_headers_is_431_and_no_http_is_400() {
     let world = World::new().await;
-    let flood: String = (0..5000).map(|n| format!("X-Header-{n}: {n}\r\n")).collect();
+    let flood = "X-Header: flood\r\n".repeat(5000);
     let flood = format!("POST /v4/{CHECK} HTTP/1.1\r\nHost: t\r\n{flood}\r\n");
     assert_eq!(world.raw(flood.as_bytes()).await.status, 431);
     assert_eq!(world.raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").await.status, 400);

@@ -7,6 +7,7 @@ const CHECK: &str = "im_open_login_svc/account_check";
 #[tokio::test]
 async fn each_check_has_its_code() {
     let world = World::new().await;
+    world.ok("im_open_login_svc/account_import", r#"{"UserID":"ann"}"#).await;
     let sig = signature(KEY, APP, "administrator");
     let v4 = |command: &str, query: &str| format!("/v4/{command}?{query}");
     let good = format!("sdkappid={APP}&identifier=administrator&usersig={sig}");
@@ -56,9 +57,10 @@ async fn each_check_has_its_code() {
             ),
             70_009,
         ),
-        // Step 6: administrators only, except for extensions, whose callers must exist.
+        // Step 6: the caller must exist, and be an administrator except for extensions.
+        (target("nobody", CHECK), 70_107),
+        (target("nobody", "openim_msg_ext_http_svc/group_get_key_values"), 70_107),
         (target("ann", CHECK), 60_010),
-        (target("ann", "openim_msg_ext_http_svc/group_get_key_values"), 70_107),
         // And what is right in every spelling that clients use.
         (v4(CHECK, &good), 0),
         (

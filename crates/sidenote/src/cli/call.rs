@@ -27,7 +27,7 @@ pub(crate) struct Call {
     body: String,
     #[command(flatten)]
     credentials: CredentialArgs,
-    /// Server to call; by default the address in --config on this machine, else http://127.0.0.1:7780
+    /// Server to call; by default the address in --config on this machine, else `http://127.0.0.1:7780`
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// PEM file of certificates to trust, for https

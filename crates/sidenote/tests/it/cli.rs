@@ -10,7 +10,7 @@ use sidenote_server::clock::{Clock as _, SystemClock};
 use sidenote_server::config::Secret;
 use tempfile::TempDir;
 
-use crate::server::{ADMINISTRATOR, APP, ConfigOptions, OTHER_APP, Running, key_of, sidenote};
+use crate::server::{ADMINISTRATOR, APP, ConfigOptions, OTHER_APP, Process, Running, key_of, sidenote};
 
 fn run(arguments: &[&str]) -> Output {
     sidenote().args(arguments).output().unwrap()
@@ -225,4 +225,41 @@ fn call_says_when_nobody_is_there() {
     let said = refusal(&output, 1);
     assert!(said.contains("cannot ask http://127.0.0.1:1 for im_open_login_svc/account_check"), "{said}");
     assert!(!said.contains("usersig"), "{said}");
+}
+
+#[test]
+fn call_trusts_an_encrypted_server_only_if_it_is_told_to() {
+    let folder = TempDir::new().unwrap();
+    let certificate = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = file(&folder, &format!("{name}.key"), made.signing_key.serialize_pem());
+        (file(&folder, &format!("{name}.pem"), made.cert.pem()), key)
+    };
+    let (own, key) = certificate("own");
+    let (foreign, _) = certificate("foreign");
+    let tls =
+        format!("[tls]\ncertificate = {:?}\nkey = {:?}\n", own.to_str().unwrap(), key.to_str().unwrap());
+    let options = ConfigOptions { more: tls, ..ConfigOptions::default() };
+    let config = file(&folder, "sidenote.toml", options.toml(&folder.path().join("data")));
+    let server = Process::spawn(sidenote().arg("serve").arg("--config").arg(&config));
+    let line = server.wait_for("listening on https://");
+    let url = line.split_whitespace().last().unwrap();
+
+    let call = |trusted: &PathBuf| {
+        let mut command = sidenote();
+        command.args([
+            "call",
+            "account_import",
+            r#"{"UserID":"ann"}"#,
+            "--app",
+            "1400000001",
+            "--server",
+            url,
+        ]);
+        command.arg("--config").arg(&config).arg("--ca").arg(trusted).output().unwrap()
+    };
+    assert!(stdout(&call(&own)).contains(r#""ErrorCode":0"#));
+    let said = refusal(&call(&foreign), 1);
+    assert!(said.contains("certificate"), "{said}");
+    assert!(refusal(&call(&key), 2).contains("there is no certificate in the file"));
 }

@@ -31,7 +31,7 @@ pub(crate) fn key_of(app: u32) -> String {
 }
 
 /// Longest wait for anything that a test waits for. Reaching it is a failure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a test wants to be different.
 #[derive(Clone, Debug, Default)]

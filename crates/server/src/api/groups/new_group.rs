@@ -85,7 +85,7 @@ pub(super) async fn make(
         return make_under_first_free(call, iter::once(group), new).await;
     }
     let kind = new.kind;
-    let ids = iter::repeat_with(|| generated_id(kind, call.random_bits()));
+    let ids = iter::repeat_with(|| generated_id(kind, crate::api::random_bits()));
     make_under_first_free(call, ids.take(ATTEMPTS), new).await
 }
 
@@ -101,7 +101,7 @@ async fn prepare(call: &Call, request: GroupRequest<'_>, beginning: Beginning) -
     });
     let owner = enlist(call, owner.into_iter().collect()).await?.pop();
     let members = enlist(call, members).await?;
-    let incarnation = Incarnation::from_random(call.random_bits());
+    let incarnation = Incarnation::from_random(crate::api::random_bits());
     Ok(NewGroup { incarnation, kind, owner, profile, members, created_at, imported })
 }
 

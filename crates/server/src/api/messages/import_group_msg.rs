@@ -64,7 +64,7 @@ fn parse(call: &Call, item: Value<'_>) -> Result<Draft, Fault> {
     let random = match item.optional_integer("Random", 0..=u32::MAX)? {
         Some(random) => random,
         // Clients tell messages apart by this number too, so that a fixed one would not do.
-        None => u32::try_from(call.random_bits() >> 32).expect("32 of 64 bits are left"),
+        None => u32::try_from(crate::api::random_bits() >> 32).expect("32 of 64 bits are left"),
     };
     let elements = body::elements(item)?.source();
     body::require_length(call, elements, "")?;

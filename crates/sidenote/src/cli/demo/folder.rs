@@ -130,7 +130,7 @@ fn configuration(store: &Path) -> anyhow::Result<String> {
     let Some(store) = store.to_str() else {
         return Err(Usage::error("the folder's name is not UTF-8; name another one with --data"));
     };
-    let key: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = rand::random::<[u64; 4]>().map(|part| format!("{part:016x}")).concat();
     // A JSON text is also a TOML text.
     let store = serde_json::Value::from(store);
     Ok(format!(

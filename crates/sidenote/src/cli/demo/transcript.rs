@@ -27,7 +27,7 @@ pub(super) fn text(client: &Client, administrator: &str, poll: &Poll) -> String 
             r#"{{"GroupId":"{GROUP}","MsgSeq":{POLL},"OperateType":1,"ExtensionList":[{{"Key":"ann","Value":"{value}","Seq":{seq}}}]}}"#
         )
     };
-    let pull = format!(r#"{{"GroupId":"{GROUP}","MsgSeq":{POLL}}}"#);
+    let whole = format!(r#"{{"GroupId":"{GROUP}","MsgSeq":{POLL}}}"#);
     let line = |user: &str, command: &str, body: &str| {
         let url = client.url(user, command, TICKET_SECONDS);
         debug_assert!(!body.contains('\'') && !url.contains('\''), "it stands between single quotes");
@@ -45,7 +45,7 @@ pub(super) fn text(client: &Client, administrator: &str, poll: &Poll) -> String 
         ),
         (
             format!("{administrator} pulls. Expect: key1 and key2, LatestSeq {sampled}"),
-            line(administrator, GET, &pull),
+            line(administrator, GET, &whole),
         ),
         (
             format!(
