@@ -45,6 +45,7 @@ pub enum ErrorCode {
     UserSigWrongKey,
     UserSigOtherUser,
     UserSigOtherApp,
+    /// No configuration leads here, since one without a key is refused; it stays for what `user_sig::verify` can say.
     AppWithoutKey,
     UnknownApp,
     CallerUnknown,

@@ -231,6 +231,13 @@ impl Running {
         Ok(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}")))
     }
 
+    /// Sends a JSON body to `service/command` with a query of the test's own making, which may be wrong.
+    pub(crate) fn post_with_query(&self, query: &str, command: &str, body: &str) -> Value {
+        let url = format!("{}/v4/{command}?{query}", self.url());
+        let text = self.agent.post(url).send(body).unwrap().into_body().read_to_string().unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+    }
+
     /// The body that a path answers a GET with.
     pub(crate) fn get(&self, path: &str) -> String {
         let url = format!("{}{path}", self.url());
@@ -283,6 +290,13 @@ impl Running {
         self.process.wait()
     }
 
+    /// Starts it on the same data and kills it when `moment` is over, whatever it does by then.
+    pub(crate) fn start_and_kill(&mut self, moment: impl FnOnce()) {
+        self.process = Process::spawn(&mut serve(self.folder.path()));
+        moment();
+        self.kill9();
+    }
+
     /// Starts it again on the same data, after it has ended.
     pub(crate) fn restart(&mut self) {
         (self.process, self.address) = launch(self.folder.path());
@@ -314,8 +328,14 @@ pub(crate) fn query(app: u32, user: &str) -> String {
 }
 
 fn launch(folder: &Path) -> (Process, SocketAddr) {
-    let process = Process::spawn(sidenote().arg("serve").arg("--config").arg(folder.join("sidenote.toml")));
+    let process = Process::spawn(&mut serve(folder));
     let line = process.wait_for("listening on http://");
     let address = line.rsplit("http://").next().unwrap().trim();
     (process, address.parse().unwrap_or_else(|_| panic!("no address in {line:?}")))
+}
+
+fn serve(folder: &Path) -> Command {
+    let mut command = sidenote();
+    command.arg("serve").arg("--config").arg(folder.join("sidenote.toml"));
+    command
 }
