@@ -3,7 +3,7 @@
 //! Everything here is made of ordinary commands and questions, so it works on every backend, and every step may be
 //! repeated: a crash half-way only means that it starts again.
 
-use futures_util::future::{BoxFuture, FutureExt, try_join_all};
+use futures_util::future::{BoxFuture, FutureExt, join_all, try_join_all};
 use sidenote_core::Outcome;
 use sidenote_core::command::{AccountAction, Action, Command, GroupAction};
 use sidenote_core::debt::{Debt, Task};
@@ -19,14 +19,43 @@ use crate::{Store, StoreError};
 /// Groups of a deleted account that are handled at a time.
 const GROUPS_AT_A_TIME: usize = 100;
 
-/// Pays up to `limit` debts that are due at `now`; answers how many there were. Call again at once while it is
-/// as many as `limit`.
-pub async fn pay_due(store: &dyn Store, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-    let debts = store.ask(DueDebts { by: now, limit }).await?;
-    for debt in &debts {
-        pay(store, debt, now).await?;
+/// What a round of payments came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// Debts that were paid.
+    pub paid: usize,
+    /// Why the first of those that could not be paid stays owed.
+    pub failure: Option<StoreError>,
+    /// The last debt that was looked at, for the next round to go on after; `None` if none is left.
+    pub next: Option<Debt>,
+}
+
+/// Pays up to `limit` debts that are due at `now` and come after that one. A debt that can't be paid does not stand
+/// in the way of others: it stays owed, and whoever begins with `None` again tries it again.
+///
+/// # Errors
+///
+/// If the debts can't be read.
+pub async fn pay_due(
+    store: &dyn Store,
+    now: Timestamp,
+    after: Option<Debt>,
+    limit: usize,
+) -> Result<Round, StoreError> {
+    let debts = store.ask(DueDebts { by: now, after, limit }).await?;
+    // A debt to other homes is many commands already. Of the others there may be as many as there are messages;
+    // side by side they share commits, and so keep pace with whoever causes them.
+    let (prompt, others): (Vec<_>, Vec<_>) = debts.iter().partition(|debt| debt.task.is_prompt());
+    let mut results = Vec::with_capacity(debts.len());
+    for debt in prompt {
+        results.push(pay(store, debt, now).await);
     }
-    Ok(debts.len())
+    results.extend(join_all(others.into_iter().map(|debt| pay(store, debt, now))).await);
+    Ok(Round {
+        paid: results.iter().filter(|result| result.is_ok()).count(),
+        failure: results.into_iter().find_map(Result::err),
+        next: debts.last().filter(|_| debts.len() >= limit).cloned(),
+    })
 }
 
 /// Pays one debt in full.

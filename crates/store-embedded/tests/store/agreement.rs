@@ -118,8 +118,8 @@ fn step() -> BoxedStrategy<Step> {
 fn questions(now: u64, incarnations: &[Incarnation]) -> Vec<Query> {
     let mut all = vec![
         Accounts { ids: PEOPLE.map(account).into() }.into_query(),
-        DueDebts { by: at(now), limit: 100 }.into_query(),
-        DueDebts { by: at(u64::MAX / 2), limit: 3 }.into_query(),
+        DueDebts { by: at(now), after: None, limit: 100 }.into_query(),
+        DueDebts { by: at(u64::MAX / 2), after: None, limit: 3 }.into_query(),
     ];
     for name in PEOPLE {
         all.push(JoinedGroups { account: account(name), after: None, limit: 1 }.into_query());
@@ -161,8 +161,8 @@ async fn run(steps: Vec<Step>, settings: &Settings) -> Result<(), TestCaseError>
                 store = Arc::new(open(folder.path(), settings, limits()));
             }
             Step::PayDebts => {
-                let paid = debts::pay_due(&*plain, at(now), 20).await;
-                prop_assert_eq!(debts::pay_due(&*store, at(now), 20).await, paid);
+                let paid = debts::pay_due(&*plain, at(now), None, 20).await;
+                prop_assert_eq!(debts::pay_due(&*store, at(now), None, 20).await, paid);
             }
             Step::Do(caller, action) => {
                 if let Action::Group(_, GroupAction::Create(new)) = &*action {
