@@ -12,7 +12,9 @@ use sidenote_core::group::GroupView;
 use sidenote_core::ids::{
     AccountId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, Timestamp, TinyId, UserId,
 };
-use sidenote_core::query::{DueDebts, Events, JoinedGroups, NextReaped};
+use sidenote_core::query::{
+    Accounts, DescribeGroup, DueDebts, Events, FindMembers, JoinedGroups, NextReaped,
+};
 
 use crate::{Store, StoreError};
 
@@ -107,7 +109,8 @@ async fn announce(
     match &event.what {
         Happening::MembersJoined { users, .. } => {
             let joined = |_: &UserId| AccountAction::Joined(group.clone(), incarnation, number);
-            tell(store, id, users, joined, now).await
+            tell(store, id, users, joined, now).await?;
+            look_again(store, id, incarnation, number, users, now).await
         }
         Happening::MembersLeft { users, .. } => {
             let left = |_: &UserId| AccountAction::Left(group.clone(), incarnation, number);
@@ -115,6 +118,62 @@ async fn announce(
         }
         _ => Ok(()),
     }
+}
+
+/// Puts right what may have changed before the accounts of these members heard that they joined. Whatever changes
+/// after this look finds their lines in place, and takes them away itself.
+async fn look_again(
+    store: &dyn Store,
+    id: &ConversationId,
+    incarnation: Incarnation,
+    number: EventNumber,
+    users: &[UserId],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Conversation::Group(group) = &id.conversation else { return Ok(()) };
+    let places = store.ask(FindMembers { id: id.clone(), users: users.to_vec() }).await?;
+    // Asked last: an incarnation that is still there was there for the question before.
+    let described = store.ask(DescribeGroup { id: id.clone() }).await?;
+    let places = match places {
+        Ok(places) if described.is_some_and(|view| view.group.incarnation == incarnation) => places,
+        _ => vec![None; users.len()],
+    };
+    let account = |user: &UserId| AccountId { app: id.app, user: user.clone() };
+    let accounts = store.ask(Accounts { ids: users.iter().map(account).collect() }).await?;
+    let (mut gone, mut ghosts) = (Vec::new(), Vec::new());
+    for ((user, place), account) in users.iter().zip(places).zip(accounts) {
+        match place {
+            // They left, or the group was destroyed.
+            None => gone.push(user.clone()),
+            // Their account was deleted after whoever added them had looked it up, and perhaps made anew.
+            Some(member) if account.is_none_or(|account| account.tiny_id != member.tiny_id) => {
+                ghosts.push((user, member.tiny_id));
+            }
+            Some(_) => {}
+        }
+    }
+    let left = |_: &UserId| AccountAction::Left(group.clone(), incarnation, number);
+    tell(store, id, &gone, left, now).await?;
+    for (user, tiny_id) in ghosts {
+        forget(store, id, user, tiny_id, now).await?;
+    }
+    Ok(())
+}
+
+/// Takes a deleted account out of a group and tells it; `false` if the group knows nothing of it.
+async fn forget(
+    store: &dyn Store,
+    id: &ConversationId,
+    user: &UserId,
+    tiny_id: TinyId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let action = Action::Group(id.clone(), GroupAction::Forget(user.clone(), tiny_id));
+    let committed = store.commit(Command { operator: Operator::server(user.clone()), at: now, action }).await?;
+    for debt in committed.prompt_debts {
+        pay(store, &debt, now).await?;
+    }
+    Ok(committed.verdict.is_ok())
 }
 
 /// Takes a deleted account out of its groups, one page of its list after the other.
@@ -137,16 +196,11 @@ async fn forsake(
                 continue;
             }
             let id = ConversationId::group(account.app, group.clone());
-            let action = Action::Group(id, GroupAction::Forget(account.user.clone(), tiny_id));
-            let operator = Operator::server(account.user.clone());
-            let committed = store.commit(Command { operator: operator.clone(), at: now, action }).await?;
-            for debt in committed.prompt_debts {
-                pay(store, &debt, now).await?;
-            }
-            if committed.verdict.is_err() {
+            if !forget(store, &id, &account.user, tiny_id, now).await? {
                 // The group is gone or knows nothing of the account, so no event will ever take the line away.
                 let left = AccountAction::Left(group, incarnation, line.since);
                 let action = Action::Account(account.clone(), left);
+                let operator = Operator::server(account.user.clone());
                 store.commit(Command { operator, at: now, action }).await?;
             }
         }

@@ -194,11 +194,12 @@ fn agree(steps: Vec<Step>, settings: &Settings) -> Result<(), TestCaseError> {
     crate::scene::runtime().block_on(run(steps, settings))
 }
 
-/// First a group, so that most commands find something.
+/// First accounts and a group, so that most commands find something.
 fn steps() -> BoxedStrategy<Vec<Step>> {
     let founding =
         |id, number| Step::Do(None, Box::new(create(id, number, 0, member("ann", tiny("ann", false)))));
-    let beginning = [Step::Do(None, Box::new(import("ann", tiny("ann", false)))), founding(GROUPS[0], 1)];
+    let accounts = PEOPLE.map(|name| Step::Do(None, Box::new(import(name, tiny(name, false)))));
+    let beginning: Vec<_> = accounts.into_iter().chain([founding(GROUPS[0], 1)]).collect();
     vec(step(), 1..50).prop_map(move |rest| beginning.iter().cloned().chain(rest).collect()).boxed()
 }
 

@@ -55,6 +55,8 @@ pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
         debts::what_is_owed_is_kept_until_it_is_paid,
         debts::debts_paid_twice_do_no_harm,
         debts::debts_paid_side_by_side_do_no_harm,
+        debts::a_member_whose_account_was_deleted_meanwhile_does_not_stay,
+        debts::news_of_joining_that_comes_late_leaves_no_line_behind,
         debts::a_debt_that_cannot_be_paid_stands_in_nobodys_way,
         races::one_of_many_writers_wins_each_round,
         races::writers_of_many_keys_all_win,

@@ -102,9 +102,12 @@ impl World {
         accounts[0].as_ref().map(|account| account.tiny_id)
     }
 
-    /// A member to be; without an account it gets a number of its own.
+    /// A member to be. Its account is made if there is none.
     pub(super) async fn member(&self, name: &str) -> NewMember {
-        let tiny_id = self.tiny_id(name).await.unwrap_or_else(|| TinyId::from_random(self.draw()));
+        let tiny_id = match self.tiny_id(name).await {
+            Some(tiny_id) => tiny_id,
+            None => self.import(name).await,
+        };
         let user = user(name);
         NewMember { user, tiny_id, role: Role::Member, joined_at: None, unread: 0, custom: Vec::new() }
     }
