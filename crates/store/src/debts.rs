@@ -5,10 +5,10 @@
 
 use futures_util::future::{BoxFuture, FutureExt, join_all, try_join_all};
 use sidenote_core::Outcome;
+use sidenote_core::account::Membership;
 use sidenote_core::command::{AccountAction, Action, Command, GroupAction};
 use sidenote_core::debt::{Debt, Task};
 use sidenote_core::event::{Happening, Operator};
-use sidenote_core::group::GroupView;
 use sidenote_core::ids::{
     AccountId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, Timestamp, TinyId, UserId,
 };
@@ -187,28 +187,35 @@ async fn forsake(
     loop {
         let question = JoinedGroups { account: account.clone(), after, limit: GROUPS_AT_A_TIME };
         let page = store.ask(question).await?;
-        for (group, incarnation, line) in page.lines {
-            // A new account of the same name may have joined since; its groups are not ours to leave.
-            let is_current = |(name, view, _): &(GroupId, GroupView, _)| {
-                *name == group && view.group.incarnation == incarnation
-            };
-            if page.groups.iter().any(is_current) {
-                continue;
-            }
-            let id = ConversationId::group(account.app, group.clone());
-            if !forget(store, &id, &account.user, tiny_id, now).await? {
-                // The group is gone or knows nothing of the account, so no event will ever take the line away.
-                let left = AccountAction::Left(group, incarnation, line.since);
-                let action = Action::Account(account.clone(), left);
-                let operator = Operator::server(account.user.clone());
-                store.commit(Command { operator, at: now, action }).await?;
-            }
-        }
+        // A new account of the same name may have joined since; its groups are not ours to leave.
+        let is_current = |line: &(GroupId, Incarnation, Membership)| {
+            page.groups.iter().any(|(name, view, _)| *name == line.0 && view.group.incarnation == line.1)
+        };
+        // Side by side, so that they share commits: whoever deletes the account waits for it.
+        let left = page.lines.iter().filter(|line| !is_current(line));
+        try_join_all(left.map(|line| leave(store, account, tiny_id, line, now))).await?;
         after = page.next;
         if after.is_none() {
             return Ok(());
         }
     }
+}
+
+/// Takes a deleted account out of a group, and the line out of its list.
+async fn leave(
+    store: &dyn Store,
+    account: &AccountId,
+    tiny_id: TinyId,
+    (group, incarnation, line): &(GroupId, Incarnation, Membership),
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let id = ConversationId::group(account.app, group.clone());
+    if forget(store, &id, &account.user, tiny_id, now).await? {
+        return Ok(());
+    }
+    // The group is gone or knows nothing of the account, so no event will ever take the line away.
+    let left = |_: &UserId| AccountAction::Left(group.clone(), *incarnation, line.since);
+    tell(store, &id, std::slice::from_ref(&account.user), left, now).await
 }
 
 /// Gives each of these accounts of a conversation's app a command, all at once, so that they share commits.
