@@ -364,13 +364,16 @@ impl Events {
 pub struct DueDebts {
     /// Due by then.
     pub by: Timestamp,
+    /// Only those after this one.
+    pub after: Option<Debt>,
     /// At most so much.
     pub limit: usize,
 }
 
 impl DueDebts {
     fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Result<Vec<Debt>, Missing> {
-        let range = Range { span: Span::Debts(self.by), after: None, limit: self.limit };
+        let after = self.after.clone().map(|debt| Box::new(RowKey::Debt(debt)));
+        let range = Range { span: Span::Debts(self.by), after, limit: self.limit };
         let rows = rows.0.range(&range)?.into_iter();
         Ok(rows
             .filter_map(|(key, _)| match key {

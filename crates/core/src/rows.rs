@@ -166,7 +166,8 @@ macro_rules! reads {
             $($(#[$doc])* pub(crate) fn $name(&self, $key: $key_type) -> Result<Option<$type>, Missing> {
                 Ok(self.0.row(&$row_key)?.map(|row| match row {
                     Row::$kind(it) => it,
-                    other => panic!("a key fixes the kind of its row, but the store gave {other:?}"),
+                    // Neither key nor row is told: panics are logged, and logs hold no values.
+                    _ => panic!("a key fixes the kind of its row, but the store gave no {}", stringify!($kind)),
                 }))
             })*
         }
@@ -209,5 +210,33 @@ impl Typed<'_> {
                 _ => None,
             })
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::AppId;
+
+    /// A store with a bug: every row is a membership.
+    struct Mistaken;
+
+    impl Rows for Mistaken {
+        fn row(&self, _: &RowKey) -> Result<Option<Row>, Missing> {
+            Ok(Some(Row::Membership(Membership { since: EventNumber::new(4711) })))
+        }
+
+        fn range(&self, _: &Range) -> Result<Vec<(RowKey, Row)>, Missing> {
+            Err(Missing)
+        }
+    }
+
+    #[test]
+    fn a_row_of_another_kind_stops_the_rule_and_is_not_shown() {
+        let id = AccountId { app: AppId::new(1), user: UserId::new("hunter2").unwrap() };
+        let panic = std::panic::catch_unwind(|| Typed(&Mistaken).account(&id)).unwrap_err();
+        let text = panic.downcast_ref::<String>().map_or(*panic.downcast_ref().unwrap_or(&""), String::as_str);
+        assert!(text.contains("no Account"), "{text}");
+        assert!(!text.contains("hunter2") && !text.contains("4711"), "{text}");
     }
 }

@@ -193,24 +193,28 @@ async fn keep_house(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stop: Cancella
             () = stop.cancelled() => return,
             _ = rounds.tick() => {}
         }
+        // A debt that fails is met again in the next walk; the others are paid all the same.
+        let now = Timestamp::from_millis(clock.now_millis());
+        let (mut after, mut failure) = (None, None);
         while !stop.is_cancelled() {
-            let now = Timestamp::from_millis(clock.now_millis());
-            match debts::pay_due(&*store, now, DEBTS_AT_A_TIME).await {
-                Ok(paid) => {
-                    complained = false;
-                    if paid < DEBTS_AT_A_TIME {
-                        break;
-                    }
+            match debts::pay_due(&*store, now, after, DEBTS_AT_A_TIME).await {
+                Ok(round) => {
+                    failure = failure.or(round.failure);
+                    after = round.next;
                 }
                 Err(error) => {
-                    if !complained {
-                        tracing::error!(%error, "housekeeping has to wait");
-                    }
-                    complained = true;
-                    break;
+                    failure = Some(error);
+                    after = None;
                 }
             }
+            if after.is_none() || store.health().is_err() {
+                break;
+            }
         }
+        if let Some(error) = failure.as_ref().filter(|_| !complained) {
+            tracing::error!(%error, "housekeeping could not do all its work and keeps trying");
+        }
+        complained = failure.is_some();
     }
 }
 

@@ -66,7 +66,7 @@ impl Default for Settings {
 /// without [`close`](Store::close) loses nothing that was answered, and lets go of the folder a moment later.
 pub struct EmbeddedStore {
     limits: Limits,
-    cache: Arc<Cache>,
+    pub(crate) cache: Arc<Cache>,
     condition: Arc<Condition>,
     figures: Arc<Figures>,
     queue: usize,

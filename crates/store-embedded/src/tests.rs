@@ -1,4 +1,4 @@
-//! A store whose disk fails. The engine's switch for that is not seen from outside.
+//! What cannot be brought about from outside: a disk that fails, a rule that panics.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +9,7 @@ use sidenote_core::command::{AccountAction, Action, Command};
 use sidenote_core::event::Operator;
 use sidenote_core::ids::{AccountId, AppId, Timestamp, TinyId, UserId};
 use sidenote_core::query::Accounts;
+use sidenote_core::rows::{Row, RowKey};
 use sidenote_store::{Store, StoreError};
 
 use crate::engine::{self, Engine};
@@ -63,6 +64,37 @@ fn a_failed_write_stops_all_later_writes_and_no_reads() {
     let store = EmbeddedStore::open(folder.path(), &Settings::default(), Limits::default()).unwrap();
     runtime.block_on(async {
         store.commit(import("cem")).await.unwrap();
+        store.close().await;
+    });
+}
+
+#[test]
+fn a_rule_that_panics_fails_what_was_asked_of_it_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path(), &Settings::default(), Limits::default()).unwrap();
+    let cache = Arc::clone(&store.cache);
+    let store: &dyn Store = &store;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        store.commit(import("ann")).await.unwrap();
+        // A row of a kind that its key cannot have: rules do not go on from there.
+        cache.fill_row(&RowKey::Account(account("bob")), Some(Row::Debt), cache.published());
+        let names = ["ann", "bob", "cem", "bob", "dan"];
+        let answers = join_all(names.map(|name| store.commit(import(name)))).await;
+        for (name, answer) in names.iter().zip(answers) {
+            match answer {
+                Ok(_) => assert_ne!(*name, "bob"),
+                Err(error) => {
+                    assert_eq!(*name, "bob");
+                    assert!(matches!(&error, StoreError::Busy { reason } if reason.contains("panicked")));
+                }
+            }
+        }
+        let found = store.ask(Accounts { ids: ["ann", "cem", "dan"].map(account).into() }).await.unwrap();
+        assert!(found.iter().all(Option::is_some));
+        let asked = store.ask(Accounts { ids: vec![account("bob")] }).await;
+        assert!(matches!(asked, Err(StoreError::Busy { .. })));
+        assert_eq!(store.health(), Ok(()));
         store.close().await;
     });
 }

@@ -279,3 +279,54 @@ fn measure(changes: &[Change]) -> Result<usize, StoreError> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sidenote_core::command::{AccountAction, Action};
+    use sidenote_core::event::Operator;
+    use sidenote_core::ids::{AccountId, AppId, Timestamp, UserId};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_never_finds_its_rows_is_given_up_after_so_many_fetches() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Arc::new(Engine::open(folder.path(), &engine::Settings::default()).unwrap());
+        let (_inputs, inbox) = crossbeam_channel::bounded(1);
+        let (fetches, _to_fetch) = crossbeam_channel::bounded(1);
+        let writer = Writer {
+            cache: Arc::new(Cache::new(0, engine.snapshot().number())),
+            engine,
+            condition: Arc::default(),
+            figures: Arc::default(),
+            limits: Limits::default(),
+            batch: 1,
+            inbox,
+            fetches,
+            closing: Cell::new(false),
+        };
+        let mut state = State::new(&writer);
+        let user = UserId::new("ann").unwrap();
+        let account = AccountId { app: AppId::new(1), user: user.clone() };
+        let command = Command {
+            operator: Operator::server(user),
+            at: Timestamp::from_millis(1),
+            action: Action::Account(account, AccountAction::Delete),
+        };
+        for (fetched, given_up) in [(0, false), (1, false), (MAX_FETCHES - 1, false), (MAX_FETCHES, true)] {
+            let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+            let mut job = Job::new(command.clone(), oneshot::channel().0, place);
+            job.fetches = fetched;
+            // What it brought is not what the rule asks for.
+            job.fetched = (fetched > 0).then(|| Ok(Attached { number: state.newest, ..Attached::default() }));
+            let mut batch = Batch::default();
+            state.take(Input::Job(job), &mut batch);
+            assert_eq!(batch.to_fetch.is_empty(), given_up, "after {fetched}");
+            let answer = batch.decided.pop().map(|(_, answer)| answer);
+            assert_eq!(matches!(answer, Some(Err(StoreError::Busy { .. }))), given_up, "after {fetched}");
+        }
+    }
+}

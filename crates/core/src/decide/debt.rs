@@ -9,7 +9,7 @@ use crate::rows::{Missing, Part, Range, Row, RowKey, Span};
 /// Rows that one commit removes at most.
 pub(crate) const ROWS_PER_PART: usize = 256;
 
-/// How soon events are looked at again when nothing was due.
+/// How soon events are looked at again at the earliest.
 const TRIM_AGAIN_MILLIS: u64 = 10 * 60 * 1000;
 
 pub(super) fn decide(ledger: &mut Ledger<'_>, debt: &Debt) -> Judged {
@@ -88,7 +88,8 @@ fn trim(ledger: &mut Ledger<'_>, id: &ConversationId, incarnation: Incarnation) 
         return Ok(Rest::More);
     }
     if lives || oldest_kept.is_some() {
-        let due = oldest_kept.map_or(now, |at| at.plus_millis(kept_millis));
+        // Where none is left, the next one to come will be that old at the earliest.
+        let due = oldest_kept.unwrap_or(now).plus_millis(kept_millis);
         return Ok(Rest::Later(due.max(now.plus_millis(TRIM_AGAIN_MILLIS))));
     }
     Ok(Rest::Nothing)

@@ -163,6 +163,20 @@ fn trimming_comes_back_even_if_it_was_paid_too_early() {
 }
 
 #[test]
+fn a_group_without_events_is_left_alone_until_new_ones_can_be_old() {
+    let mut world = World::new();
+    let trim = |world: &World| -> Debt {
+        let mut debts = world.debts().into_iter();
+        debts.find(|debt| matches!(debt.task, Task::TrimEvents(..))).unwrap()
+    };
+    world.now = trim(&world).due;
+    let debt = trim(&world);
+    world.pay(&debt);
+    assert!(world.events().is_empty());
+    assert_eq!(trim(&world).due, world.now.plus_millis(world.limits.events_kept_millis));
+}
+
+#[test]
 fn events_older_than_the_retention_are_trimmed_and_those_of_a_dead_group_all() {
     let mut world = World::new();
     world.now = world.now.plus_millis(world.limits.events_kept_millis - 1);

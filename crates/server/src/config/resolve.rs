@@ -208,7 +208,8 @@ fn events(sources: &Sources) -> Result<Events, ConfigError> {
             sources,
             "events.keep_per_conversation",
             raw.keep_per_conversation,
-            1..=10_000_000,
+            // Debts refer to events, which must not be gone before a moment of load is over.
+            1000..=10_000_000,
         )?,
         keep: Duration::from_secs(hours * 3600),
     })

@@ -292,6 +292,10 @@ fn a_value_out_of_range_is_told_with_its_line_and_its_limit() {
         ("[http]\nbody_bytes = 1023", "2: http.body_bytes: 1023 is too small; the least is 1024"),
         ("[http]\nheader_timeout_ms = 0", "2: http.header_timeout_ms: 0 is too small; the least is 1"),
         ("[events]\nkeep_hours = 0", "2: events.keep_hours: 0 is too small; the least is 1"),
+        (
+            "[events]\nkeep_per_conversation = 999",
+            "2: events.keep_per_conversation: 999 is too small; the least is 1000",
+        ),
         ("[tls]\ncertificate = \"c.pem\"", "2: tls.certificate: tls.key is missing; give both or none"),
         ("[tls]\nkey = \"k.pem\"", "2: tls.key: tls.certificate is missing; give both or none"),
         (

@@ -41,7 +41,15 @@ enum Contents {
 pub(super) struct Folder {
     path: PathBuf,
     is_new: bool,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that was just started from this one has a copy of the handle
+        // until it runs its own program, and would keep the folder locked. If this fails, closing has to do.
+        drop(self.lock.unlock());
+    }
 }
 
 impl Folder {
@@ -75,7 +83,7 @@ impl Folder {
             // beside a lost `format` file it would allow the store to be cleared away.
             remove_if_present(&path.join(CREATING))?;
         }
-        Ok(Self { path: path.to_path_buf(), is_new, _lock: lock })
+        Ok(Self { path: path.to_path_buf(), is_new, lock })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -219,4 +227,20 @@ fn check_empty(folder: &Path) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_free_at_once_though_a_child_process_has_a_copy_of_the_handle() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = Folder::acquire(path.path()).unwrap();
+        let inherited = folder.lock.try_clone().unwrap();
+        assert!(matches!(Folder::acquire(path.path()), Err(OpenError::InUse { .. })));
+        drop(folder);
+        Folder::acquire(path.path()).unwrap();
+        drop(inherited);
+    }
 }

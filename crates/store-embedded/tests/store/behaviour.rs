@@ -149,8 +149,8 @@ fn a_large_group_is_reaped_part_by_part() {
         let store: &dyn Store = &open(folder.path(), &crate::scene::tiny_cache(), unlimited());
         group_with_messages(store, 300).await;
         commit(store, 10, Action::Group(group("g"), GroupAction::Destroy)).await;
-        sidenote_store::debts::pay_due(store, at(11), 10).await.unwrap();
-        let left = store.ask(DueDebts { by: at(11), limit: 9 }).await.unwrap();
+        sidenote_store::debts::pay_due(store, at(11), None, 10).await.unwrap();
+        let left = store.ask(DueDebts { by: at(11), after: None, limit: 9 }).await.unwrap();
         assert_eq!(left, []);
         let reaped = sidenote_core::query::NextReaped { incarnation: Incarnation::from_random(77) };
         assert_eq!(store.ask(reaped).await.unwrap(), []);

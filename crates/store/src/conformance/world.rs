@@ -102,9 +102,12 @@ impl World {
         accounts[0].as_ref().map(|account| account.tiny_id)
     }
 
-    /// A member to be; without an account it gets a number of its own.
+    /// A member to be. Its account is made if there is none.
     pub(super) async fn member(&self, name: &str) -> NewMember {
-        let tiny_id = self.tiny_id(name).await.unwrap_or_else(|| TinyId::from_random(self.draw()));
+        let tiny_id = match self.tiny_id(name).await {
+            Some(tiny_id) => tiny_id,
+            None => self.import(name).await,
+        };
         let user = user(name);
         NewMember { user, tiny_id, role: Role::Member, joined_at: None, unread: 0, custom: Vec::new() }
     }
@@ -288,13 +291,21 @@ impl World {
 
     /// Pays everything that is due by now.
     pub(super) async fn settle(&self) {
-        while debts::pay_due(&*self.store, self.now(), 10).await.expect("the store works") > 0 {}
+        let mut after = None;
+        loop {
+            let round = debts::pay_due(&*self.store, self.now(), after, 10).await.expect("the store works");
+            assert_eq!(round.failure, None);
+            after = round.next;
+            if round.paid == 0 {
+                return;
+            }
+        }
     }
 
     /// Everything that is owed, whenever it is due.
     pub(super) async fn owed(&self) -> Vec<Debt> {
         let by = Timestamp::from_millis(u64::MAX);
-        self.store.ask(DueDebts { by, limit: 10_000 }).await.expect("the store works")
+        self.store.ask(DueDebts { by, after: None, limit: 10_000 }).await.expect("the store works")
     }
 }
 

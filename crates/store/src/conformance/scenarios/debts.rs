@@ -1,12 +1,17 @@
 //! What one home owes another: nothing is lost, nothing is done twice.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use sidenote_core::Outcome;
 use sidenote_core::command::{AccountAction, Action, GroupAction};
 use sidenote_core::debt::{Debt, Task};
 
+use sidenote_core::query::DueDebts;
+
 use crate::conformance::world::{World, user};
-use crate::debts::pay;
+use crate::debts::{pay, pay_due};
+use crate::faulty::{Fault, FaultyStore};
 
 pub(super) async fn what_is_owed_is_kept_until_it_is_paid(world: World) {
     world.import("ann").await;
@@ -93,4 +98,74 @@ pub(super) async fn debts_paid_side_by_side_do_no_harm(world: World) {
     }
     world.settle().await;
     check(&world).await;
+}
+
+/// Whoever adds a member looks the account up first, and much can happen before the member is added.
+pub(super) async fn a_member_whose_account_was_deleted_meanwhile_does_not_stay(world: World) {
+    world.import("ann").await;
+    world.create("room", &["bob"]).await;
+    let members = vec![world.member("ann").await];
+    let late = GroupAction::AddMembers { members, imported: false };
+    world.delete_account("ann").await;
+    world.act_on("room", late.clone()).await.expect("the group is there");
+    assert_eq!(world.members("room").await, Ok(vec!["bob".to_owned()]));
+    assert_eq!(world.lines("ann").await, 0);
+
+    // Nor if there is another account of that name by then.
+    world.import("ann").await;
+    world.act_on("room", late).await.expect("the group is there");
+    assert_eq!(world.members("room").await, Ok(vec!["bob".to_owned()]));
+    assert_eq!(world.lines("ann").await, 0);
+    world.settle().await;
+    assert_eq!(world.joined("bob", 10).await, ["room"]);
+}
+
+pub(super) async fn news_of_joining_that_comes_late_leaves_no_line_behind(world: World) {
+    world.import("ann").await;
+    world.create("room", &[]).await;
+    let members = vec![world.member("ann").await];
+    let join = GroupAction::AddMembers { members, imported: false };
+    let only_join = async || world.only_commit("room", join.clone()).await.prompt_debts.swap_remove(0);
+
+    let news = only_join().await;
+    world.remove("room", "ann").await.expect("she is a member");
+    pay(&*world.store, &news, world.now()).await.expect("the store works");
+    assert_eq!(world.lines("ann").await, 0, "she left before her account heard that she joined");
+
+    let news = only_join().await;
+    world.act_on("room", GroupAction::Destroy).await.expect("it is there");
+    let is_reap = |debt: &Debt| matches!(debt.task, Task::Reap(..));
+    let reap = world.owed().await.into_iter().find(is_reap).expect("the group is reaped");
+    pay(&*world.store, &reap, world.now()).await.expect("the store works");
+    pay(&*world.store, &news, world.now()).await.expect("the store works");
+    assert_eq!(world.lines("ann").await, 0, "the group was gone before her account heard that she joined");
+}
+
+pub(super) async fn a_debt_that_cannot_be_paid_stands_in_nobodys_way(world: World) {
+    world.create("room", &[]).await;
+    let due = async || {
+        let question = DueDebts { by: world.now(), after: None, limit: 10 };
+        world.store.ask(question).await.expect("the store works")
+    };
+    for _ in 0..3 {
+        world.send("room", false).await;
+    }
+    world.wait(600_000);
+    let first = due().await.swap_remove(0);
+    let fails_first = || FaultyStore::new(Arc::clone(&world.store), [Fault::Before]);
+    let round = pay_due(&fails_first(), world.now(), None, 10).await.expect("debts can be read");
+    assert_eq!((round.paid, round.failure.is_some(), round.next), (2, true, None));
+    assert_eq!(due().await, [first.clone()]);
+
+    // Nor if a round holds no other debt.
+    world.send("room", false).await;
+    world.wait(600_000);
+    let faulty = fails_first();
+    let round = pay_due(&faulty, world.now(), None, 1).await.expect("debts can be read");
+    assert_eq!((round.paid, round.next.as_ref()), (0, Some(&first)));
+    let round = pay_due(&faulty, world.now(), round.next, 1).await.expect("debts can be read");
+    assert_eq!((round.paid, round.failure), (1, None));
+    assert_eq!(due().await, [first]);
+    world.settle().await;
+    assert_eq!(due().await, []);
 }
