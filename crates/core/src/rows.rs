@@ -235,7 +235,8 @@ mod tests {
     fn a_row_of_another_kind_stops_the_rule_and_is_not_shown() {
         let id = AccountId { app: AppId::new(1), user: UserId::new("hunter2").unwrap() };
         let panic = std::panic::catch_unwind(|| Typed(&Mistaken).account(&id)).unwrap_err();
-        let text = panic.downcast_ref::<String>().map_or(*panic.downcast_ref().unwrap_or(&""), String::as_str);
+        let text =
+            panic.downcast_ref::<String>().map_or(*panic.downcast_ref().unwrap_or(&""), String::as_str);
         assert!(text.contains("no Account"), "{text}");
         assert!(!text.contains("hunter2") && !text.contains("4711"), "{text}");
     }

@@ -169,7 +169,8 @@ async fn forget(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let action = Action::Group(id.clone(), GroupAction::Forget(user.clone(), tiny_id));
-    let committed = store.commit(Command { operator: Operator::server(user.clone()), at: now, action }).await?;
+    let committed =
+        store.commit(Command { operator: Operator::server(user.clone()), at: now, action }).await?;
     for debt in committed.prompt_debts {
         pay(store, &debt, now).await?;
     }
