@@ -197,7 +197,32 @@ fn limits(sources: &Sources) -> Result<Limits, ConfigError> {
             ),
         ));
     }
+    let most = most_in_one_commit(&limits);
+    if most > COMMIT_BYTES {
+        return Err(sources.wrong(
+            "limits.pairs_per_message",
+            format!(
+                "a message may come to {most} bytes in one commit where {COMMIT_BYTES} are possible (rule 3.7, \
+                 compaction); lower limits.pairs_per_message, value_bytes, key_bytes, tombstones_per_message or \
+                 pairs_per_request"
+            ),
+        ));
+    }
     Ok(limits)
+}
+
+/// The most that a store takes in one commit.
+const COMMIT_BYTES: u64 = 32 * 1024 * 1024;
+
+/// What the largest commit of one message may come to, in bytes: compaction writes every pair again and tells of
+/// it with the value before, which is the same one; it removes every tombstone; and the request that caused it is
+/// told too. Where that did not fit, the message could not be changed any more.
+fn most_in_one_commit(limits: &Limits) -> u64 {
+    let [key, value] = [limits.key_bytes, limits.value_bytes].map(u64::from);
+    let pairs = u64::from(limits.pairs_per_message) * (2 * key + 3 * value + 600);
+    let tombstones = u64::from(limits.tombstones_per_message) * (key + 200);
+    let told = u64::from(limits.pairs_per_request) * (2 * key + 2 * value + 600);
+    pairs + tombstones + told
 }
 
 fn events(sources: &Sources) -> Result<Events, ConfigError> {

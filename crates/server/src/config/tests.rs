@@ -289,6 +289,10 @@ fn a_value_out_of_range_is_told_with_its_line_and_its_limit() {
             "[limits]\npairs_per_pull = 19",
             "1: limits.pairs_per_request: 20 is more than limits.pairs_per_pull (19); what one request writes must fit on one page (rule 3.7)",
         ),
+        (
+            "[limits]\npairs_per_message = 10000",
+            "2: limits.pairs_per_message: a message may come to 38356000 bytes in one commit where 33554432 are possible (rule 3.7, compaction); lower limits.pairs_per_message, value_bytes, key_bytes, tombstones_per_message or pairs_per_request",
+        ),
         ("[http]\nbody_bytes = 1023", "2: http.body_bytes: 1023 is too small; the least is 1024"),
         ("[http]\nheader_timeout_ms = 0", "2: http.header_timeout_ms: 0 is too small; the least is 1"),
         ("[events]\nkeep_hours = 0", "2: events.keep_hours: 0 is too small; the least is 1"),

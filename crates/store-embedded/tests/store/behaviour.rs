@@ -10,8 +10,8 @@ use sidenote_store::{Store, StoreError};
 use sidenote_store_embedded::{OpenError, Settings};
 
 use crate::scene::{
-    account, at, clear, command, commit, create, extend, group, group_with_messages, member, open, pull,
-    runtime, send, set, tiny_id, unlimited,
+    account, at, clear, command, commit, create, delete, extend, group, group_with_messages, member, open,
+    pull, runtime, send, set, tiny_id, unlimited,
 };
 
 #[test]
@@ -157,6 +157,36 @@ fn a_large_group_is_reaped_part_by_part() {
         commit(store, 12, create("g", 78, 12, member("ann", tiny_id("ann")))).await;
         let sent = commit(store, 13, send("g", "ann", 1)).await;
         assert!(matches!(sent, Outcome::Sent(sent) if sent.seq.unwrap().get() == 1));
+        store.close().await;
+    });
+}
+
+#[test]
+fn the_largest_message_that_may_be_configured_is_compacted_and_cleared() {
+    runtime().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        // With keys of 100 and values of 1000 bytes these come to just below the 32 MiB that one commit takes.
+        let limits = Limits { pairs_per_message: 8700, tombstones_per_message: 1000, ..unlimited() };
+        let store: &dyn Store = &open(folder.path(), &Settings::default(), limits);
+        group_with_messages(store, 1).await;
+        let (keys, value) = ((0..9701).map(|n| format!("{n:0100}")).collect::<Vec<_>>(), "v".repeat(1000));
+        for keys in keys[..8700].chunks(200) {
+            let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), value.as_str())).collect();
+            extend(store, 3, set("g", 1, &pairs)).await;
+        }
+        // As many tombstones as there may be, and one more.
+        let (replaced, last) = (&keys[..1000], &keys[1000]);
+        for (gone, new) in replaced.chunks(200).zip(keys[8700..9700].chunks(200)) {
+            extend(store, 4, delete("g", 1, gone)).await;
+            let pairs: Vec<_> = new.iter().map(|key| (key.as_str(), value.as_str())).collect();
+            extend(store, 5, set("g", 1, &pairs)).await;
+        }
+        let latest = extend(store, 6, delete("g", 1, std::slice::from_ref(last))).await.latest;
+        let page = pull(store, "g", 1).await;
+        assert_eq!((page.latest, page.pairs.len(), page.complete), (latest, 200, false));
+        assert!(page.clear > Seq::NEVER, "it was compacted");
+        let cleared = extend(store, 7, clear("g", 1)).await.latest;
+        assert_eq!(cleared, latest.next());
         store.close().await;
     });
 }

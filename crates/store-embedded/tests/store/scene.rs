@@ -152,6 +152,12 @@ pub(crate) fn set(id: &str, seq: u64, pairs: &[(&str, &str)]) -> Action {
     Action::Group(group(id), GroupAction::Extend(msg(seq), Extend::Set(Items::new(pairs).unwrap())))
 }
 
+/// Deletes pairs as an administrator does.
+pub(crate) fn delete(id: &str, seq: u64, keys: &[String]) -> Action {
+    let keys = keys.iter().map(|name| (key(name), Claim::Unchecked)).collect();
+    Action::Group(group(id), GroupAction::Extend(msg(seq), Extend::Delete(Items::new(keys).unwrap())))
+}
+
 pub(crate) fn clear(id: &str, seq: u64) -> Action {
     Action::Group(group(id), GroupAction::Extend(msg(seq), Extend::Clear))
 }
