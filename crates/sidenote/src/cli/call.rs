@@ -19,7 +19,7 @@ Example: sidenote call group_get_key_values --config sidenote.toml '{\"GroupId\"
 
 Exit code 1 if the ErrorCode of the answer is not 0. Pairs have an ErrorCode of their own, see docs/protocol.md.")]
 pub(crate) struct Call {
-    /// What to call: <service>/<command>, or the command alone
+    /// What to call: SERVICE/COMMAND, or the command alone
     #[arg(value_name = "COMMAND")]
     command: String,
     /// JSON body, @FILE to read it from a file, or - to read it from standard input
