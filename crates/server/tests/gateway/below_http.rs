@@ -22,7 +22,7 @@ async fn a_body_over_the_cap_is_413_and_is_not_read() {
 
 #[tokio::test]
 async fn half_a_request_and_then_silence_is_408() {
-    let world = World::with("[http]\nheader_timeout_ms = 100\nbody_timeout_ms = 100").await;
+    let world = World::with("[http]\nheader_timeout_ms = 500\nbody_timeout_ms = 500").await;
     let half_a_head = world.raw(b"POST /v4/im_open_login_svc/account_check HTTP/1.1\r\nHost: t\r\n").await;
     assert_eq!(half_a_head.status, 408);
     let target = target("administrator", CHECK);
