@@ -29,7 +29,7 @@ pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<
     let group = group_id(raw_group_id)?;
     require_plan(call)?;
 
-    let page = call
+    let pulled = call
         .ask(Pull {
             id: call.group(&group),
             seq,
@@ -41,9 +41,9 @@ pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<
         .await??;
 
     Ok(envelope::success(&Reply {
-        complete_flag: u8::from(page.complete),
-        latest_seq: page.latest.get(),
-        clear_seq: page.clear.get(),
-        extension_list: page.pairs.iter().map(WirePair::of).collect(),
+        complete_flag: u8::from(pulled.page.complete),
+        latest_seq: pulled.latest.get(),
+        clear_seq: pulled.clear.get(),
+        extension_list: pulled.page.pairs.iter().map(WirePair::of).collect(),
     }))
 }
