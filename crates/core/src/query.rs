@@ -1,6 +1,8 @@
 //! Questions, and the rules by which they are answered. Like [`decide`](mod@crate::decide), pure functions over rows.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use crate::account::{Account, Membership};
 use crate::debt::Debt;
@@ -265,17 +267,63 @@ pub struct Pull {
     pub tombstones: bool,
 }
 
-/// A page of pairs.
+/// A page of pairs. Clones share all that is large, so that a store can keep pages and hand them out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullPage {
     /// By Seq, then key.
-    pub pairs: Vec<Pair>,
+    pub pairs: Arc<[Pair]>,
     /// Nothing is left.
     pub complete: bool,
     /// `LatestSeq`.
     pub latest: Seq,
     /// `ClearSeq`.
     pub clear: Seq,
+    /// What whoever sends the page has made of it.
+    pub rendering: Rendering,
+}
+
+impl PullPage {
+    /// The most bytes that may be kept in [`rendering`](Self::rendering). A store that keeps the page counts them
+    /// with it.
+    pub fn rendering_limit(&self) -> usize {
+        let pair =
+            |pair: &Pair| 64 + pair.key.as_str().len() + pair.value.as_ref().map_or(0, |v| v.as_str().len());
+        256 + self.pairs.iter().map(pair).sum::<usize>()
+    }
+}
+
+/// A place beside an answer that never changes, for the form in which it is sent. Whoever sends it makes that form
+/// once and finds it again for as long as the answer itself is kept; there is nothing to invalidate. The rules
+/// neither fill nor read it, and clones share it.
+#[derive(Clone, Default)]
+pub struct Rendering(Arc<OnceLock<Box<dyn Any + Send + Sync>>>);
+
+impl Rendering {
+    /// What was kept before, if it is of this type.
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.get()?.downcast_ref()
+    }
+
+    /// Keeps a form. Only the first one is kept.
+    pub fn keep<T: Any + Send + Sync>(&self, form: T) {
+        // Whoever comes second made the same of the same.
+        drop(self.0.set(Box::new(form)));
+    }
+}
+
+/// Answers are compared by what they say.
+impl PartialEq for Rendering {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Rendering {}
+
+impl fmt::Debug for Rendering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.get().is_some() { "Rendering(kept)" } else { "Rendering(none)" })
+    }
 }
 
 impl Pull {
@@ -292,7 +340,13 @@ impl Pull {
             rows.pairs(group.incarnation, name)?
         };
         let (pairs, complete) = page(pairs, self.start, self.tombstones, limits.pairs_per_pull);
-        Ok(Ok(PullPage { pairs, complete, latest: state.latest, clear: state.clear }))
+        Ok(Ok(PullPage {
+            pairs: pairs.into(),
+            complete,
+            latest: state.latest,
+            clear: state.clear,
+            rendering: Rendering::default(),
+        }))
     }
 }
 
@@ -434,6 +488,17 @@ mod tests {
         // A Seq that alone holds more than a page goes whole.
         assert_eq!(names(&page(entries.clone(), Seq::NEVER, true, 1)), ("ab".into(), false));
         assert_eq!(names(&page(entries, Seq::new(3).unwrap(), true, 1)), ("e".into(), true));
+    }
+
+    #[test]
+    fn clones_of_a_page_share_one_rendering() {
+        let rendering = Rendering::default();
+        let clone = rendering.clone();
+        assert_eq!(clone.get::<&str>(), None);
+        rendering.keep("first");
+        clone.keep("second");
+        assert_eq!((rendering.get(), clone.get()), (Some(&"first"), Some(&"first")));
+        assert_eq!(clone.get::<u8>(), None);
     }
 
     #[test]
