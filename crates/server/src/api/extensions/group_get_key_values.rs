@@ -65,3 +65,40 @@ fn render(page: &PullPage) -> Bytes {
     }
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use sidenote_core::extension::{Key, Pair, Value};
+    use sidenote_core::query::Rendering;
+
+    use super::*;
+
+    fn page(value: &str) -> PullPage {
+        let value = Some(Value::new(value).unwrap());
+        let pair = Pair { key: Key::new("key").unwrap(), value, seq: Seq::new(7).unwrap() };
+        PullPage {
+            pairs: [pair].into(),
+            complete: true,
+            latest: Seq::new(7).unwrap(),
+            clear: Seq::NEVER,
+            rendering: Rendering::default(),
+        }
+    }
+
+    #[test]
+    fn an_answer_is_written_once_for_all_clones_of_a_page() {
+        let page = page("value");
+        let (first, second) = (render(&page), render(&page.clone()));
+        assert_eq!((first.as_ptr(), first.len()), (second.as_ptr(), second.len()));
+        assert!(first.ends_with(br#""ExtensionList":[{"Key":"key","Value":"value","Seq":7}]}"#));
+    }
+
+    #[test]
+    fn an_answer_that_escapes_make_longer_than_the_store_counts_is_not_kept() {
+        let page = page(&"\u{1}".repeat(1000));
+        let answer = render(&page);
+        assert!(answer.len() > page.rendering_limit());
+        assert!(page.rendering.get::<Bytes>().is_none());
+        assert_eq!(render(&page), answer);
+    }
+}
