@@ -1,8 +1,10 @@
 //! All pairs and tombstones of one extension set, and the pages that readers get of them.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::extension::{Entry, Key, Pair, Seq};
+use crate::extension::{Entry, ExtensionState, Key, Pair, Seq};
 use crate::rows::{MessagePart, Part, Row, RowKey};
 
 /// The pairs and tombstones of one extension set, by key.
@@ -14,9 +16,9 @@ pub struct Pairs {
     entries: Vec<(Key, Entry)>,
     /// Bytes of the texts in it.
     text_bytes: usize,
-    /// The page that nearly every reader asks for, with the limit that it was made for. It hangs on what it was
-    /// made from and is dropped with the first change, so it cannot be stale.
-    first_page: OnceLock<(usize, Arc<Page>)>,
+    /// The page that nearly every reader asks for. It hangs on what it was made from and is dropped with the first
+    /// change, so it cannot be stale.
+    first_page: OnceLock<PullPage>,
 }
 
 impl PartialEq for Pairs {
@@ -98,19 +100,26 @@ impl Pairs {
         self.text_bytes
     }
 
-    /// The page of entries from `start` on, with tombstones or without (rules 3.8 and 3.9).
-    pub fn page(&self, start: Seq, tombstones: bool, limit: usize) -> Arc<Page> {
+    /// The page of entries from `start` on, with tombstones or without, of a set in this state (rules 3.8 and 3.9).
+    /// Live pairs from the start on are what nearly every reader asks for; that page is kept. A store must use one
+    /// `limit` for all pages.
+    pub fn page(&self, state: &ExtensionState, start: Seq, tombstones: bool, limit: usize) -> PullPage {
+        let make = || {
+            let (pairs, complete) = self.select(start, tombstones, limit);
+            let ExtensionState { latest, clear, .. } = *state;
+            PullPage { pairs, complete, latest, clear, rendering: Rendering::default() }
+        };
         if start != Seq::NEVER || tombstones {
-            return Arc::new(self.make_page(start, tombstones, limit));
+            return make();
         }
-        let (made_for, page) =
-            self.first_page.get_or_init(|| (limit, Arc::new(self.make_page(start, tombstones, limit))));
-        if *made_for == limit { Arc::clone(page) } else { Arc::new(self.make_page(start, tombstones, limit)) }
+        let page = self.first_page.get_or_init(make);
+        // A clear of an empty set changes its state and no pair.
+        if (page.latest, page.clear) == (state.latest, state.clear) { page.clone() } else { make() }
     }
 
     /// Rule 3.9: a page never splits one Seq. It ends where a Seq ends and holds at most `limit` pairs, but a Seq
-    /// that alone holds more goes whole.
-    fn make_page(&self, start: Seq, tombstones: bool, limit: usize) -> Page {
+    /// that alone holds more goes whole. The flag says that nothing is left.
+    fn select(&self, start: Seq, tombstones: bool, limit: usize) -> (Arc<[Pair]>, bool) {
         let wanted = |entry: &Entry| entry.seq() >= start && (tombstones || entry.value().is_some());
         let mut entries: Vec<_> = self.entries.iter().filter(|(_, entry)| wanted(entry)).collect();
         // The keys are in order already, and a stable sort leaves those of one Seq so.
@@ -125,7 +134,7 @@ impl Pairs {
             );
         }
         let pairs = entries[..end].iter().map(|(key, entry)| Pair::of(key.clone(), Some(entry)));
-        Page { pairs: pairs.collect(), complete: end == entries.len(), rendered: OnceLock::new() }
+        (pairs.collect(), end == entries.len())
     }
 
     fn find(&self, key: &Key) -> Result<usize, usize> {
@@ -137,29 +146,62 @@ fn text_bytes((key, entry): &(Key, Entry)) -> usize {
     key.as_str().len() + entry.value().map_or(0, |value| value.as_str().len())
 }
 
-/// A page of pairs.
-#[derive(Debug, Default)]
-pub struct Page {
+/// A page of pairs. Clones share all that is large, so that a store can keep pages and hand them out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullPage {
     /// By Seq, then key.
-    pub pairs: Vec<Pair>,
+    pub pairs: Arc<[Pair]>,
     /// Nothing is left.
     pub complete: bool,
-    rendered: OnceLock<Box<[u8]>>,
+    /// `LatestSeq`.
+    pub latest: Seq,
+    /// `ClearSeq`.
+    pub clear: Seq,
+    /// What whoever sends the page has made of it.
+    pub rendering: Rendering,
 }
 
-impl PartialEq for Page {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.pairs, self.complete) == (&other.pairs, other.complete)
+impl PullPage {
+    /// The most bytes that may be kept in [`rendering`](Self::rendering). A store that keeps the page counts them
+    /// with it.
+    pub fn rendering_limit(&self) -> usize {
+        let pair =
+            |pair: &Pair| 64 + pair.key.as_str().len() + pair.value.as_ref().map_or(0, |v| v.as_str().len());
+        256 + self.pairs.iter().map(pair).sum::<usize>()
     }
 }
 
-impl Eq for Page {}
+/// A place beside an answer that never changes, for the form in which it is sent. Whoever sends it makes that form
+/// once and finds it again for as long as the answer itself is kept; there is nothing to invalidate. The rules
+/// neither fill nor read it, and clones share it.
+#[derive(Clone, Default)]
+pub struct Rendering(Arc<OnceLock<Box<dyn Any + Send + Sync>>>);
 
-impl Page {
-    /// The pairs as they go over the wire: written by the first who asks and kept with the page, so that a message
-    /// which many read is written out once. There is room for one form; every caller must pass the same `write`.
-    pub fn rendered(&self, write: impl FnOnce(&[Pair]) -> Vec<u8>) -> &[u8] {
-        self.rendered.get_or_init(|| write(&self.pairs).into())
+impl Rendering {
+    /// What was kept before, if it is of this type.
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.get()?.downcast_ref()
+    }
+
+    /// Keeps a form. Only the first one is kept.
+    pub fn keep<T: Any + Send + Sync>(&self, form: T) {
+        // Whoever comes second made the same of the same.
+        drop(self.0.set(Box::new(form)));
+    }
+}
+
+/// Answers are compared by what they say.
+impl PartialEq for Rendering {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Rendering {}
+
+impl fmt::Debug for Rendering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.get().is_some() { "Rendering(kept)" } else { "Rendering(none)" })
     }
 }
 
@@ -180,54 +222,70 @@ mod tests {
         of.iter().map(|(name, seq)| (key(name), live(*seq))).collect()
     }
 
-    fn names(page: &Page) -> (String, bool) {
+    fn seq(seq: u64) -> Seq {
+        Seq::new(seq).unwrap()
+    }
+
+    /// The keys of a page, and whether it is the last.
+    fn names(pairs: &Pairs, start: u64, tombstones: bool, limit: usize) -> (String, bool) {
+        let page = pairs.page(&ExtensionState::default(), seq(start), tombstones, limit);
         (page.pairs.iter().map(|pair| pair.key.as_str()).collect(), page.complete)
     }
 
     #[test]
     fn rule_3_9_a_page_ends_where_a_seq_ends() {
         let pairs = pairs(&[("a", 1), ("b", 1), ("c", 2), ("d", 2), ("e", 3)]);
-        let page = |start, limit| names(&pairs.page(Seq::new(start).unwrap(), true, limit));
-        assert_eq!(page(0, 5), ("abcde".into(), true));
-        assert_eq!(page(0, 4), ("abcd".into(), false));
-        assert_eq!(page(0, 3), ("ab".into(), false));
+        assert_eq!(names(&pairs, 0, true, 5), ("abcde".into(), true));
+        assert_eq!(names(&pairs, 0, true, 4), ("abcd".into(), false));
+        assert_eq!(names(&pairs, 0, true, 3), ("ab".into(), false));
         // A Seq that alone holds more than a page goes whole.
-        assert_eq!(page(0, 1), ("ab".into(), false));
-        assert_eq!(page(3, 1), ("e".into(), true));
+        assert_eq!(names(&pairs, 0, true, 1), ("ab".into(), false));
+        assert_eq!(names(&pairs, 3, true, 1), ("e".into(), true));
     }
 
     #[test]
     fn rule_3_9_a_page_without_the_flag_is_never_empty() {
         let pairs = pairs(&[("a", 7), ("b", 7), ("c", 7)]);
-        assert_eq!(names(&pairs.page(Seq::NEVER, true, 2)), ("abc".into(), true));
+        assert_eq!(names(&pairs, 0, true, 2), ("abc".into(), true));
     }
 
     #[test]
     fn rule_3_8_pairs_come_by_seq_then_key_and_tombstones_only_where_asked_for() {
         let mut pairs = pairs(&[("d", 2), ("c", 1), ("b", 2), ("a", 3)]);
-        pairs.put(key("b"), Some(Entry::Deleted { seq: Seq::new(4).unwrap() }));
-        assert_eq!(names(&pairs.page(Seq::NEVER, false, 9)).0, "cda");
-        assert_eq!(names(&pairs.page(Seq::NEVER, true, 9)).0, "cdab");
+        pairs.put(key("b"), Some(Entry::Deleted { seq: seq(4) }));
+        assert_eq!(names(&pairs, 0, false, 9).0, "cda");
+        assert_eq!(names(&pairs, 0, true, 9).0, "cdab");
     }
 
     #[test]
     fn the_first_page_is_made_once_until_something_changes() {
         let mut pairs = pairs(&[("a", 1), ("b", 2)]);
-        let first = pairs.page(Seq::NEVER, false, 9);
-        assert_eq!(first.rendered(|pairs| vec![u8::try_from(pairs.len()).unwrap()]), [2]);
-        assert!(Arc::ptr_eq(&first, &pairs.page(Seq::NEVER, false, 9)));
-        assert_eq!(
-            names(&pairs.page(Seq::NEVER, false, 1)),
-            ("a".into(), false),
-            "another limit is honoured"
-        );
+        let at =
+            |latest, clear| ExtensionState { latest: seq(latest), clear: seq(clear), ..Default::default() };
+        let page = |pairs: &Pairs, state| pairs.page(&state, Seq::NEVER, false, 9);
+        let first = page(&pairs, at(2, 0));
+        first.rendering.keep("made of the first");
+        assert_eq!(page(&pairs, at(2, 0)).rendering.get(), Some(&"made of the first"));
+        let cleared = page(&pairs, at(3, 3));
+        assert_eq!((cleared.latest, cleared.clear), (seq(3), seq(3)), "another state is told as it is");
+        assert_eq!(cleared.rendering.get::<&str>(), None);
 
         let before = pairs.clone();
         pairs.put(key("c"), Some(live(3)));
-        let second = pairs.page(Seq::NEVER, false, 9);
-        assert_eq!(names(&second), ("abc".into(), true));
-        assert_eq!(second.rendered(|_| vec![7]), [7]);
-        assert!(Arc::ptr_eq(&first, &before.page(Seq::NEVER, false, 9)), "a copy keeps what still holds");
+        let second = page(&pairs, at(3, 0));
+        assert_eq!((second.pairs.len(), second.rendering.get::<&str>()), (3, None));
+        assert_eq!(page(&before, at(2, 0)).rendering.get(), Some(&"made of the first"));
+    }
+
+    #[test]
+    fn clones_of_a_page_share_one_rendering() {
+        let rendering = Rendering::default();
+        let clone = rendering.clone();
+        assert_eq!(clone.get::<&str>(), None);
+        rendering.keep("first");
+        clone.keep("second");
+        assert_eq!((rendering.get(), clone.get()), (Some(&"first"), Some(&"first")));
+        assert_eq!(clone.get::<u8>(), None);
     }
 
     #[test]

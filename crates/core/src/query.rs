@@ -13,7 +13,7 @@ use crate::ids::{
 };
 use crate::limits::Limits;
 use crate::message::StoredMessage;
-use crate::pairs::Page;
+pub use crate::pairs::{PullPage, Rendering};
 use crate::refusal::Refusal;
 use crate::rows::{Missing, Part, Range, Row, RowKey, Rows, Span, Typed};
 
@@ -266,17 +266,6 @@ pub struct Pull {
     pub tombstones: bool,
 }
 
-/// What a pull brings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PullPage {
-    /// Pairs, shared with memory and with everyone who asks for the same.
-    pub page: Arc<Page>,
-    /// `LatestSeq`.
-    pub latest: Seq,
-    /// `ClearSeq`.
-    pub clear: Seq,
-}
-
 impl Pull {
     fn answer(&self, rows: &Typed<'_>, limits: &Limits) -> Asked<PullPage> {
         let Some(group) = rows.group(&self.id)? else { return Ok(Err(Refusal::NoSuchGroup)) };
@@ -287,8 +276,8 @@ impl Pull {
         let state = rows.extension((group.incarnation, name))?.unwrap_or_default();
         let is_empty = state.live == 0 && state.tombstones == 0;
         let pairs = if is_empty { Arc::default() } else { rows.0.pairs(group.incarnation, name)? };
-        let page = pairs.page(self.start, self.tombstones, limits.pairs_per_pull);
-        Ok(Ok(PullPage { page, latest: state.latest, clear: state.clear }))
+        let page = pairs.page(&state, self.start, self.tombstones, limits.pairs_per_pull);
+        Ok(Ok(page))
     }
 }
 

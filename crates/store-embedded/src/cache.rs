@@ -59,7 +59,7 @@ const SLOTS_PER_STRIPE: usize = 64;
 const ENTRY_BYTES: usize = 96;
 
 /// What an entry of a whole set takes beside its texts: in the list, in the page made of it, and written out.
-const PAIR_BYTES: usize = 200;
+const PAIR_BYTES: usize = 224;
 
 /// A first guess of how large entries are; the cache sizes its inner tables by it.
 const USUAL_ENTRY_BYTES: u64 = 320;
@@ -302,7 +302,7 @@ fn entry_bytes(key: &RowKey, row: Option<&Row>) -> u64 {
 
 /// What a whole set takes: its entries, the page that is made of them, and that page once more as it is written out.
 fn set_bytes(pairs: &Pairs) -> u64 {
-    (2 * ENTRY_BYTES + pairs.len() * PAIR_BYTES + 2 * pairs.text_bytes()) as u64
+    (6 * ENTRY_BYTES + pairs.len() * PAIR_BYTES + 2 * pairs.text_bytes()) as u64
 }
 
 /// The message and the key of a pair's row.

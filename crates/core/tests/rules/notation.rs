@@ -130,6 +130,6 @@ fn write_change(changed: &ChangedPair) -> String {
 
 /// A page as `latest/clear pairs`, with an ellipsis where more is left.
 pub(crate) fn write_page(page: &PullPage) -> String {
-    let more = if page.page.complete { "" } else { " …" };
-    format!("{}{more}", write_state(page.latest, page.clear, &page.page.pairs))
+    let more = if page.complete { "" } else { " …" };
+    format!("{}{more}", write_state(page.latest, page.clear, &page.pairs))
 }

@@ -64,9 +64,9 @@ fn rule_3_9_pages_of_200() {
     let pairs: Vec<_> = (0..300).map(|number| format!("k{number:03}=v@{}", 1 + number / 20)).collect();
     let world = holding(&format!("15/0 {}", pairs.join(" ")), 200);
     let first = world.try_pull("ann", 1, 0, false).unwrap();
-    assert_eq!((first.page.pairs.len(), first.page.complete), (200, false));
+    assert_eq!((first.pairs.len(), first.complete), (200, false));
     let rest = world.try_pull("ann", 1, 11, true).unwrap();
-    assert_eq!((rest.page.pairs.len(), rest.page.complete), (100, true));
+    assert_eq!((rest.pairs.len(), rest.complete), (100, true));
 }
 
 #[test]

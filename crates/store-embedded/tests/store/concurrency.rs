@@ -48,7 +48,7 @@ fn every_set_of_one_message_gets_a_number_of_its_own() {
             let numbers: BTreeSet<_> = spawned(clients).await.into_iter().flatten().collect();
             assert_eq!(numbers.len(), 400);
             let page = pull(&*store, "g", 1).await;
-            assert_eq!((page.latest.get(), page.page.pairs.len()), (400, 7));
+            assert_eq!((page.latest.get(), page.pairs.len()), (400, 7));
             store.close().await;
         });
     }
@@ -79,7 +79,7 @@ fn a_clear_of_a_message_under_load_succeeds() {
                     let page = pull(&*store, "g", 1).await;
                     assert!(page.clear >= cleared.latest);
                     assert!(
-                        page.page.pairs.iter().all(|pair| pair.seq > page.clear),
+                        page.pairs.iter().all(|pair| pair.seq > page.clear),
                         "a clear drops all there was"
                     );
                 }
@@ -155,9 +155,9 @@ fn no_reader_ever_sees_an_older_state_or_a_mixed_one() {
                         assert!(page.latest >= seen, "LatestSeq went back from {seen} to {}", page.latest);
                         seen = page.latest;
                         // Every set changes the pair `all`, so the newest pair has LatestSeq itself.
-                        let newest = page.page.pairs.iter().map(|pair| pair.seq).max();
+                        let newest = page.pairs.iter().map(|pair| pair.seq).max();
                         assert_eq!(newest.unwrap_or(page.clear), page.latest, "a page of two states");
-                        assert!(page.page.pairs.iter().all(|pair| pair.seq > page.clear));
+                        assert!(page.pairs.iter().all(|pair| pair.seq > page.clear));
                         // A warm pull never waits, and would not let go of the runtime's thread.
                         tokio::task::yield_now().await;
                     }

@@ -285,8 +285,8 @@ fn plain_answer(answer: Result<Extended, Refusal>) -> Result<Answer, Code> {
 
 fn plain_page(page: Result<PullPage, Refusal>) -> Result<Page, Code> {
     let page = page.map_err(plain_code)?;
-    let pairs = page.page.pairs.iter().map(plain_pair).collect();
-    Ok(Page { pairs, complete: page.page.complete, latest: page.latest.get(), clear: page.clear.get() })
+    let pairs = page.pairs.iter().map(plain_pair).collect();
+    Ok(Page { pairs, complete: page.complete, latest: page.latest.get(), clear: page.clear.get() })
 }
 
 fn plain_code(refusal: Refusal) -> Code {

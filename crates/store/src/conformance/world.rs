@@ -262,12 +262,12 @@ impl World {
         let (mut pairs, mut start) = (Vec::new(), 0);
         loop {
             let page = self.pull(administrator(), group, seq, start, false).await.expect("it may be read");
-            let plain = page.page.pairs.iter().filter_map(|pair| {
+            let plain = page.pairs.iter().filter_map(|pair| {
                 let value = pair.value.as_ref()?.as_str().to_owned();
                 Some((pair.key.as_str().to_owned(), value, pair.seq.get()))
             });
             pairs.extend(plain);
-            if page.page.complete {
+            if page.complete {
                 return pairs;
             }
             start = pairs.last().expect("a page that does not say it is the last is not empty").2 + 1;

@@ -51,7 +51,7 @@ pub(super) async fn events_of_a_compaction_share_a_commit(world: World) {
     });
     assert_eq!(compactions.count(), 1, "a clear, and nothing that lives to be set again");
     let page = world.pull(administrator(), "room", poll, 0, true).await.expect("it may be read");
-    assert_eq!((page.page.pairs.len(), page.latest.get(), page.clear.get()), (0, 15, 15));
+    assert_eq!((page.pairs.len(), page.latest.get(), page.clear.get()), (0, 15, 15));
     assert_eq!(world.set("room", poll, "a", "x").await, Ok(16));
 }
 

@@ -30,10 +30,7 @@ pub(super) async fn pairs_have_versions(world: World) {
     let cleared = world.extend(ann.clone(), "room", poll, Extend::Clear).await.expect("she may");
     assert_eq!((cleared.latest.get(), cleared.items.len()), (5, 0));
     let page = world.pull(ann, "room", poll, 0, true).await.expect("she may");
-    assert_eq!(
-        (page.page.pairs.len(), page.page.complete, page.latest.get(), page.clear.get()),
-        (0, true, 5, 5)
-    );
+    assert_eq!((page.pairs.len(), page.complete, page.latest.get(), page.clear.get()), (0, true, 5, 5));
 }
 
 pub(super) async fn keys_come_in_the_order_of_their_bytes(world: World) {
@@ -87,7 +84,7 @@ pub(super) async fn three_hundred_pairs_come_in_two_pages(world: World) {
     assert_eq!(verdicts, [ItemVerdict::Accepted, ItemVerdict::Full]);
 
     let first = world.pull(administrator(), "room", poll, 0, false).await.expect("it may be read");
-    assert_eq!((first.page.pairs.len(), first.page.complete, first.latest.get()), (199, false, 16));
+    assert_eq!((first.pairs.len(), first.complete, first.latest.get()), (199, false, 16));
     let pairs = world.pairs("room", poll).await;
     assert_eq!(pairs.len(), 300);
     assert_eq!(pairs.last(), Some(&("k000".to_owned(), "w".to_owned(), 16)));
@@ -124,6 +121,6 @@ pub(super) async fn tombstones_are_compacted(world: World) {
         assert_eq!(extended.latest.get(), latest);
     }
     let page = world.pull(administrator(), "room", poll, 0, true).await.expect("it may be read");
-    let pairs: Vec<_> = page.page.pairs.iter().map(|pair| (pair.key.as_str(), pair.seq.get())).collect();
+    let pairs: Vec<_> = page.pairs.iter().map(|pair| (pair.key.as_str(), pair.seq.get())).collect();
     assert_eq!((pairs, page.latest.get(), page.clear.get()), (vec![("d", 9)], 9, 8));
 }

@@ -104,10 +104,10 @@ pub(super) async fn readers_see_no_half_request_and_no_step_back(world: World) {
                     reader.pull(administrator(), "room", poll, 0, false).await.expect("it may be read");
                 assert!(page.latest.get() >= latest, "LatestSeq never goes back");
                 latest = page.latest.get();
-                if let [left, right] = &page.page.pairs[..] {
+                if let [left, right] = &page.pairs[..] {
                     assert_eq!((&left.value, left.seq), (&right.value, right.seq), "both or none");
                 } else {
-                    assert!(page.page.pairs.is_empty() && latest == 0, "{page:?}");
+                    assert!(page.pairs.is_empty() && latest == 0, "{page:?}");
                 }
                 tokio::task::yield_now().await;
             }
