@@ -192,6 +192,35 @@ fn the_largest_message_that_may_be_configured_is_compacted_and_cleared() {
 }
 
 #[test]
+fn a_set_that_began_in_memory_is_known_whole() {
+    runtime().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store: &dyn Store = &open(folder.path(), &Settings::default(), Limits::default());
+        group_with_messages(store, 1).await;
+        let before = store.statistics();
+        for key in ["a", "b", "c"] {
+            extend(store, 3, set("g", 1, &[(key, "1")])).await;
+        }
+        extend(store, 4, clear("g", 1)).await;
+        extend(store, 5, set("g", 1, &[("d", "1"), ("a", "2")])).await;
+        let pulled: Vec<_> = pull(store, "g", 1).await.pairs.iter().map(|pair| pair.key.clone()).collect();
+        assert_eq!(pulled.iter().map(sidenote_core::extension::Key::as_str).collect::<Vec<_>>(), ["a", "d"]);
+        let after = store.statistics();
+        assert_eq!(after.fetches, before.fetches, "no new key has to be looked for in the files");
+        assert_eq!(after.cache_misses, before.cache_misses);
+        store.close().await;
+
+        // Nor does a second key, once a first one has been fetched: a small set is read whole.
+        let store: &dyn Store = &open(folder.path(), &Settings::default(), Limits::default());
+        extend(store, 6, set("g", 1, &[("e", "1")])).await;
+        let before = store.statistics();
+        extend(store, 7, set("g", 1, &[("f", "1")])).await;
+        assert_eq!(store.statistics().fetches, before.fetches);
+        store.close().await;
+    });
+}
+
+#[test]
 fn statistics_tell_what_happened() {
     runtime().block_on(async {
         let folder = tempfile::tempdir().unwrap();
