@@ -41,9 +41,7 @@ struct Carried(Answers);
 impl Drop for Carried {
     fn drop(&mut self) {
         for (job, answer) in self.0.drain(..) {
-            // Whoever asked may have gone; the change stands all the same.
-            drop(job.reply.send(Delivery { answer, carried: Self::default() }));
-            drop(job.place);
+            send(*job, Delivery { answer, carried: Self::default() });
         }
     }
 }
@@ -53,11 +51,17 @@ pub(crate) fn deliver(mut answers: Answers) {
     while !answers.is_empty() {
         let mut carried = Carried(answers.split_off(answers.len().saturating_sub(CARRIED)));
         if let Some((job, answer)) = carried.0.pop() {
-            // If this caller has gone, what comes back is dropped, which delivers the rest.
-            drop(job.reply.send(Delivery { answer, carried }));
-            drop(job.place);
+            send(*job, Delivery { answer, carried });
         }
     }
+}
+
+fn send(job: Job, delivery: Delivery) {
+    // First, so that whoever is answered finds that the place is free.
+    drop(job.place);
+    // Whoever asked may have gone; the change stands all the same. What comes back then is dropped, which delivers
+    // what it carries.
+    drop(job.reply.send(delivery));
 }
 
 /// Answers one command.

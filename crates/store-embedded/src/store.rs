@@ -63,8 +63,10 @@ impl Default for Settings {
 
 /// A store in a folder on a local disk, owned by this process.
 ///
-/// Every method is to be called within any async runtime or none; the store's own threads do the work. Dropping it
-/// without [`close`](Store::close) loses nothing that was answered, and lets go of the folder a moment later.
+/// Every method is to be called within any async runtime or none; the store's own threads do the work. A future of
+/// [`commit`](Store::commit) that was woken must be polled or dropped: it may carry the answers of others.
+///
+/// Dropping the store without [`close`](Store::close) loses nothing that was answered, and lets go of the folder a moment later.
 pub struct EmbeddedStore {
     limits: Limits,
     pub(crate) cache: Arc<Cache>,

@@ -197,6 +197,8 @@ fn a_set_that_began_in_memory_is_known_whole() {
         let folder = tempfile::tempdir().unwrap();
         let store: &dyn Store = &open(folder.path(), &Settings::default(), Limits::default());
         group_with_messages(store, 1).await;
+        // That the message has no set yet is looked up once.
+        extend(store, 3, set("g", 1, &[("z", "1")])).await;
         let before = store.statistics();
         for key in ["a", "b", "c"] {
             extend(store, 3, set("g", 1, &[(key, "1")])).await;
