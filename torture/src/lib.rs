@@ -5,4 +5,5 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
 pub mod caller;
+pub mod disk;
 pub mod server;

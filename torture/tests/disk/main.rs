@@ -1,0 +1,4 @@
+//! The real server on a disk that loses power, that is full, and that breaks.
+
+mod bench;
+mod power;
