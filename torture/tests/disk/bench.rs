@@ -57,9 +57,9 @@ impl Bench {
         let administrator = self.administrator();
         let group = json!({"GroupId": "g", "Type": "Public", "Name": "g"});
         administrator.ok("group_open_http_svc/create_group", &group.to_string());
-        for _ in 0..3 {
+        for random in 1..=3 {
             let message = json!({
-                "GroupId": "g", "Random": 7, "SupportMessageExtension": 1,
+                "GroupId": "g", "Random": random, "SupportMessageExtension": 1,
                 "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "who comes?"}}],
             });
             administrator.ok("group_open_http_svc/send_group_msg", &message.to_string());

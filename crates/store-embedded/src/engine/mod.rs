@@ -148,6 +148,7 @@ impl Engine {
         if folder.is_new() {
             folder.begin_creation()?;
             let (database, keyspace) = recovery::open_database(&folder, settings)?;
+            folder.sync_engine_names()?;
             let witness = recovery::start_witness(&folder, 0)?;
             folder.finish_creation()?;
             return Ok(Self::assemble(folder, database, keyspace, witness, 0));
