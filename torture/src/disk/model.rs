@@ -77,8 +77,7 @@ impl Loss {
             Writes::Zeroed,
             Writes::Mixed,
         ];
-        let writes =
-            if rng.random_bool(0.5) { Writes::Lost } else { ways[rng.random_range(0..ways.len())] };
+        let writes = if rng.random_bool(0.5) { Writes::Lost } else { ways[rng.random_range(0..ways.len())] };
         let ways = [Names::Kept, Names::Prefix];
         let names = if rng.random_bool(0.5) { Names::Lost } else { ways[rng.random_range(0..ways.len())] };
         Self { writes, names, seed }
@@ -488,7 +487,9 @@ impl Model {
 
     fn resolve(&self, path: &str) -> NodeId {
         path.split('/').filter(|part| !part.is_empty()).fold(ROOT, |id, part| match &self.nodes[id] {
-            Node::Folder(folder) => *folder.seen.get(part).unwrap_or_else(|| panic!("{path:?} was opened, but never made")),
+            Node::Folder(folder) => {
+                *folder.seen.get(part).unwrap_or_else(|| panic!("{path:?} was opened, but never made"))
+            }
             Node::File(_) => panic!("{path:?} leads through a file"),
         })
     }
