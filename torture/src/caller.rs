@@ -1,5 +1,6 @@
 //! A client that keeps its connection and signs once, for tests with many requests from many threads.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ pub struct Caller {
 }
 
 /// What a request for a change asks for one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Wish {
     /// The key.
     pub key: String,
@@ -49,7 +50,7 @@ pub struct Change {
 }
 
 /// A pair as it is on the wire; an empty value where nothing lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pair {
     /// The key.
     pub key: String,
@@ -81,6 +82,21 @@ pub struct Page {
     pub complete: bool,
 }
 
+/// Why nobody knows what became of a request.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// The connection broke.
+    Broken(ureq::Error),
+    /// The server said that something went wrong inside it.
+    Internal(String),
+}
+
+impl From<ureq::Error> for Unanswered {
+    fn from(error: ureq::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
 impl Caller {
     /// A user of an app on the server at this address; the ticket is valid for an hour.
     pub fn new(server: SocketAddr, app: u32, user: &str) -> Self {
@@ -110,11 +126,20 @@ impl Caller {
         answer
     }
 
+    /// The same where the server may be about to die: an answer that says "internal error, try again" leaves
+    /// open what became of the request, as a broken connection does. Any other refusal fails the test.
+    pub fn attempt(&self, command: &str, body: &str) -> Result<Value, Unanswered> {
+        let answer = self.call(command, body)?;
+        match answer["ErrorCode"].as_u64() {
+            Some(0) => Ok(answer),
+            Some(10_002 | 70_500 | 91_000) => Err(Unanswered::Internal(answer["ErrorInfo"].to_string())),
+            _ => panic!("{command} {body}: {answer}"),
+        }
+    }
+
     /// Asks for a change of the pairs of a message; the request as a whole must not be refused.
-    pub fn change(&self, group: &str, message: u64, change: &Change) -> Result<Changed, ureq::Error> {
-        let body = change.body(group, message);
-        let answer = self.call(SET, &body)?;
-        assert_eq!(answer["ErrorCode"], 0, "{body}: {answer}");
+    pub fn change(&self, group: &str, message: u64, change: &Change) -> Result<Changed, Unanswered> {
+        let answer = self.attempt(SET, &change.body(group, message))?;
         let items = answer["ExtensionList"].as_array().unwrap().iter();
         let items = items.map(|item| (item["ErrorCode"].as_u64().unwrap(), Pair::read(&item["Extension"])));
         Ok(Changed { seq: answer["Seq"].as_u64().unwrap(), items: items.collect() })
@@ -135,8 +160,13 @@ impl Caller {
 
     /// Asks for one page.
     pub fn page(&self, group: &str, message: u64, start: u64) -> Page {
+        self.try_page(group, message, start).unwrap()
+    }
+
+    /// The same where the server may be about to die.
+    pub fn try_page(&self, group: &str, message: u64, start: u64) -> Result<Page, Unanswered> {
         let body = json!({"GroupId": group, "MsgSeq": message, "StartSeq": start}).to_string();
-        let answer = self.ok(PULL, &body);
+        let answer = self.attempt(PULL, &body)?;
         let page = Page {
             pairs: answer["ExtensionList"].as_array().unwrap().iter().map(Pair::read).collect(),
             latest: answer["LatestSeq"].as_u64().unwrap(),
@@ -144,7 +174,7 @@ impl Caller {
             complete: answer["CompleteFlag"].as_u64().unwrap() == 1,
         };
         assert!(page.complete || !page.pairs.is_empty(), "an empty page that is not the last (rule 3.9)");
-        page
+        Ok(page)
     }
 
     /// All pages from `start` on, as a client reads them (rule 3.9).
@@ -191,5 +221,26 @@ impl Pair {
     fn read(pair: &Value) -> Self {
         let text = |name: &str| pair[name].as_str().unwrap().to_owned();
         Self { key: text("Key"), value: text("Value"), seq: pair["Seq"].as_u64().unwrap() }
+    }
+}
+
+impl fmt::Debug for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, shortened(&self.value))?;
+        self.claim.map_or(Ok(()), |claim| write!(f, " (saw {claim})"))
+    }
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}@{}", self.key, shortened(&self.value), self.seq)
+    }
+}
+
+/// A value for people: tests write long ones.
+pub(crate) fn shortened(value: &str) -> String {
+    match value.char_indices().nth(24) {
+        Some((end, _)) => format!("{}... ({} bytes)", &value[..end], value.len()),
+        None => value.to_owned(),
     }
 }

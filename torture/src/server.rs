@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -31,8 +31,11 @@ pub fn key_of(app: u32) -> String {
     format!("secret key of {app}")
 }
 
-/// Variable that names the program under test where it is not beside the program that tests it.
-const PROGRAM: &str = "TORTURE_PROGRAM";
+/// The program under test, where it is not beside the program that tests it.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// What the server logs when it answers requests.
+const LISTENING: &str = "listening on http://";
 
 /// Longest wait for anything that a test waits for. Reaching it is a failure.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -97,11 +100,18 @@ impl Process {
 
     /// Waits for a line on standard error that holds `text`.
     pub fn wait_for(&self, text: &str) -> String {
+        let line = self.try_wait_for(text);
+        line.unwrap_or_else(|| panic!("no line with {text:?}; there were:\n{}", self.log()))
+    }
+
+    /// The same; `None` if it ends before.
+    pub fn try_wait_for(&self, text: &str) -> Option<String> {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) if line.contains(text) => return line,
+                Ok(line) if line.contains(text) => return Some(line),
                 Ok(_) => {}
-                Err(error) => panic!("no line with {text:?} ({error}); there were:\n{}", self.log()),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => panic!("it waits for something:\n{}", self.log()),
             }
         }
     }
@@ -307,10 +317,36 @@ impl Running {
         self.process = Process::spawn(&mut serve(self.folder.path(), &self.environment));
     }
 
+    /// Starts it on data that it must refuse, waits until it has ended, and gives its last words. `None` if it
+    /// does not refuse; it then runs.
+    pub fn refused(&mut self) -> Option<String> {
+        self.spawn();
+        if let Some(line) = self.process.try_wait_for(LISTENING) {
+            self.address = address_in(&line);
+            return None;
+        }
+        assert_eq!(self.process.wait().code(), Some(1), "{}", self.log());
+        let log = self.log();
+        let last = log.lines().last().unwrap_or_default();
+        assert!(last.starts_with("sidenote: "), "no sentence, but:\n{log}");
+        Some(last.to_owned())
+    }
+
+    /// Leaves configuration and data on the disk when this value is dropped; where they are.
+    pub fn keep_folder(&mut self) -> &Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
+    }
+
     /// Starts it again on the same data, after it has ended.
     pub fn restart(&mut self) {
         (self.process, self.address) = launch(self.folder.path(), &self.environment);
     }
+}
+
+/// Names the program under test, before the first one is started.
+pub fn use_program(path: PathBuf) {
+    PROGRAM.set(path).expect("the program is named once");
 }
 
 /// The program under test: the one that cargo built into the same folder as this program. No variable of the
@@ -339,8 +375,8 @@ pub fn query(app: u32, user: &str) -> String {
 }
 
 fn program() -> PathBuf {
-    if let Some(path) = std::env::var_os(PROGRAM) {
-        return path.into();
+    if let Some(path) = PROGRAM.get() {
+        return path.clone();
     }
     let this = std::env::current_exe().unwrap();
     let beside = this.parent().unwrap();
@@ -353,9 +389,13 @@ fn program() -> PathBuf {
 
 fn launch(folder: &Path, environment: &[(OsString, OsString)]) -> (Process, SocketAddr) {
     let process = Process::spawn(&mut serve(folder, environment));
-    let line = process.wait_for("listening on http://");
+    let line = process.wait_for(LISTENING);
+    (process, address_in(&line))
+}
+
+fn address_in(line: &str) -> SocketAddr {
     let address = line.rsplit("http://").next().unwrap().trim();
-    (process, address.parse().unwrap_or_else(|_| panic!("no address in {line:?}")))
+    address.parse().unwrap_or_else(|_| panic!("no address in {line:?}"))
 }
 
 fn serve(folder: &Path, environment: &[(OsString, OsString)]) -> Command {

@@ -1,0 +1,83 @@
+//! `sidenote-torture`: load and failures for a server, for as long as one likes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use sidenote_torture::{crash, server};
+
+/// Break a server on purpose, and judge what is left
+///
+/// Each life has a data folder of its own and a seed that decides what happens to it. The line that lives it
+/// again is printed before it begins. The first thing that is not as it must be ends everything, with exit code
+/// 101; the folder is then kept.
+#[derive(Parser)]
+#[command(name = "sidenote-torture", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    ordeal: Ordeal,
+    /// Program under test [default: the file `sidenote` beside this program]
+    #[arg(long, global = true, value_name = "FILE")]
+    program: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Ordeal {
+    /// Kill the server under load, spoil its journal, start it again, and compare with what it answered
+    #[command(after_help = "\
+Examples:
+  sidenote-torture crash                           one life of ten rounds
+  sidenote-torture crash --lives 20                two hundred rounds, on twenty folders
+  sidenote-torture crash --seed 4711 --rounds 10   the life that this seed decides")]
+    Crash(Repeats),
+}
+
+#[derive(Args)]
+struct Repeats {
+    /// Data folders, one after the other
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    lives: u64,
+    /// Rounds of load and failure on each
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    rounds: usize,
+    /// Decides the first life; those after it take the numbers that follow [default: any]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+}
+
+impl Repeats {
+    /// Lives all of them, and prints what they have seen.
+    fn live(&self, name: &str, life: impl Fn(u64, usize) -> String) {
+        let first: u64 = self.seed.unwrap_or_else(rand::random);
+        for number in 0..self.lives {
+            let seed = first.wrapping_add(number);
+            let Self { lives, rounds, .. } = self;
+            println!(
+                "life {} of {lives}: sidenote-torture {name} --seed {seed} --rounds {rounds}",
+                number + 1
+            );
+            println!("  {}", life(seed, *rounds));
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let Arguments { ordeal, program } = Arguments::parse();
+    if let Some(program) = program {
+        if !program.is_file() {
+            eprintln!(
+                "sidenote-torture: {} is no file; build the server and name its program",
+                program.display()
+            );
+            return ExitCode::from(2);
+        }
+        server::use_program(program);
+    }
+    match ordeal {
+        Ordeal::Crash(lives) => lives.live("crash", |seed, rounds| {
+            let tally = crash::run(crash::Plan { seed, rounds }, &mut |line| println!("  {line}"));
+            tally.to_string()
+        }),
+    }
+    ExitCode::SUCCESS
+}
