@@ -4,15 +4,11 @@
 //! be, it panics with what it saw.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
-
-pub mod caller;
-pub mod disk;
-pub mod model;
-
-pub mod crash;
 pub mod server;
 
 pub mod caller;
 pub mod model;
+
+pub mod disk;
 
 pub mod crash;

@@ -30,6 +30,12 @@ Examples:
   sidenote-torture crash --lives 20                two hundred rounds, on twenty folders
   sidenote-torture crash --seed 4711 --rounds 10   the life that this seed decides")]
     Crash(Repeats),
+    /// Take the power from the server under load and while it starts: what it did not sync is lost
+    #[command(after_help = "\
+Example: sidenote-torture power --lives 30   three hundred rounds, on thirty folders
+
+Needs Linux with glibc and a C compiler: the disk that loses power is a library loaded before all others.")]
+    Power(Repeats),
 }
 
 #[derive(Args)]
@@ -61,6 +67,11 @@ impl Repeats {
     }
 }
 
+fn kill(seed: u64, rounds: usize, power: bool) -> String {
+    let tally = crash::run(crash::Plan { seed, rounds, power }, &mut |line| println!("  {line}"));
+    tally.to_string()
+}
+
 fn main() -> ExitCode {
     let Arguments { ordeal, program } = Arguments::parse();
     if let Some(program) = program {
@@ -74,10 +85,8 @@ fn main() -> ExitCode {
         server::use_program(program);
     }
     match ordeal {
-        Ordeal::Crash(lives) => lives.live("crash", |seed, rounds| {
-            let tally = crash::run(crash::Plan { seed, rounds }, &mut |line| println!("  {line}"));
-            tally.to_string()
-        }),
+        Ordeal::Crash(lives) => lives.live("crash", |seed, rounds| kill(seed, rounds, false)),
+        Ordeal::Power(lives) => lives.live("power", |seed, rounds| kill(seed, rounds, true)),
     }
     ExitCode::SUCCESS
 }
