@@ -105,7 +105,8 @@ impl Bench {
             for key in request.keys {
                 self.acknowledged.insert((request.message, key), request.value.clone());
             }
-        } else {
+        } else if self.unanswered.is_none() {
+            // Once a write has failed, none that comes later is tried.
             self.unanswered = Some(request);
         }
         code
@@ -152,7 +153,18 @@ impl Bench {
         ))
     }
 
-    /// The number of pairs that live.
+    /// Pairs that were acknowledged.
+    pub(crate) fn acknowledged(&self) -> &BTreeMap<(u64, String), String> {
+        &self.acknowledged
+    }
+
+    /// The answer of `/readyz`, head and body.
+    pub(crate) fn ready(&self) -> String {
+        let answer = self.server.raw(b"GET /readyz HTTP/1.1\r\nHost: sidenote\r\nConnection: close\r\n\r\n");
+        String::from_utf8(answer).unwrap()
+    }
+
+    /// The pairs that live.
     pub(crate) fn pairs(&self) -> BTreeMap<(u64, String), String> {
         let administrator = self.administrator();
         let pairs = (1..=3).flat_map(|message| {

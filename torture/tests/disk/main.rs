@@ -1,4 +1,5 @@
 //! The real server on a disk that loses power, that is full, and that breaks.
 
 mod bench;
+mod faults;
 mod power;
