@@ -23,8 +23,8 @@
  *   ACTION CALLS SKIP COUNT PATTERN
  *
  * CALLS is a comma-separated list of the classes in `classes` below, or `any`. PATTERN is a glob on the path
- * below the root, in which `*` matches slashes too. The first SKIP calls that match pass, the next COUNT are hit
- * (0: all of them). ACTION is one of
+ * below the root, in which `*` matches slashes too. The first SKIP calls of the program that match pass, the next
+ * COUNT are hit (0: all of them). ACTION is one of
  *
  *   fail:ERRNO    the call does nothing and fails with this number
  *   short:ERRNO   half of a write is written; the rest, and what follows, fails with this number

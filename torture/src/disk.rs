@@ -61,7 +61,8 @@ impl Disk {
         variables.into_iter().map(|(name, path)| (name.into(), path.into())).collect()
     }
 
-    /// From now on these rules hold, for programs that run too; counting begins anew.
+    /// From now on these rules hold, for programs that run too; counting begins anew, as it
+    /// does in each program.
     pub fn set_rules(&mut self, rules: &[Rule]) {
         let control = OpenOptions::new().write(true).open(self.control()).unwrap();
         let text = rules::text(rules);

@@ -42,7 +42,8 @@ fn stopped(bench: &mut Bench, what: &str) {
     assert!(ready.contains("the store takes no more writes since one failed: "), "{what}: {ready}");
     assert!(ready.contains("restart the server once the cause is gone"), "{what}: {ready}");
     let log = bench.server.log();
-    let told = |line: &&str| line.contains("ERROR") && line.contains("restart the server once the cause is gone");
+    let told =
+        |line: &&str| line.contains("ERROR") && line.contains("restart the server once the cause is gone");
     assert!(log.lines().any(|line| told(&line)), "{what}:\n{log}");
     assert!(!log.contains("panicked"), "{what}:\n{log}");
 }
@@ -120,7 +121,7 @@ fn a_failure_behind_the_back_of_an_idle_server_is_noticed() {
         assert!(begun.elapsed() < PATIENCE);
         std::thread::yield_now();
     }
-    println!("noticed after {:?}", begun.elapsed());
+    println!("noticed after {:?}: {}\n{}", begun.elapsed(), bench.ready(), bench.server.log());
     stopped(&mut bench, "flush");
     bench.server.kill9();
     bench.disk.set_rules(&[]);
@@ -160,7 +161,10 @@ fn refused(bench: &mut Bench, rule: Rule, sentence: &str) {
     let refusal = bench.server.refused().unwrap_or_else(|| panic!("a start that should not be: {sentence}"));
     assert!(bench.disk.fired(0) > 0, "{refusal}");
     assert!(refusal.contains(sentence), "{refusal}");
-    assert!(refusal.contains("check that the path is right") || refusal.contains("restore the folder"), "{refusal}");
+    assert!(
+        refusal.contains("check that the path is right") || refusal.contains("restore the folder"),
+        "{refusal}"
+    );
     bench.disk.set_rules(&[]);
 }
 

@@ -2,4 +2,6 @@
 
 mod bench;
 mod faults;
+mod model;
+mod order;
 mod power;

@@ -1,5 +1,6 @@
 //! What was answered, and what was shown, survives a loss of power.
 
+use sidenote_torture::crash::{Plan, run};
 use sidenote_torture::disk::{Call, Errno, Rule};
 
 use crate::bench::{ALL_THAT_WAS_NOT_SYNCED, Bench, NOTHING};
@@ -110,4 +111,23 @@ fn a_kill_alone_loses_nothing_in_this_model() {
     assert_eq!((lost.writes, lost.names), (0, 0));
     bench.server.restart();
     bench.verify().unwrap();
+}
+
+/// Rounds of load, each ended at a named point or after some answers, with a loss of power and sometimes more of both
+/// during the starts that follow.
+fn rounds() {
+    let plan = Plan { seed: rand::random(), rounds: 8, power: true };
+    println!("sidenote-torture power --seed {} --rounds {}", plan.seed, plan.rounds);
+    let tally = run(plan, &mut |line| println!("{line}"));
+    assert!(tally.answered > 0 && tally.lost > 0, "{tally:?}");
+}
+
+#[test]
+fn what_was_answered_under_load_survives_eight_losses_of_power() {
+    rounds();
+}
+
+#[test]
+fn what_was_answered_under_load_survives_eight_more() {
+    rounds();
 }

@@ -67,7 +67,7 @@ impl Journals {
 impl Place {
     fn write_again(&self) -> io::Result<()> {
         let file = OpenOptions::new().read(true).write(true).open(&self.file)?;
-        let mut chunk = [0; 64 * 1024];
+        let mut chunk = vec![0; 64 * 1024];
         let mut at = self.from;
         while at < self.to {
             let rest = usize::try_from(self.to - at).unwrap_or(usize::MAX);
