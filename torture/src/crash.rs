@@ -239,14 +239,14 @@ impl World {
     fn lose_power(&mut self, moment: &Moment) -> String {
         let Some(power) = &mut self.power else { return String::new() };
         power.disarm();
-        let mut told = format!(", {}", power.lose(&mut self.rng));
+        let mut told = vec![String::new(), power.lose(&mut self.rng)];
         for _ in 0..moment.starts_killed {
             let point = power.arm_start(&mut self.rng);
             self.server.start_and_die();
             power.disarm();
-            told += &format!(", started and dead {point}, {}", power.lose(&mut self.rng));
+            told.push(format!("started and dead {point}, {}", power.lose(&mut self.rng)));
         }
-        told
+        told.join(", ")
     }
 
     /// Starts the server and kills it at whatever it has come to.

@@ -72,6 +72,7 @@ enum Action {
 
 /// One rule: which calls it is about, on which paths, which of those it hits, and what it does to them.
 #[derive(Clone, Debug)]
+#[must_use = "a rule does nothing before a disk is told of it"]
 pub struct Rule {
     calls: Vec<Call>,
     pattern: String,
