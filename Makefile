@@ -22,6 +22,7 @@ soak: ## the long tests: failures under load, hundreds of rounds, each with the 
 	@tools/need.sh cc
 	cargo build --locked --package sidenote --package sidenote-torture
 	target/debug/sidenote-torture crash --lives 20
+	target/debug/sidenote-torture linear --lives 20 --rounds 25
 
 check: ## formatting, lints, documentation, tidiness, and dependencies where cargo-deny is installed
 	@tools/need.sh cc

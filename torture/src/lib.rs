@@ -10,3 +10,4 @@ pub mod caller;
 pub mod model;
 
 pub mod crash;
+pub mod linear;

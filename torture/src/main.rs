@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use sidenote_torture::{crash, server};
+use sidenote_torture::{crash, linear, server};
 
 /// Break a server on purpose, and judge what is left
 ///
@@ -30,6 +30,12 @@ Examples:
   sidenote-torture crash --lives 20                two hundred rounds, on twenty folders
   sidenote-torture crash --seed 4711 --rounds 10   the life that this seed decides")]
     Crash(Repeats),
+    /// Let sixteen members contend for a few keys, kill the server, and look for an order of all requests
+    #[command(after_help = "\
+Examples:
+  sidenote-torture linear --rounds 100             one hundred histories, each ended by kill -9
+  sidenote-torture linear --seed 4711 --rounds 10  the histories that this seed decides")]
+    Linear(Repeats),
 }
 
 #[derive(Args)]
@@ -74,8 +80,12 @@ fn main() -> ExitCode {
         server::use_program(program);
     }
     match ordeal {
-        Ordeal::Crash(lives) => lives.live("crash", |seed, rounds| {
+        Ordeal::Crash(repeats) => repeats.live("crash", |seed, rounds| {
             let tally = crash::run(crash::Plan { seed, rounds }, &mut |line| println!("  {line}"));
+            tally.to_string()
+        }),
+        Ordeal::Linear(repeats) => repeats.live("linear", |seed, rounds| {
+            let tally = linear::run(linear::Plan { seed, rounds }, &mut |line| println!("  {line}"));
             tally.to_string()
         }),
     }
