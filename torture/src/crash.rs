@@ -9,7 +9,6 @@ mod replay;
 
 mod journal;
 mod moment;
-mod power;
 
 mod events;
 
@@ -24,10 +23,10 @@ use serde_json::{Value, json};
 
 use crate::caller::{Caller, Operate, Unanswered};
 use crate::model::{Limits, Set};
+use crate::power::Power;
 use crate::server::{ADMINISTRATOR, APP, ConfigOptions, Running};
 use load::{Bell, CLIENTS, GROUP, MESSAGES, Record, Sending, Task};
 use moment::{Moment, Watch};
-use power::Power;
 use replay::Asked;
 
 /// Limits of rule 3.7, low enough that a round meets them.

@@ -10,5 +10,7 @@ pub mod caller;
 pub mod model;
 
 pub mod disk;
+mod power;
 
 pub mod crash;
+pub mod linear;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use sidenote_torture::{crash, server};
+use sidenote_torture::{crash, linear, server};
 
 /// Break a server on purpose, and judge what is left
 ///
@@ -36,6 +36,14 @@ Example: sidenote-torture power --lives 30   three hundred rounds, on thirty fol
 
 Needs Linux with glibc and a C compiler: the disk that loses power is a library loaded before all others.")]
     Power(Repeats),
+    /// Let sixteen members contend for a few keys, kill the server, and look for an order of all requests
+    #[command(after_help = "\
+Examples:
+  sidenote-torture linear --rounds 100             one hundred histories, each ended by kill -9
+  sidenote-torture linear --seed 4711 --rounds 10  the histories that this seed decides")]
+    Linear(Repeats),
+    /// The same, and the power is lost with each kill: what was not synced is gone
+    LinearPower(Repeats),
 }
 
 #[derive(Args)]
@@ -85,8 +93,16 @@ fn main() -> ExitCode {
         server::use_program(program);
     }
     match ordeal {
-        Ordeal::Crash(lives) => lives.live("crash", |seed, rounds| kill(seed, rounds, false)),
-        Ordeal::Power(lives) => lives.live("power", |seed, rounds| kill(seed, rounds, true)),
+        Ordeal::Crash(repeats) => repeats.live("crash", |seed, rounds| kill(seed, rounds, false)),
+        Ordeal::Power(repeats) => repeats.live("power", |seed, rounds| kill(seed, rounds, true)),
+        Ordeal::Linear(repeats) => repeats.live("linear", |seed, rounds| {
+            let plan = linear::Plan { seed, rounds, power: false };
+            linear::run(plan, &mut |line| println!("  {line}")).to_string()
+        }),
+        Ordeal::LinearPower(repeats) => repeats.live("linear-power", |seed, rounds| {
+            let plan = linear::Plan { seed, rounds, power: true };
+            linear::run(plan, &mut |line| println!("  {line}")).to_string()
+        }),
     }
     ExitCode::SUCCESS
 }

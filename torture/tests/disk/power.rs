@@ -1,7 +1,7 @@
 //! What was answered, and what was shown, survives a loss of power.
 
-use sidenote_torture::crash::{Plan, run};
 use sidenote_torture::disk::{Call, Errno, Rule};
+use sidenote_torture::{crash, linear};
 
 use crate::bench::{ALL_THAT_WAS_NOT_SYNCED, Bench, NOTHING};
 
@@ -116,9 +116,9 @@ fn a_kill_alone_loses_nothing_in_this_model() {
 /// Rounds of load, each ended at a named point or after some answers, with a loss of power and sometimes more of both
 /// during the starts that follow.
 fn rounds() {
-    let plan = Plan { seed: rand::random(), rounds: 8, power: true };
+    let plan = crash::Plan { seed: rand::random(), rounds: 8, power: true };
     println!("sidenote-torture power --seed {} --rounds {}", plan.seed, plan.rounds);
-    let tally = run(plan, &mut |line| println!("{line}"));
+    let tally = crash::run(plan, &mut |line| println!("{line}"));
     assert!(tally.answered > 0 && tally.lost > 0, "{tally:?}");
 }
 
@@ -130,4 +130,12 @@ fn what_was_answered_under_load_survives_eight_losses_of_power() {
 #[test]
 fn what_was_answered_under_load_survives_eight_more() {
     rounds();
+}
+
+#[test]
+fn histories_that_end_with_a_loss_of_power_are_linearizable() {
+    let plan = linear::Plan { seed: rand::random(), rounds: 8, power: true };
+    println!("sidenote-torture linear-power --seed {} --rounds {}", plan.seed, plan.rounds);
+    let tally = linear::run(plan, &mut |line| println!("{line}"));
+    assert!(tally.answered > 0 && tally.open > 0, "{tally:?}");
 }

@@ -12,3 +12,4 @@ mod capacity;
 mod codes;
 mod concurrency;
 mod crash;
+mod linear;

@@ -1,4 +1,4 @@
-//! Rounds that end with a loss of power.
+//! A server whose disk loses what was not synced, and what was taken from it.
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -7,14 +7,14 @@ use crate::disk::{Call, Disk, Loss, Lost, Rule};
 use crate::server::Running;
 
 /// The disk of a server, and what was taken from it.
-pub(super) struct Power {
+pub(crate) struct Power {
     disk: Disk,
-    pub(super) lost: Lost,
+    pub(crate) lost: Lost,
 }
 
 impl Power {
     /// Starts the server anew on a watched disk.
-    pub(super) fn begin(server: &mut Running) -> Self {
+    pub(crate) fn begin(server: &mut Running) -> Self {
         assert!(server.terminate().success());
         let disk = Disk::watching(server.config().parent().unwrap());
         server.environment = disk.environment();
@@ -23,7 +23,7 @@ impl Power {
     }
 
     /// Has the server die at a named point of its work, if it gets there; answers which.
-    pub(super) fn arm(&mut self, rng: &mut StdRng) -> String {
+    pub(crate) fn arm(&mut self, rng: &mut StdRng) -> String {
         let points = [
             (Call::Write, "*.jnl", 400),
             (Call::Sync, "*.jnl", 200),
@@ -42,7 +42,7 @@ impl Power {
     }
 
     /// The same for a start.
-    pub(super) fn arm_start(&mut self, rng: &mut StdRng) -> String {
+    pub(crate) fn arm_start(&mut self, rng: &mut StdRng) -> String {
         let points = [
             (Call::Read, "*.jnl", 40),
             (Call::Open, "*.jnl", 4),
@@ -69,16 +69,16 @@ impl Power {
     }
 
     /// Whether the point was reached.
-    pub(super) fn has_struck(&self) -> bool {
+    pub(crate) fn has_struck(&self) -> bool {
         self.disk.fired(0) > 0
     }
 
-    pub(super) fn disarm(&mut self) {
+    pub(crate) fn disarm(&mut self) {
         self.disk.set_rules(&[]);
     }
 
     /// Takes the power from a dead server, in one of all ways; answers which.
-    pub(super) fn lose(&mut self, rng: &mut StdRng) -> String {
+    pub(crate) fn lose(&mut self, rng: &mut StdRng) -> String {
         let loss = Loss::any(rng.random());
         let lost = self.disk.lose_power(&loss);
         self.lost.writes += lost.writes;
