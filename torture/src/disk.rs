@@ -87,11 +87,11 @@ impl Disk {
     }
 
     /// Puts the folder into a state that it could be in after a loss of power right now. No program may run on it.
-    pub fn lose_power(&mut self, loss: &Loss) -> Lost {
+    pub fn lose_power(&mut self, way: &Loss) -> Lost {
         for event in self.history() {
             self.model.follow(event);
         }
-        let lost = self.model.lose_power(loss);
+        let lost = self.model.lose_power(way);
         fs::remove_dir_all(&self.root).unwrap();
         self.model.write_to(&self.root);
         fs::write(self.log(), []).unwrap();

@@ -79,14 +79,14 @@ impl Power {
 
     /// Takes the power from a dead server, in one of all ways; answers which.
     pub(crate) fn lose(&mut self, rng: &mut StdRng) -> String {
-        let loss = Loss::any(rng.random());
-        let lost = self.disk.lose_power(&loss);
+        let way = Loss::any(rng.random());
+        let lost = self.disk.lose_power(&way);
         self.lost.writes += lost.writes;
         self.lost.kept += lost.kept;
         self.lost.names += lost.names;
         format!(
             "power lost, writes {:?} and names {:?} ({} writes and {} names are gone, {} writes are there)",
-            loss.writes, loss.names, lost.writes, lost.names, lost.kept
+            way.writes, way.names, lost.writes, lost.names, lost.kept
         )
     }
 }

@@ -363,15 +363,15 @@ impl Model {
     }
 
     /// Leaves only what could be there after a loss of power, which is durable from then on.
-    pub(super) fn lose_power(&mut self, loss: &Loss) -> Lost {
-        let mut rng = StdRng::seed_from_u64(loss.seed);
+    pub(super) fn lose_power(&mut self, way: &Loss) -> Lost {
+        let mut rng = StdRng::seed_from_u64(way.seed);
         let mut lost = Lost::default();
-        let kept = self.kept_names(loss.names, &mut rng, &mut lost);
+        let kept = self.kept_names(way.names, &mut rng, &mut lost);
         for node in &mut self.nodes {
             match node {
                 Node::File(file) => {
                     for Pending { change, .. } in std::mem::take(&mut file.pending) {
-                        if file.durable.survive(&change, loss.writes, &mut rng) {
+                        if file.durable.survive(&change, way.writes, &mut rng) {
                             lost.kept += 1;
                         } else {
                             lost.writes += 1;

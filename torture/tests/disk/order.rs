@@ -45,6 +45,10 @@ impl SystemCall<'_> {
         ["write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg"].contains(&self.name)
     }
 
+    fn is_on_a_journal(&self) -> bool {
+        Path::new(self.target()).extension().is_some_and(|extension| extension == "jnl")
+    }
+
     fn has_succeeded(&self) -> bool {
         self.end.is_some() && !self.result.starts_with('-') && !self.result.starts_with('?')
     }
@@ -62,7 +66,7 @@ fn calls(trace: &str) -> Vec<SystemCall<'_>> {
             let (_, rest) = resumed.split_once(" resumed>").unwrap_or_default();
             let (arguments, result) = rest.rsplit_once(" = ").unwrap_or((rest, "?"));
             call.arguments += arguments;
-            call.result = result.to_owned();
+            result.clone_into(&mut call.result);
             call.end = Some(place);
             continue;
         }
@@ -84,7 +88,7 @@ fn in_order(trace: &str, texts: &[String]) -> Result<(), String> {
     let calls = calls(trace);
     for text in texts {
         let holding = |call: &&SystemCall| call.is_write() && call.arguments.contains(text.as_str());
-        let written = calls.iter().filter(holding).find(|call| call.target().ends_with(".jnl"));
+        let written = calls.iter().filter(holding).find(|call| call.is_on_a_journal());
         let written = written.ok_or_else(|| format!("{text} was not written to a journal"))?;
         let written_at = written.end.filter(|_| written.has_succeeded());
         let written_at = written_at.ok_or_else(|| format!("{text}: its write did not succeed"))?;
