@@ -252,6 +252,9 @@ impl World {
     fn start_and_kill(&mut self) {
         let pause = self.rng.random_range(0..200_000);
         self.server.start_and_kill(|| (0..pause).for_each(|_| thread::yield_now()));
+        if let Some(power) = &mut self.power {
+            power.reconcile();
+        }
     }
 
     /// Spoils the journals of the closed store: beyond the last acknowledged byte, which must do no harm, or

@@ -86,16 +86,31 @@ impl Disk {
         history::read(&fs::read(self.log()).unwrap())
     }
 
+    /// Puts the folder into the state that the log tells of, without a loss of power. To be called when a program was
+    /// killed from outside and another one is to go on: the kill may have come between a call and its record.
+    pub fn reconcile(&mut self) {
+        self.follow();
+        self.rebuild(Model::write_seen_to);
+    }
+
     /// Puts the folder into a state that it could be in after a loss of power right now. No program may run on it.
     pub fn lose_power(&mut self, way: &Loss) -> Lost {
+        self.follow();
+        let lost = self.model.lose_power(way);
+        self.rebuild(Model::write_durable_to);
+        lost
+    }
+
+    fn follow(&mut self) {
         for event in self.history() {
             self.model.follow(event);
         }
-        let lost = self.model.lose_power(way);
-        fs::remove_dir_all(&self.root).unwrap();
-        self.model.write_to(&self.root);
         fs::write(self.log(), []).unwrap();
-        lost
+    }
+
+    fn rebuild(&self, write: impl Fn(&Model, &Path)) {
+        fs::remove_dir_all(&self.root).unwrap();
+        write(&self.model, &self.root);
     }
 
     /// Takes the folder as it is for durable, for instance after a program that was not watched has used it.

@@ -77,6 +77,11 @@ impl Power {
         self.disk.set_rules(&[]);
     }
 
+    /// To be called when the server was killed from outside, and starts again with the power on.
+    pub(crate) fn reconcile(&mut self) {
+        self.disk.reconcile();
+    }
+
     /// Takes the power from a dead server, in one of all ways; answers which.
     pub(crate) fn lose(&mut self, rng: &mut StdRng) -> String {
         let way = Loss::any(rng.random());

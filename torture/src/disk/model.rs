@@ -6,6 +6,7 @@
 //! in before may also be there as zeros. A rename is there wholly or not at all. What a sync that failed should
 //! have written is not written by a later one that succeeds.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -137,7 +138,7 @@ enum Change {
 }
 
 /// Bytes of a file. The length may be greater than the number of bytes: the rest is zeros.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Content {
     bytes: Vec<u8>,
     length: u64,
@@ -290,21 +291,31 @@ impl Model {
     }
 
     /// Writes out what is durable, into a folder that is not there.
-    pub(super) fn write_to(&self, root: &Path) {
-        self.write_node(ROOT, root);
+    pub(super) fn write_durable_to(&self, root: &Path) {
+        self.write_node(ROOT, root, true);
     }
 
-    fn write_node(&self, id: NodeId, path: &Path) {
+    /// Writes out what programs see, likewise.
+    pub(super) fn write_seen_to(&self, root: &Path) {
+        self.write_node(ROOT, root, false);
+    }
+
+    fn write_node(&self, id: NodeId, path: &Path, durable: bool) {
         match &self.nodes[id] {
             Node::File(file) => {
+                let mut content = Cow::Borrowed(&file.durable);
+                for Pending { change, .. } in file.pending.iter().filter(|_| !durable) {
+                    content.to_mut().apply(change);
+                }
                 let to = fs::File::create(path).unwrap();
-                to.write_all_at(&file.durable.bytes, 0).unwrap();
-                to.set_len(file.durable.length).unwrap();
+                to.write_all_at(&content.bytes, 0).unwrap();
+                to.set_len(content.length).unwrap();
             }
             Node::Folder(folder) => {
                 fs::create_dir(path).unwrap();
-                for (name, id) in &folder.durable {
-                    self.write_node(*id, &path.join(name));
+                let entries = if durable { &folder.durable } else { &folder.seen };
+                for (name, id) in entries {
+                    self.write_node(*id, &path.join(name), durable);
                 }
             }
         }

@@ -119,6 +119,12 @@ impl Bench {
         self.server.wait();
     }
 
+    /// Kills the server, and leaves the power on.
+    pub(crate) fn kill(&mut self) {
+        self.server.kill9();
+        self.disk.reconcile();
+    }
+
     /// Kills the server and takes the power.
     pub(crate) fn lose_power(&mut self, loss: &Loss) -> Lost {
         self.server.kill9();
@@ -129,11 +135,12 @@ impl Bench {
     /// there, as a whole, and is remembered if it is.
     pub(crate) fn verify(&mut self) -> Result<(), String> {
         let found = self.pairs();
+        let unanswered = self.unanswered.take();
         if found == self.acknowledged {
             return Ok(());
         }
         let mut with = self.acknowledged.clone();
-        if let Some(request) = &self.unanswered {
+        if let Some(request) = &unanswered {
             for key in &request.keys {
                 with.insert((request.message, key.clone()), request.value.clone());
             }

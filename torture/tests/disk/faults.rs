@@ -27,7 +27,7 @@ fn meet(what: &str, rule: Rule) {
     bench.disk.set_rules(&[]);
     stopped(&mut bench, what);
 
-    bench.server.kill9();
+    bench.kill();
     recovers(bench, what);
 }
 
@@ -123,7 +123,7 @@ fn a_failure_behind_the_back_of_an_idle_server_is_noticed() {
     }
     println!("noticed after {:?}: {}\n{}", begun.elapsed(), bench.ready(), bench.server.log());
     stopped(&mut bench, "flush");
-    bench.server.kill9();
+    bench.kill();
     bench.disk.set_rules(&[]);
     recovers(bench, "flush");
 }
@@ -175,7 +175,7 @@ fn a_start_that_the_disk_refuses_says_so_and_does_no_harm() {
     for _ in 0..5 {
         assert_eq!(bench.set(&administrator), Some(0));
     }
-    bench.server.kill9();
+    bench.kill();
     let on = |call: Call, pattern: &str| Rule::on(&[call], pattern);
     refused(&mut bench, Rule::on(CHANGES, "data/*").fails(Errno::ReadOnly), "Read-only file system");
     refused(&mut bench, on(Call::OpenToWrite, "data/lock").fails(Errno::Access), "Permission denied");
@@ -202,6 +202,6 @@ fn a_first_start_that_the_disk_refuses_can_be_repeated() {
     refused(&mut bench, nowhere, "Permission denied");
     bench.server.restart();
     bench.furnish();
-    bench.server.kill9();
+    bench.kill();
     recovers(bench, "first start");
 }

@@ -99,6 +99,23 @@ fn a_kill_takes_nothing() {
 }
 
 #[test]
+fn what_a_kill_left_behind_is_not_durable_by_that() {
+    let mut world = World::new();
+    world.write("new", 0, b"1");
+    world.write("old", 0, b"new");
+    // As if the kill had come before the record of it.
+    fs::write(world.path("unrecorded"), "1").unwrap();
+    world.disk.reconcile();
+    assert_eq!(world.read("new").unwrap(), b"1");
+    assert_eq!(world.read("old").unwrap()[..4], *b"newo");
+    assert_eq!(world.read("unrecorded"), None);
+    assert!(world.sync("new"));
+    world.lose(Writes::Lost, Names::Kept, 0);
+    assert_eq!(world.read("new").unwrap(), b"1");
+    assert_eq!(world.read("old").unwrap()[..4], *b"oooo");
+}
+
+#[test]
 fn a_name_is_the_old_one_until_its_folder_is_synced() {
     for (synced, expected) in [(false, &b"other"[..]), (true, b"draft")] {
         let mut world = World::new();

@@ -57,7 +57,7 @@ fn what_a_failed_sync_left_in_memory_is_on_the_disk_once_it_is_shown() {
     let administrator = bench.administrator();
     bench.disk.set_rules(&[Rule::on(&[Call::Sync], "*.jnl").skip(3).count(1).fails(Errno::Io)]);
     while bench.set_much(&administrator) == Some(0) {}
-    bench.server.kill9();
+    bench.kill();
     bench.server.restart();
     bench.verify().unwrap();
     // It reads on its own, and carries what is answered afterwards.
