@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::caller::{Caller, Operate, Unanswered};
 use crate::model::{Limits, Set};
+use crate::power::Power;
 use crate::server::{ADMINISTRATOR, APP, ConfigOptions, Running};
 use load::{Bell, CLIENTS, GROUP, MESSAGES, Record, Sending, Task};
 use moment::{Moment, Watch};
@@ -38,6 +39,8 @@ pub struct Plan {
     pub seed: u64,
     /// Rounds of load and failure.
     pub rounds: usize,
+    /// Whether failures take the power too, on a disk that forgets what was not synced.
+    pub power: bool,
 }
 
 /// What a run has seen. A tool that reports zeros has tested nothing.
@@ -51,17 +54,19 @@ pub struct Tally {
     pub open: usize,
     /// Starts that were refused because acknowledged bytes had been damaged on purpose.
     pub refused: usize,
+    /// Writes and names that were lost with the power.
+    pub lost: usize,
     /// Events that were replayed in the end.
     pub events: usize,
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rounds, answered, open, refused, events } = self;
+        let Self { rounds, answered, open, refused, lost, events } = self;
         write!(
             f,
             "{rounds} rounds, {answered} answers, {open} requests without one, {refused} damaged journals refused, \
-             {events} events"
+             {lost} writes and names lost with the power, {events} events"
         )
     }
 }
@@ -69,19 +74,20 @@ impl fmt::Display for Tally {
 /// Runs the rounds of a plan, telling of each, and panics at the first thing that is not as it must be. The data
 /// folder is then kept, and its name is printed.
 pub fn run(plan: Plan, tell: &mut dyn FnMut(&str)) -> Tally {
-    let mut world = World::new(plan.seed);
+    let mut world = World::new(plan.seed, plan.power);
     for round in 1..=plan.rounds {
         let told = world.round();
         tell(&format!("round {round} of {}: {told}", plan.rounds));
     }
     world.end();
+    world.tally.lost = world.power.as_ref().map_or(0, |power| power.lost.writes + power.lost.names);
     tell(&format!("{} events lead to what is stored", world.tally.events));
     world.tally
 }
 
 /// Kills a server again and again while it makes its folder for the first time.
 pub fn first_starts(seed: u64, starts: usize) {
-    let mut world = World::new(seed);
+    let mut world = World::new(seed, false);
     assert!(world.server.terminate().success());
     for _ in 0..starts {
         std::fs::remove_dir_all(world.server.data()).or_else(if_it_was_there).unwrap();
@@ -112,6 +118,8 @@ struct World {
     /// Whether each client's guest is in the group.
     guests: [bool; CLIENTS],
     tally: Tally,
+    /// A disk that can lose power.
+    power: Option<Power>,
     /// Whether a start that should have been refused was not.
     is_running: bool,
 }
@@ -125,7 +133,7 @@ impl Drop for World {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, power: bool) -> Self {
         let Limits { tombstones, page } = LIMITS;
         let limits = format!(
             "attempts_per_minute = 0\nvalue_bytes = 16384\n\
@@ -139,8 +147,10 @@ impl World {
             messages: BTreeMap::new(),
             guests: [false; CLIENTS],
             tally: Tally::default(),
+            power: None,
             is_running: false,
         };
+        world.power = power.then(|| Power::begin(&mut world.server));
         world.furnish();
         world
     }
@@ -169,15 +179,21 @@ impl World {
     /// One round; says what happened in it.
     fn round(&mut self) -> String {
         self.tally.rounds += 1;
-        let moment = Moment::choose(&mut self.rng);
+        let mut moment = Moment::choose(&mut self.rng);
+        if let Some(power) = &mut self.power
+            && moment.signal == Signal::KILL
+        {
+            moment.point = Some(power.arm(&mut self.rng));
+        }
         let records = self.load(&moment);
         let exit = self.server.wait();
         let graceful = moment.signal == Signal::TERM;
         assert!(!graceful || exit.success(), "{}", self.server.log());
+        let lost = self.lose_power(&moment);
         for _ in 0..moment.starts_killed {
             self.start_and_kill();
         }
-        let damage = if graceful { String::new() } else { self.damage() };
+        let damage = if graceful || self.power.is_some() { lost } else { self.damage() };
         if !self.is_running {
             self.server.restart();
         }
@@ -205,7 +221,8 @@ impl World {
                     scope.spawn(move || load::run(&task, bell))
                 })
                 .collect();
-            moment.wait(&ring, &mut watch);
+            let struck = || self.power.as_ref().is_some_and(Power::has_struck);
+            moment.wait(&ring, &mut watch, struck);
             self.server.signal(moment.signal);
             clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
         });
@@ -215,6 +232,20 @@ impl World {
             assert!(!matches!(end, Unanswered::Internal(_)), "{end:?}:\n{}", self.server.log());
         }
         records
+    }
+
+    /// Takes the power from the server that has just died, and then within some starts.
+    fn lose_power(&mut self, moment: &Moment) -> String {
+        let Some(power) = &mut self.power else { return String::new() };
+        power.disarm();
+        let mut told = vec![String::new(), power.lose(&mut self.rng)];
+        for _ in 0..moment.starts_killed {
+            let point = power.arm_start(&mut self.rng);
+            self.server.start_and_die();
+            power.disarm();
+            told.push(format!("started and dead {point}, {}", power.lose(&mut self.rng)));
+        }
+        told.join(", ")
     }
 
     /// Starts the server and kills it at whatever it has come to.

@@ -9,5 +9,8 @@ pub mod server;
 pub mod caller;
 pub mod model;
 
+pub mod disk;
+mod power;
+
 pub mod crash;
 pub mod linear;

@@ -24,6 +24,7 @@ use stateright::semantics::{ConsistencyTester as _, LinearizabilityTester};
 
 use crate::caller::Caller;
 use crate::model::{Limits, Set};
+use crate::power::Power;
 use crate::server::{ADMINISTRATOR, APP, ConfigOptions, Running};
 use clients::Moment;
 use specification::{Answer, Hints, Message, Question, What};
@@ -50,6 +51,8 @@ pub struct Plan {
     pub seed: u64,
     /// Histories, each ended by a crash.
     pub rounds: usize,
+    /// Whether a crash takes the power too, on a disk that forgets what was not synced.
+    pub power: bool,
 }
 
 /// What a run has seen.
@@ -81,17 +84,19 @@ pub struct History {
 pub fn run(plan: Plan, tell: &mut dyn FnMut(&str)) -> Tally {
     let mut rng = StdRng::seed_from_u64(plan.seed);
     let mut server = Running::start(&options());
+    let mut power = plan.power.then(|| Power::begin(&mut server));
     furnish(server.address);
     let (mut tally, mut before) = (Tally::default(), observe(server.address));
     for round in 1..=plan.rounds {
         let answers = rng.random_range(CLIENTS..CLIENTS * clients::REQUESTS);
         let history = record(server.address, &before, rng.random(), answers, || server.signal(Signal::KILL));
         server.wait();
+        let lost = power.as_mut().map(|power| power.lose(&mut rng)).unwrap_or_default();
         server.restart();
         let after = observe(server.address);
         if let Err(objection) = history.judge(&before, &after) {
             let folder = server.keep_folder().display();
-            panic!("round {round}: {objection}\nthe data is kept in {folder}");
+            panic!("round {round}, {lost}: {objection}\nthe data is kept in {folder}");
         }
         before = after;
         let (answered, open) = history.count();

@@ -30,12 +30,20 @@ Examples:
   sidenote-torture crash --lives 20                two hundred rounds, on twenty folders
   sidenote-torture crash --seed 4711 --rounds 10   the life that this seed decides")]
     Crash(Repeats),
+    /// Take the power from the server under load and while it starts: what it did not sync is lost
+    #[command(after_help = "\
+Example: sidenote-torture power --lives 30   three hundred rounds, on thirty folders
+
+Needs Linux with glibc and a C compiler: the disk that loses power is a library loaded before all others.")]
+    Power(Repeats),
     /// Let sixteen members contend for a few keys, kill the server, and look for an order of all requests
     #[command(after_help = "\
 Examples:
   sidenote-torture linear --rounds 100             one hundred histories, each ended by kill -9
   sidenote-torture linear --seed 4711 --rounds 10  the histories that this seed decides")]
     Linear(Repeats),
+    /// The same, and the power is lost with each kill: what was not synced is gone
+    LinearPower(Repeats),
 }
 
 #[derive(Args)]
@@ -67,6 +75,11 @@ impl Repeats {
     }
 }
 
+fn kill(seed: u64, rounds: usize, power: bool) -> String {
+    let tally = crash::run(crash::Plan { seed, rounds, power }, &mut |line| println!("  {line}"));
+    tally.to_string()
+}
+
 fn main() -> ExitCode {
     let Arguments { ordeal, program } = Arguments::parse();
     if let Some(program) = program {
@@ -80,13 +93,15 @@ fn main() -> ExitCode {
         server::use_program(program);
     }
     match ordeal {
-        Ordeal::Crash(repeats) => repeats.live("crash", |seed, rounds| {
-            let tally = crash::run(crash::Plan { seed, rounds }, &mut |line| println!("  {line}"));
-            tally.to_string()
-        }),
+        Ordeal::Crash(repeats) => repeats.live("crash", |seed, rounds| kill(seed, rounds, false)),
+        Ordeal::Power(repeats) => repeats.live("power", |seed, rounds| kill(seed, rounds, true)),
         Ordeal::Linear(repeats) => repeats.live("linear", |seed, rounds| {
-            let tally = linear::run(linear::Plan { seed, rounds }, &mut |line| println!("  {line}"));
-            tally.to_string()
+            let plan = linear::Plan { seed, rounds, power: false };
+            linear::run(plan, &mut |line| println!("  {line}")).to_string()
+        }),
+        Ordeal::LinearPower(repeats) => repeats.live("linear-power", |seed, rounds| {
+            let plan = linear::Plan { seed, rounds, power: true };
+            linear::run(plan, &mut |line| println!("  {line}")).to_string()
         }),
     }
     ExitCode::SUCCESS

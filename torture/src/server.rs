@@ -332,6 +332,14 @@ impl Running {
         Some(last.to_owned())
     }
 
+    /// Starts it on the same data where it will not live long: waits until it has died or answers, and kills it
+    /// then.
+    pub fn start_and_die(&mut self) {
+        self.spawn();
+        drop(self.process.try_wait_for(LISTENING));
+        self.kill9();
+    }
+
     /// Leaves configuration and data on the disk when this value is dropped; where they are.
     pub fn keep_folder(&mut self) -> &Path {
         self.folder.disable_cleanup(true);

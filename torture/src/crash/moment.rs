@@ -23,6 +23,8 @@ pub(super) struct Moment {
     at_a_table: bool,
     /// So many starts are killed before one is let through.
     pub(super) starts_killed: usize,
+    /// It comes by itself when the server gets there.
+    pub(super) point: Option<String>,
 }
 
 impl Moment {
@@ -32,6 +34,7 @@ impl Moment {
             acknowledgements: rng.random_range(1..250),
             at_a_table: false,
             starts_killed: 0,
+            point: None,
         };
         match rng.random_range(0..10) {
             0..3 => Self { at_a_table: true, acknowledgements: 400, ..any },
@@ -41,10 +44,10 @@ impl Moment {
         }
     }
 
-    /// Waits until it has come.
-    pub(super) fn wait(&self, ring: &Receiver<()>, watch: &mut Watch) {
+    /// Waits until it has come. `struck` says whether the server has died by itself.
+    pub(super) fn wait(&self, ring: &Receiver<()>, watch: &mut Watch, struck: impl Fn() -> bool) {
         while ring.recv_timeout(GLANCE) == Err(RecvTimeoutError::Timeout) {
-            if self.at_a_table && watch.has_seen_a_table() {
+            if (self.at_a_table && watch.has_seen_a_table()) || struck() {
                 return;
             }
         }
@@ -57,6 +60,9 @@ impl fmt::Display for Moment {
             (Signal::TERM, _) => write!(f, "SIGTERM after {} answers", self.acknowledgements)?,
             (_, true) => write!(f, "kill -9 at a new table")?,
             (_, false) => write!(f, "kill -9 after {} answers", self.acknowledgements)?,
+        }
+        if let Some(point) = &self.point {
+            write!(f, " or {point}")?;
         }
         if self.starts_killed > 0 {
             write!(f, " and within {} starts", self.starts_killed)?;

@@ -11,7 +11,7 @@ fn seed() -> u64 {
 
 /// Twenty rounds of load, failure and start, on two folders.
 fn ten_rounds() {
-    let plan = Plan { seed: seed(), rounds: 10 };
+    let plan = Plan { seed: seed(), rounds: 10, power: false };
     println!("sidenote-torture crash --seed {} --rounds {}", plan.seed, plan.rounds);
     let tally = run(plan, &mut |line| println!("{line}"));
     assert_eq!(tally.rounds, plan.rounds);

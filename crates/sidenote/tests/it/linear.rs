@@ -5,7 +5,7 @@ use sidenote_torture::linear::{Plan, run};
 
 #[test]
 fn histories_that_end_with_kill_9_are_linearizable() {
-    let plan = Plan { seed: rand::random(), rounds: 12 };
+    let plan = Plan { seed: rand::random(), rounds: 12, power: false };
     println!("sidenote-torture linear --seed {} --rounds {}", plan.seed, plan.rounds);
     let tally = run(plan, &mut |line| println!("{line}"));
     assert_eq!(tally.rounds, plan.rounds);

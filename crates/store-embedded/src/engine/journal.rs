@@ -27,6 +27,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufReader, Read},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -53,8 +54,45 @@ pub(super) struct Journals {
     pub(super) last: Option<u64>,
     /// Ascending, one for each batch: 8 MiB for the most batches that fit into the journals.
     seqnos: Vec<u64>,
+    /// Where that batch lies.
+    place: Option<Place>,
     /// Where reading ended before the end of the data.
     pub(super) broken: Option<Broken>,
+}
+
+/// A run of bytes in a journal.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    file: PathBuf,
+    from: u64,
+    to: u64,
+}
+
+impl Journals {
+    /// Writes the last batch once more where it is, and syncs it. It is the only one that may not be on the disk
+    /// though it can be read: the process may have been killed before its sync, or the sync failed, after which
+    /// Linux goes on showing the bytes from memory and takes them for written, so that no sync alone would write
+    /// them. The bytes stay the same, so nothing is at risk meanwhile.
+    pub(super) fn write_last_again(&self) -> Result<(), OpenError> {
+        self.place.as_ref().map_or(Ok(()), |place| place.write_again().map_err(OpenError::io(&place.file)))
+    }
+}
+
+impl Place {
+    fn write_again(&self) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).open(&self.file)?;
+        let mut chunk = vec![0; 64 * 1024];
+        let mut at = self.from;
+        while at < self.to {
+            let rest = usize::try_from(self.to - at).unwrap_or(usize::MAX);
+            let length = rest.min(chunk.len());
+            let part = &mut chunk[..length];
+            file.read_exact_at(part, at)?;
+            file.write_all_at(part, at)?;
+            at += length as u64;
+        }
+        file.sync_all()
+    }
 }
 
 /// The first bytes of a journal that are no batch. No later journal holds a batch.
@@ -122,6 +160,7 @@ pub(super) fn check(folder: &Path, engine: &Path) -> Result<Journals, OpenError>
                     found.first.get_or_insert(number);
                     found.last = Some(number);
                     found.seqnos.push(seqno);
+                    found.place = Some(Place { file: path.clone(), from: offset, to: reader.position });
                 }
                 Next::Broken(reason) => {
                     found.broken.get_or_insert(Broken { file: path.clone(), offset, reason });

@@ -3,18 +3,21 @@
 //!
 //! 1. The witness tells how far batches were acknowledged. The files without which fjall would take the store for
 //!    a new or an unfinished one must be there: it would clear the rest away.
-//! 2. The journals are read (module `journal`). If their end is broken, a copy of the broken file is set aside
-//!    and the file is cut there: fjall would cut it too, or refuse a torn tail that nobody was told of.
-//! 3. fjall opens the files. Tables and journals together show the last batch that can be served.
+//! 2. The names of the files are synced, which the process before may not have come to.
+//! 3. The journals are read (module `journal`), and their last batch is written and synced once more: from here on
+//!    all that was found is on the disk, and may be shown and built upon. If their end is broken, a copy of the
+//!    broken file is set aside and the file is cut there: fjall would cut it too, or refuse a torn tail that
+//!    nobody was told of.
+//! 4. fjall opens the files. Tables and journals together show the last batch that can be served.
 //!    They must meet: what the journals begin with may not come later than what the tables end with. Of several
 //!    journals fjall begins to flush all but the last as soon as it is open, after which nobody can tell, and the
 //!    folder is not what it was. Hence it is opened without its threads first, then and wherever it may come to be
 //!    refused.
-//! 4. If the last batch reaches the witness, what was cut off was not acknowledged, or is in the tables; the copy is
+//! 5. If the last batch reaches the witness, what was cut off was not acknowledged, or is in the tables; the copy is
 //!    dropped. If not, the copy goes back to its place and the folder is refused.
 //!
 //! A crash in between leaves the copy, and the next open begins by putting it back: no batch is committed
-//! before step 4 has ended.
+//! before step 5 has ended.
 
 use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable};
 
@@ -54,11 +57,13 @@ pub(super) fn recover(folder: &Folder, settings: &Settings) -> Result<(Database,
         }
     }
     folder.put_back_journal()?;
+    folder.sync_engine_names()?;
     let journals = journal::check(folder.path(), &folder.engine())?;
     if journals.files == 0 {
         // There is always one, be it empty. Without any, fjall would not show the rows in tables either.
         return Err(damaged(folder, "its journals are missing"));
     }
+    journals.write_last_again()?;
     if let Some(broken) = &journals.broken {
         folder.set_journal_aside(&broken.file)?;
         broken.cut_off()?;
