@@ -52,6 +52,8 @@ pub struct Tally {
     pub answered: usize,
     /// Requests that were under way when the server died.
     pub open: usize,
+    /// Tables that the engine wrote under load, in flushes and compactions.
+    pub tables: usize,
     /// Starts that were refused because acknowledged bytes had been damaged on purpose.
     pub refused: usize,
     /// Writes and names that were lost with the power.
@@ -62,11 +64,11 @@ pub struct Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rounds, answered, open, refused, lost, events } = self;
+        let Self { rounds, answered, open, tables, refused, lost, events } = self;
         write!(
             f,
-            "{rounds} rounds, {answered} answers, {open} requests without one, {refused} damaged journals refused, \
-             {lost} writes and names lost with the power, {events} events"
+            "{rounds} rounds, {answered} answers, {open} requests without one, {tables} tables written, \
+             {refused} damaged journals refused, {lost} writes and names lost with the power, {events} events"
         )
     }
 }
@@ -209,7 +211,7 @@ impl World {
         let tag = format!("r{}", self.tally.rounds);
         let (bell, ring) = Bell::after(moment.acknowledgements);
         let seeds: [u64; CLIENTS] = self.rng.random();
-        let mut watch = Watch::begin(&self.server.data());
+        let watch = Watch::begin(&self.server.data());
         let (server, sets, guests) = (self.server.address, &self.sets, &self.guests);
         let records = thread::scope(|scope| {
             let clients: Vec<_> = seeds
@@ -222,10 +224,11 @@ impl World {
                 })
                 .collect();
             let struck = || self.power.as_ref().is_some_and(Power::has_struck);
-            moment.wait(&ring, &mut watch, struck);
+            moment.wait(&ring, &watch, struck);
             self.server.signal(moment.signal);
             clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
         });
+        self.tally.tables += watch.new_tables();
         for end in records.iter().filter_map(|record| record.end.as_ref()) {
             let slow = matches!(end, Unanswered::Broken(ureq::Error::Timeout(_)));
             assert!(!slow, "a request got neither an answer nor the end of its connection");

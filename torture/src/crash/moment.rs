@@ -45,7 +45,7 @@ impl Moment {
     }
 
     /// Waits until it has come. `struck` says whether the server has died by itself.
-    pub(super) fn wait(&self, ring: &Receiver<()>, watch: &mut Watch, struck: impl Fn() -> bool) {
+    pub(super) fn wait(&self, ring: &Receiver<()>, watch: &Watch, struck: impl Fn() -> bool) {
         while ring.recv_timeout(GLANCE) == Err(RecvTimeoutError::Timeout) {
             if (self.at_a_table && watch.has_seen_a_table()) || struck() {
                 return;
@@ -85,8 +85,13 @@ impl Watch {
         Self { folder, known }
     }
 
-    fn has_seen_a_table(&mut self) -> bool {
-        names(&self.folder).into_iter().any(|name| self.known.insert(name))
+    /// How many there are now that were not there at first.
+    pub(super) fn new_tables(&self) -> usize {
+        names(&self.folder).difference(&self.known).count()
+    }
+
+    fn has_seen_a_table(&self) -> bool {
+        self.new_tables() > 0
     }
 }
 
