@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sidenote_store_embedded::engine::{Engine, OpenError, Order, Settings};
+use sidenote_store_embedded::engine::{Engine, EngineError, OpenError, Order, Settings};
 
 use crate::{
     damage::{batch_ends, journal, store},
@@ -81,10 +81,20 @@ fn store_with_tables() -> tempfile::TempDir {
 }
 
 /// All rows, or what stopped the reading.
-fn rows(engine: &Engine) -> Result<Rows, String> {
-    let rows = engine.snapshot().scan_prefix(b"", Order::Ascending, usize::MAX);
-    let rows = rows.map_err(|error| error.to_string())?;
+fn rows(engine: &Engine) -> Result<Rows, EngineError> {
+    let rows = engine.snapshot().scan_prefix(b"", Order::Ascending, usize::MAX)?;
     Ok(rows.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect())
+}
+
+/// Whether each of these rows is found by its key, which goes another way than a scan.
+fn finds(engine: &Engine, expected: &Rows) -> Result<bool, EngineError> {
+    let snapshot = engine.snapshot();
+    for (key, value) in expected {
+        if snapshot.get(key)?.as_deref() != Some(value) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// All files below a folder with their contents, by their path in it.
@@ -134,10 +144,11 @@ fn outcome(folder: &Path, expected: &Rows) -> Outcome {
                 Outcome::RefusedAndChanged(refusal.to_string(), names.into_iter().cloned().collect())
             }
         }
-        Ok(Ok(engine)) => match rows(&engine) {
-            Err(_) => Outcome::Unreadable,
-            Ok(found) if found == *expected => Outcome::Whole,
-            Ok(_) => Outcome::Wrong,
+        Ok(Ok(engine)) => match (rows(&engine), finds(&engine, expected)) {
+            (Ok(found), _) if found != *expected => Outcome::Wrong,
+            (_, Ok(false)) => Outcome::Wrong,
+            (Err(_), _) | (_, Err(_)) => Outcome::Unreadable,
+            (Ok(_), Ok(true)) => Outcome::Whole,
         },
     }
 }
@@ -189,6 +200,30 @@ fn a_file_that_is_lost_or_damaged_is_noticed() {
             put_back(folder.path(), &before);
         }
     }
+}
+
+/// Blocks of rows lie in front, and those that say where which row is at the end.
+#[test]
+fn a_changed_bit_in_a_table_never_hides_a_row() {
+    let folder = store_with_tables();
+    let expected = rows(&open(folder.path())).unwrap();
+    let before = files(folder.path());
+    let (name, bytes) = before.iter().find(|(name, _)| name.ends_with("keyspaces/1/tables/0")).unwrap();
+    let in_front = (0..8).map(|part| part * bytes.len() / 8);
+    let at_the_end = (bytes.len() - 6000..bytes.len()).step_by(149);
+    let mut noticed = 0;
+    for at in in_front.chain(at_the_end) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x10;
+        fs::write(folder.path().join(name), changed).unwrap();
+        match outcome(folder.path(), &expected) {
+            Outcome::Refused(_) | Outcome::Unreadable => noticed += 1,
+            Outcome::Whole => {}
+            found => panic!("byte {at} of {}: {found:?}", bytes.len()),
+        }
+        put_back(folder.path(), &before);
+    }
+    assert!(noticed > 8, "{noticed}");
 }
 
 /// The older of two journals, which is not in tables yet.
