@@ -54,7 +54,7 @@ pub(super) struct Journals {
     pub(super) last: Option<u64>,
     /// Ascending, one for each batch: 8 MiB for the most batches that fit into the journals.
     seqnos: Vec<u64>,
-    /// Where that batch lies.
+    /// Where the last whole batch lies.
     place: Option<Place>,
     /// Where reading ended before the end of the data.
     pub(super) broken: Option<Broken>,
