@@ -9,6 +9,9 @@ use sidenote_torture::server::{ADMINISTRATOR, APP, ConfigOptions, Running};
 
 const SET: &str = "openim_msg_ext_http_svc/group_set_key_values";
 
+/// Bytes of a long value; the most that a value may have.
+const LONG: usize = 16_384;
+
 /// Only what was synced is there: the strictest of all ways to lose power.
 pub(crate) const ALL_THAT_WAS_NOT_SYNCED: Loss = Loss { writes: Writes::Lost, names: Names::Lost, seed: 0 };
 
@@ -44,7 +47,7 @@ impl Bench {
 
     /// A server that has never run on this disk.
     pub(crate) fn bare() -> Self {
-        let limits = "attempts_per_minute = 0".to_owned();
+        let limits = format!("attempts_per_minute = 0\nvalue_bytes = {LONG}");
         let mut server = Running::start(&ConfigOptions { limits, ..ConfigOptions::default() });
         assert!(server.terminate().success());
         std::fs::remove_dir_all(server.data()).unwrap();
@@ -75,9 +78,10 @@ impl Bench {
         self.request(caller, 2, 8)
     }
 
-    /// Sets as many long pairs as a request may hold: with its event some 60 kB.
+    /// Sets as many long pairs as a request may hold: with its event up to 1 MB, so that a table is flushed and a
+    /// journal is full soon.
     pub(crate) fn set_much(&mut self, caller: &Caller) -> Option<u64> {
-        self.request(caller, 20, 1000)
+        self.request(caller, 20, LONG)
     }
 
     fn request(&mut self, caller: &Caller, keys: usize, bytes: usize) -> Option<u64> {
@@ -85,7 +89,7 @@ impl Bench {
         let number = self.requests;
         let request = Request {
             message: number as u64 % 3 + 1,
-            keys: (0..keys).map(|key| format!("key {}", (number / 3 * keys + key) % 280)).collect(),
+            keys: (0..keys).map(|key| format!("key {}", (number / 3 * keys + key) % 60)).collect(),
             value: format!("{number:0bytes$}"),
         };
         let list: Vec<Value> =
