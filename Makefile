@@ -1,7 +1,7 @@
 # `make` shows what there is. Every target that a reviewer or .ci/run uses is one a contributor can run.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench
+.PHONY: help demo test soak check bench
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,9 +14,17 @@ demo: ## build, then start a throw-away server and print curl lines that work wh
 	@if [ -t 0 ]; then set -m; target/release/sidenote demo; exit $$?; else exec target/release/sidenote demo; fi
 
 test: ## run every test; brings the published signature packages on the first run
-	@tools/need.sh cc curl
+	@tools/need.sh cc curl strace
 	@if [ -x tests/signers/install.sh ]; then tests/signers/install.sh; fi
 	SIDENOTE_REQUIRE_SIGNERS=1 cargo test --workspace --locked
+
+soak: ## the long tests: failures under load, hundreds of rounds, each with the line that repeats it
+	@tools/need.sh cc
+	cargo build --locked --package sidenote --package sidenote-torture
+	target/debug/sidenote-torture crash --lives 20
+	target/debug/sidenote-torture power --lives 30
+	target/debug/sidenote-torture linear-power --rounds 100
+	target/debug/sidenote-torture linear --lives 20 --rounds 25
 
 check: ## formatting, lints, documentation, tidiness, and dependencies where cargo-deny is installed
 	@tools/need.sh cc

@@ -12,10 +12,18 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    /// No write is taken from now on. The first reason stays.
+    /// No write is taken from now on. The first reason stays, and is logged.
     pub(crate) fn poison(&self, reason: String) -> StoreError {
-        let reason = self.poisoned.get_or_init(|| reason).clone();
-        StoreError::Poisoned { reason }
+        let mut is_first = false;
+        let reason = self.poisoned.get_or_init(|| {
+            is_first = true;
+            reason
+        });
+        let error = StoreError::Poisoned { reason: reason.clone() };
+        if is_first {
+            tracing::error!("{error}");
+        }
+        error
     }
 
     /// Nothing new is taken from now on.

@@ -17,10 +17,10 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::answers::Delivery;
 use crate::cache::Cache;
 use crate::condition::Condition;
-use crate::engine::{self, Engine, OpenError};
+use crate::engine::{self, Engine, EngineError, OpenError};
 use crate::figures::Figures;
 use crate::readers::{Question, Reader};
-use crate::views::{Warm, guarded};
+use crate::views::{Warm, guarded, in_full};
 use crate::writer::{Input, Job, Writer};
 
 /// The most commands or questions that may be accepted at once, whatever is asked for.
@@ -299,7 +299,7 @@ impl Watch {
             }
             if self.engine.is_poisoned() {
                 // A commit that fails gives its own reason; this is for a flush between commits.
-                drop(self.condition.poison("the storage engine failed in the background".to_owned()));
+                drop(self.condition.poison(in_full(&EngineError::Background)));
             }
             if self.ends.recv_timeout(WATCH_EVERY) != Err(RecvTimeoutError::Timeout) {
                 return;

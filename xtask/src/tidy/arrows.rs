@@ -13,6 +13,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("sidenote-store-embedded", Some(&["sidenote-core", "sidenote-store"])),
     ("sidenote-server", Some(&["sidenote-core", "sidenote-store"])),
     ("sidenote", None),
+    ("sidenote-torture", None),
     ("xtask", Some(&[])),
     ("bare", Some(&[])),
 ];

@@ -1,8 +1,7 @@
 //! Tests through the front door: the real binary, real sockets, real files.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
-mod caller;
-mod server;
+use sidenote_torture::{caller, server};
 
 mod cli;
 mod demo;
@@ -13,3 +12,4 @@ mod capacity;
 mod codes;
 mod concurrency;
 mod crash;
+mod linear;

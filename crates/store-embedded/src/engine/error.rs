@@ -146,6 +146,13 @@ pub enum EngineError {
     #[error("the batch could not be made durable")]
     Write(#[source] fjall::Error),
 
+    /// Rows that are durable could not be moved into tables, and the engine is poisoned. The batch, if there was
+    /// one, was not written.
+    #[error(
+        "rows could not be flushed or compacted in the background; the log of the storage engine says why"
+    )]
+    Background,
+
     /// The batch is durable but could not be witnessed, and the engine is poisoned.
     #[error("the batch could not be recorded in the witness file")]
     Witness(#[source] io::Error),

@@ -149,6 +149,12 @@ impl Folder {
         remove_folder_if_present(&self.engine())
     }
 
+    /// Makes the names of all files of the storage engine durable. fjall 3.1.13 leaves out the folders of its
+    /// keyspaces, and what it did before a kill it may not have come to sync.
+    pub(super) fn sync_engine_names(&self) -> Result<(), OpenError> {
+        sync_folders(&self.engine())
+    }
+
     /// Names the format: from here on the folder is a store.
     pub(super) fn finish_creation(&self) -> Result<(), OpenError> {
         sync_folder(&self.path)?;
@@ -180,6 +186,18 @@ fn remove_if_present(file: &Path) -> Result<(), OpenError> {
 /// Makes the entries of a folder durable.
 pub(super) fn sync_folder(path: &Path) -> Result<(), OpenError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(OpenError::io(path))
+}
+
+/// The same for a folder and all folders in it.
+fn sync_folders(path: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: path.to_path_buf(), source };
+    for entry in fs::read_dir(path).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if entry.file_type().map_err(io)?.is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
+    sync_folder(path)
 }
 
 fn contents(path: &Path) -> Result<Contents, OpenError> {

@@ -15,6 +15,11 @@
 //! before it), so what may be missing after a crash is at most one batch, the last, and it was not acknowledged.
 //! Module `recovery` decides.
 //!
+//! A batch also carries a sequence number of fjall's (seqno), which its checksum does not cover. It decides which
+//! of two rows with one key is the newer one, and whether a batch is taken for one that tables hold already, so a
+//! changed bit in it would hide rows in silence. It rises from batch to batch, which is checked here; whether
+//! journals and tables meet is for module `recovery` to see.
+//!
 //! Records, all integers little-endian: start `1, count u32, seqno u64`; row `2, type u8, compression u8,
 //! keyspace u64, key length u16, value length u32, stored length u32, key, stored value`; end `3, checksum u64,
 //! "FJL", 3`. The checksum is XXH3-64 over the rows. The tail of a file is preallocated zeros.
@@ -22,6 +27,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufReader, Read},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -34,13 +40,59 @@ const ROW: u8 = 2;
 const END: u8 = 3;
 const TRAILER: [u8; 4] = *b"FJL\x03";
 
+/// Seqnos count batches and flushes; none that a store can reach has its upper bits set, and fjall panics at 2^63.
+const MAX_SEQNO: u64 = 1 << 56;
+
 /// What the journals hold.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Journals {
-    /// Number of the last whole batch; `None` if there is none, as after all were flushed into tables.
+    /// How many there are.
+    pub(super) files: usize,
+    /// Number of the first whole batch; `None` if there is none, as after all were flushed into tables.
+    first: Option<u64>,
+    /// Number of the last whole batch; likewise.
     pub(super) last: Option<u64>,
+    /// Ascending, one for each batch: 8 MiB for the most batches that fit into the journals.
+    seqnos: Vec<u64>,
+    /// Where the last whole batch lies.
+    place: Option<Place>,
     /// Where reading ended before the end of the data.
     pub(super) broken: Option<Broken>,
+}
+
+/// A run of bytes in a journal.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    file: PathBuf,
+    from: u64,
+    to: u64,
+}
+
+impl Journals {
+    /// Writes the last batch once more where it is, and syncs it. It is the only one that may not be on the disk
+    /// though it can be read: the process may have been killed before its sync, or the sync failed, after which
+    /// Linux goes on showing the bytes from memory and takes them for written, so that no sync alone would write
+    /// them. The bytes stay the same, so nothing is at risk meanwhile.
+    pub(super) fn write_last_again(&self) -> Result<(), OpenError> {
+        self.place.as_ref().map_or(Ok(()), |place| place.write_again().map_err(OpenError::io(&place.file)))
+    }
+}
+
+impl Place {
+    fn write_again(&self) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).open(&self.file)?;
+        let mut chunk = vec![0; 64 * 1024];
+        let mut at = self.from;
+        while at < self.to {
+            let rest = usize::try_from(self.to - at).unwrap_or(usize::MAX);
+            let length = rest.min(chunk.len());
+            let part = &mut chunk[..length];
+            file.read_exact_at(part, at)?;
+            file.write_all_at(part, at)?;
+            at += length as u64;
+        }
+        file.sync_all()
+    }
 }
 
 /// The first bytes of a journal that are no batch. No later journal holds a batch.
@@ -50,6 +102,15 @@ pub(super) struct Broken {
     /// Offset of the first bad batch, in bytes.
     pub(super) offset: u64,
     pub(super) reason: &'static str,
+}
+
+impl Journals {
+    /// Number of the first batch that fjall replays if tables hold what was written up to a seqno, or of the next
+    /// one to come. `None` if there are no batches.
+    pub(super) fn first_replayed(&self, in_tables: Option<u64>) -> Option<u64> {
+        let skipped = in_tables.map_or(0, |newest| self.seqnos.partition_point(|seqno| *seqno <= newest));
+        self.first.map(|first| first + skipped as u64)
+    }
 }
 
 impl Broken {
@@ -72,6 +133,7 @@ pub(super) fn check(folder: &Path, engine: &Path) -> Result<Journals, OpenError>
     };
     let mut found = Journals::default();
     for (_, path) in list(engine)? {
+        found.files += 1;
         let io = |source| OpenError::Io { path: path.clone(), source };
         let file = File::open(&path).map_err(io)?;
         let mut reader =
@@ -79,7 +141,14 @@ pub(super) fn check(folder: &Path, engine: &Path) -> Result<Journals, OpenError>
         loop {
             let offset = reader.position;
             match reader.next_batch().map_err(io)? {
-                Next::Batch(number) => {
+                Next::Batch(_, seqno)
+                    if seqno > MAX_SEQNO || found.seqnos.last().is_some_and(|last| seqno <= *last) =>
+                {
+                    let reason = "a batch is out of its order";
+                    found.broken.get_or_insert(Broken { file: path.clone(), offset, reason });
+                    break;
+                }
+                Next::Batch(number, seqno) => {
                     // A batch after a bad one: the bad one had been synced, and may have been answered.
                     if let Some(broken) = &found.broken {
                         return Err(damaged(&broken.file, broken.describe()));
@@ -88,7 +157,10 @@ pub(super) fn check(folder: &Path, engine: &Path) -> Result<Journals, OpenError>
                         let last = found.last.unwrap_or_default();
                         return Err(damaged(&path, format!("batch {number} follows batch {last}")));
                     }
+                    found.first.get_or_insert(number);
                     found.last = Some(number);
+                    found.seqnos.push(seqno);
+                    found.place = Some(Place { file: path.clone(), from: offset, to: reader.position });
                 }
                 Next::Broken(reason) => {
                     found.broken.get_or_insert(Broken { file: path.clone(), offset, reason });
@@ -137,7 +209,8 @@ fn list(engine: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {
 }
 
 enum Next {
-    Batch(u64),
+    /// Its number and its seqno.
+    Batch(u64, u64),
     End,
     Broken(&'static str),
 }
@@ -172,16 +245,16 @@ impl<R: Read> BatchReader<R> {
             Err(stop) => Err(stop),
         };
         match batch {
-            Ok(number) => Ok(Next::Batch(number)),
+            Ok((number, seqno)) => Ok(Next::Batch(number, seqno)),
             Err(Stop::Broken(reason)) => Ok(Next::Broken(reason)),
             Err(Stop::Failed(error)) => Err(error),
         }
     }
 
-    /// What follows the start tag of a batch; the answer is the batch's number.
-    fn rows(&mut self) -> Result<u64, Stop> {
+    /// What follows the start tag of a batch; the answer is the batch's number and seqno.
+    fn rows(&mut self) -> Result<(u64, u64), Stop> {
         let count = u32::from_le_bytes(self.bytes()?);
-        let _seqno: [u8; 8] = self.bytes()?;
+        let seqno = u64::from_le_bytes(self.bytes()?);
         let mut checksum = Xxh3::new();
         let mut number = None;
         for row in 0..count {
@@ -199,7 +272,7 @@ impl<R: Read> BatchReader<R> {
         if self.bytes()? != TRAILER {
             return Err(Stop::Broken("a batch has no end"));
         }
-        number.ok_or(Stop::Broken("a batch has no number"))
+        number.map(|number| (number, seqno)).ok_or(Stop::Broken("a batch has no number"))
     }
 
     fn row(&mut self, checksum: &mut Xxh3) -> Result<(), Stop> {

@@ -157,6 +157,7 @@ impl Engine {
         if folder.is_new() {
             folder.begin_creation()?;
             let (database, keyspace) = recovery::open_database(&folder, settings)?;
+            folder.sync_engine_names()?;
             let witness = recovery::start_witness(&folder, 0)?;
             folder.finish_creation()?;
             return Ok(Self::assemble(folder, database, keyspace, witness, 0));
@@ -183,14 +184,14 @@ impl Engine {
         }
         let number = self.read_latest().number + 1;
         let batch = self.batch(number, changes)?;
-        self.wait_for_flush().map_err(|error| self.poison(EngineError::Write(error)))?;
+        self.wait_for_flush().map_err(|error| self.poison(write_error(error)))?;
 
         #[cfg(test)]
         if self.fail_next_sync.swap(false, Ordering::AcqRel) {
             let error = fjall::Error::Io(std::io::Error::other("a sync that fails on purpose"));
             return Err(self.poison(EngineError::Write(error)));
         }
-        batch.commit().map_err(|error| self.poison(EngineError::Write(error)))?;
+        batch.commit().map_err(|error| self.poison(write_error(error)))?;
         witness.record(number).map_err(|error| self.poison(EngineError::Witness(error)))?;
         let view = self.shared.database.snapshot();
         let shown = read_number(&view, &self.shared.keyspace)
@@ -297,6 +298,14 @@ impl Engine {
     fn poison(&self, error: EngineError) -> EngineError {
         self.poisoned.store(true, Ordering::Release);
         error
+    }
+}
+
+/// fjall refuses a batch before it writes anything if one of its own threads has failed.
+fn write_error(error: fjall::Error) -> EngineError {
+    match error {
+        fjall::Error::Poisoned => EngineError::Background,
+        error => EngineError::Write(error),
     }
 }
 

@@ -1,17 +1,25 @@
 //! Opening a store that exists: nothing acknowledged may be missing, and a folder that is refused is left as
 //! it was found.
 //!
-//! 1. The witness tells how far batches were acknowledged.
-//! 2. The journals are read (module `journal`). If their end is broken, a copy of the broken file is set aside
-//!    and the file is cut there: fjall would cut it too, or refuse a torn tail that nobody was told of.
-//! 3. fjall opens the files. Tables and journals together show the last batch that can be served.
-//! 4. If that reaches the witness, what was cut off was not acknowledged, or is in the tables; the copy is
+//! 1. The witness tells how far batches were acknowledged. The files without which fjall would take the store for
+//!    a new or an unfinished one must be there: it would clear the rest away.
+//! 2. The names of the files are synced, which the process before may not have come to.
+//! 3. The journals are read (module `journal`), and their last batch is written and synced once more: from here on
+//!    all that was found is on the disk, and may be shown and built upon. If their end is broken, a copy of the
+//!    broken file is set aside and the file is cut there: fjall would cut it too, or refuse a torn tail that
+//!    nobody was told of.
+//! 4. fjall opens the files. Tables and journals together show the last batch that can be served.
+//!    They must meet: what the journals begin with may not come later than what the tables end with. Of several
+//!    journals fjall begins to flush all but the last as soon as it is open, after which nobody can tell, and the
+//!    folder is not what it was. Hence it is opened without its threads first, then and wherever it may come to be
+//!    refused.
+//! 5. If the last batch reaches the witness, what was cut off was not acknowledged, or is in the tables; the copy is
 //!    dropped. If not, the copy goes back to its place and the folder is refused.
 //!
 //! A crash in between leaves the copy, and the next open begins by putting it back: no batch is committed
-//! before step 4 has ended.
+//! before step 5 has ended.
 
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable};
+use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable};
 
 use super::{
     MIB, NUMBER_KEY, Settings,
@@ -39,12 +47,23 @@ pub(super) fn recover(folder: &Folder, settings: &Settings) -> Result<(Database,
         Testimony::Acknowledged(number) => Some(number),
         Testimony::Unreadable => return Err(OpenError::WitnessDamaged { witness: folder.witness() }),
     };
-    if !folder.engine().join("version").is_file() {
-        // Without this file fjall would make an empty database in the place of the lost one.
-        return Err(damaged(folder, "its files are missing"));
+    // Without the first of these fjall would make an empty database in the place of the lost one, and without
+    // one of the others it would remove all tables as leftovers of a creation that never ended.
+    for name in ["version", "keyspaces/0/current", "keyspaces/1/current"] {
+        let file = folder.engine().join(name);
+        if !file.is_file() {
+            let (folder, detail) = (folder.path().to_path_buf(), "it is missing".to_owned());
+            return Err(OpenError::Damaged { folder, file, detail });
+        }
     }
     folder.put_back_journal()?;
+    folder.sync_engine_names()?;
     let journals = journal::check(folder.path(), &folder.engine())?;
+    if journals.files == 0 {
+        // There is always one, be it empty. Without any, fjall would not show the rows in tables either.
+        return Err(damaged(folder, "its journals are missing"));
+    }
+    journals.write_last_again()?;
     if let Some(broken) = &journals.broken {
         folder.set_journal_aside(&broken.file)?;
         broken.cut_off()?;
@@ -68,20 +87,23 @@ fn open_and_compare(
     acknowledged: Option<u64>,
 ) -> Result<(Database, Keyspace, u64), OpenError> {
     let engine_failed = |source| OpenError::Engine { folder: folder.path().to_path_buf(), source };
-    let (database, keyspace) = open_database(folder, settings)?;
-    let recovered = read_number(&database.snapshot(), &keyspace).map_err(engine_failed)?;
-    if let Some(acknowledged) = acknowledged.filter(|acknowledged| *acknowledged > recovered) {
-        return Err(OpenError::AcknowledgedMissing {
-            folder: folder.path().to_path_buf(),
-            witness: folder.witness(),
-            acknowledged,
-            recovered,
-            detail: journals
-                .broken
-                .as_ref()
-                .map_or_else(|| "they end there without a fault".to_owned(), Broken::describe),
-        });
+    let compare = |database: &Database, keyspace: &Keyspace| {
+        let recovered = read_number(&database.snapshot(), keyspace).map_err(engine_failed)?;
+        reaches_witness(folder, journals, acknowledged, recovered).map(|()| recovered)
+    };
+    let may_be_refused = journals.broken.is_some()
+        || acknowledged.is_some_and(|number| journals.last.is_none_or(|last| last < number));
+    let is_quiet = journals.files == 1 && !may_be_refused;
+    if !is_quiet {
+        let (database, keyspace) = open_with_threads(folder, settings, 0)?;
+        meet(folder, journals, &keyspace)?;
+        compare(&database, &keyspace)?;
     }
+    let (database, keyspace) = open_database(folder, settings)?;
+    if is_quiet {
+        meet(folder, journals, &keyspace)?;
+    }
+    let recovered = compare(&database, &keyspace)?;
     match journals.last {
         Some(last) if last > recovered => Err(damaged(folder, "batches of the journals do not show")),
         Some(last) if last < recovered => {
@@ -102,20 +124,71 @@ fn open_and_compare(
     }
 }
 
+/// Whether the last batch that can be served is not before the last one that was acknowledged.
+fn reaches_witness(
+    folder: &Folder,
+    journals: &Journals,
+    acknowledged: Option<u64>,
+    recovered: u64,
+) -> Result<(), OpenError> {
+    match acknowledged.filter(|acknowledged| *acknowledged > recovered) {
+        None => Ok(()),
+        Some(acknowledged) => Err(OpenError::AcknowledgedMissing {
+            folder: folder.path().to_path_buf(),
+            witness: folder.witness(),
+            acknowledged,
+            recovered,
+            detail: journals
+                .broken
+                .as_ref()
+                .map_or_else(|| "they end there without a fault".to_owned(), Broken::describe),
+        }),
+    }
+}
+
+/// Whether no batch is missing between those in tables and those that were replayed. Nothing may be flushed
+/// meanwhile.
+fn meet(folder: &Folder, journals: &Journals, keyspace: &Keyspace) -> Result<(), OpenError> {
+    let newest = keyspace.tree.get_highest_persisted_seqno();
+    let in_tables = match newest {
+        None => None,
+        Some(newest) => keyspace.tree.get(NUMBER_KEY, newest + 1).map_err(|source| OpenError::Engine {
+            folder: folder.path().to_path_buf(),
+            source: source.into(),
+        })?,
+    };
+    let in_tables = in_tables.and_then(|number| (*number).try_into().ok()).map_or(0, u64::from_le_bytes);
+    match journals.first_replayed(newest) {
+        Some(first) if first > in_tables + 1 => {
+            Err(damaged(folder, &format!("batches {} to {} are missing", in_tables + 1, first - 1)))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Opens fjall's files, or makes them in a new store.
 pub(super) fn open_database(folder: &Folder, settings: &Settings) -> Result<(Database, Keyspace), OpenError> {
+    // Of two or more, one leaves compaction to the others and is there for flushes.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
+    open_with_threads(folder, settings, threads)
+}
+
+/// The same with so many threads for flushes and compactions. Without any, nothing but the replay happens.
+fn open_with_threads(
+    folder: &Folder,
+    settings: &Settings,
+    threads: usize,
+) -> Result<(Database, Keyspace), OpenError> {
     let failed = |error| match error {
         fjall::Error::Locked => OpenError::InUse { folder: folder.path().to_path_buf() },
         source => OpenError::Engine { folder: folder.path().to_path_buf(), source },
     };
-    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
     let database = Database::builder(folder.engine())
         .cache_size(settings.block_cache_bytes)
         .journal_compression(CompressionType::None)
         .max_journaling_size(JOURNAL_BYTES)
         .max_cached_files(Some(OPEN_FILES))
-        // Of two or more, one leaves compaction to the others and is there for flushes.
-        .worker_threads(workers)
+        .worker_threads_unchecked(threads)
         .open()
         .map_err(failed)?;
     if !folder.is_new() && !database.keyspace_exists(KEYSPACE) {

@@ -12,17 +12,17 @@ use crate::{assert_whole_batches, four_rows, open, put, refusal};
 const BATCHES: u64 = 20;
 
 /// The only journal of a small store.
-fn journal(folder: &Path) -> PathBuf {
+pub(crate) fn journal(folder: &Path) -> PathBuf {
     folder.join("engine/0.jnl")
 }
 
 /// Where each batch of a journal ends, in bytes.
-fn batch_ends(journal: &[u8]) -> Vec<usize> {
+pub(crate) fn batch_ends(journal: &[u8]) -> Vec<usize> {
     journal.windows(4).enumerate().filter(|(_, bytes)| bytes == b"FJL\x03").map(|(at, _)| at + 4).collect()
 }
 
 /// A closed store of [`BATCHES`] batches, reopened once so that the journal has no preallocated tail.
-fn store() -> (tempfile::TempDir, Vec<usize>) {
+pub(crate) fn store() -> (tempfile::TempDir, Vec<usize>) {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
     for number in 1..=BATCHES {

@@ -5,6 +5,7 @@ mod batches;
 mod crash;
 mod damage;
 mod folder;
+mod losses;
 
 use std::{
     path::{Path, PathBuf},

@@ -1,5 +1,6 @@
 //! A client that keeps its connection and signs once, for tests with many requests from many threads.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
@@ -11,63 +12,94 @@ const SET: &str = "openim_msg_ext_http_svc/group_set_key_values";
 const PULL: &str = "openim_msg_ext_http_svc/group_get_key_values";
 
 /// A user of an app, on a connection of its own.
-pub(crate) struct Caller {
+pub struct Caller {
     agent: Agent,
     base: String,
     query: String,
 }
 
 /// What a request for a change asks for one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wish {
-    pub(crate) key: String,
+#[derive(Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// The key.
+    pub key: String,
     /// Empty where the key is to be deleted.
-    pub(crate) value: String,
+    pub value: String,
     /// The Seq that a member says it saw last; administrators claim nothing.
-    pub(crate) claim: Option<u64>,
+    pub claim: Option<u64>,
 }
 
 /// `OperateType` of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operate {
+pub enum Operate {
+    /// Sets pairs.
     Set = 1,
+    /// Deletes pairs.
     Delete = 2,
+    /// Drops all pairs.
     Clear = 3,
 }
 
 /// A request for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Change {
-    pub(crate) operate: Operate,
-    pub(crate) wishes: Vec<Wish>,
+pub struct Change {
+    /// What is to be done.
+    pub operate: Operate,
+    /// Which keys; none in a clear.
+    pub wishes: Vec<Wish>,
 }
 
 /// A pair as it is on the wire; an empty value where nothing lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pair {
-    pub(crate) key: String,
-    pub(crate) value: String,
-    pub(crate) seq: u64,
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// The key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// The version; 0 where there was never a pair.
+    pub seq: u64,
 }
 
-/// The answer to a change: LatestSeq, and each pair with its code.
+/// The answer to a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Changed {
-    pub(crate) seq: u64,
-    pub(crate) items: Vec<(u64, Pair)>,
+pub struct Changed {
+    /// LatestSeq after it.
+    pub seq: u64,
+    /// Each key with its code and what is there now.
+    pub items: Vec<(u64, Pair)>,
 }
 
 /// One page of a pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Page {
-    pub(crate) pairs: Vec<Pair>,
-    pub(crate) latest: u64,
-    pub(crate) clear: u64,
-    pub(crate) complete: bool,
+pub struct Page {
+    /// The pairs, ordered by Seq, then key.
+    pub pairs: Vec<Pair>,
+    /// LatestSeq.
+    pub latest: u64,
+    /// ClearSeq.
+    pub clear: u64,
+    /// Whether nothing is left (`CompleteFlag` 1).
+    pub complete: bool,
+}
+
+/// Why nobody knows what became of a request.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// The connection broke.
+    Broken(ureq::Error),
+    /// The server said that something went wrong inside it.
+    Internal(String),
+}
+
+impl From<ureq::Error> for Unanswered {
+    fn from(error: ureq::Error) -> Self {
+        Self::Broken(error)
+    }
 }
 
 impl Caller {
-    pub(crate) fn new(server: SocketAddr, app: u32, user: &str) -> Self {
+    /// A user of an app on the server at this address; the ticket is valid for an hour.
+    pub fn new(server: SocketAddr, app: u32, user: &str) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -79,7 +111,7 @@ impl Caller {
 
     /// Sends a request. An error means that the connection broke, so that nobody knows what became of it; an
     /// answer with another status than 200, or one that is no JSON, fails the test.
-    pub(crate) fn call(&self, command: &str, body: &str) -> Result<Value, ureq::Error> {
+    pub fn call(&self, command: &str, body: &str) -> Result<Value, ureq::Error> {
         let url = format!("{}/{command}?{}", self.base, self.query);
         let mut answer = self.agent.post(url).send(body)?;
         assert_eq!(answer.status().as_u16(), 200, "{command} {body}");
@@ -88,24 +120,33 @@ impl Caller {
     }
 
     /// Sends a request that has to succeed.
-    pub(crate) fn ok(&self, command: &str, body: &str) -> Value {
+    pub fn ok(&self, command: &str, body: &str) -> Value {
         let answer = self.call(command, body).unwrap();
         assert_eq!(answer["ErrorCode"], 0, "{command} {body}: {answer}");
         answer
     }
 
+    /// The same where the server may be about to die: an answer that says "internal error, try again" leaves
+    /// open what became of the request, as a broken connection does. Any other refusal fails the test.
+    pub fn attempt(&self, command: &str, body: &str) -> Result<Value, Unanswered> {
+        let answer = self.call(command, body)?;
+        match answer["ErrorCode"].as_u64() {
+            Some(0) => Ok(answer),
+            Some(10_002 | 70_500 | 91_000) => Err(Unanswered::Internal(answer["ErrorInfo"].to_string())),
+            _ => panic!("{command} {body}: {answer}"),
+        }
+    }
+
     /// Asks for a change of the pairs of a message; the request as a whole must not be refused.
-    pub(crate) fn change(&self, group: &str, message: u64, change: &Change) -> Result<Changed, ureq::Error> {
-        let body = change.body(group, message);
-        let answer = self.call(SET, &body)?;
-        assert_eq!(answer["ErrorCode"], 0, "{body}: {answer}");
+    pub fn change(&self, group: &str, message: u64, change: &Change) -> Result<Changed, Unanswered> {
+        let answer = self.attempt(SET, &change.body(group, message))?;
         let items = answer["ExtensionList"].as_array().unwrap().iter();
         let items = items.map(|item| (item["ErrorCode"].as_u64().unwrap(), Pair::read(&item["Extension"])));
         Ok(Changed { seq: answer["Seq"].as_u64().unwrap(), items: items.collect() })
     }
 
     /// Sets one pair.
-    pub(crate) fn set_one(
+    pub fn set_one(
         &self,
         group: &str,
         message: u64,
@@ -118,9 +159,14 @@ impl Caller {
     }
 
     /// Asks for one page.
-    pub(crate) fn page(&self, group: &str, message: u64, start: u64) -> Page {
+    pub fn page(&self, group: &str, message: u64, start: u64) -> Page {
+        self.try_page(group, message, start).unwrap()
+    }
+
+    /// The same where the server may be about to die.
+    pub fn try_page(&self, group: &str, message: u64, start: u64) -> Result<Page, Unanswered> {
         let body = json!({"GroupId": group, "MsgSeq": message, "StartSeq": start}).to_string();
-        let answer = self.ok(PULL, &body);
+        let answer = self.attempt(PULL, &body)?;
         let page = Page {
             pairs: answer["ExtensionList"].as_array().unwrap().iter().map(Pair::read).collect(),
             latest: answer["LatestSeq"].as_u64().unwrap(),
@@ -128,11 +174,11 @@ impl Caller {
             complete: answer["CompleteFlag"].as_u64().unwrap() == 1,
         };
         assert!(page.complete || !page.pairs.is_empty(), "an empty page that is not the last (rule 3.9)");
-        page
+        Ok(page)
     }
 
     /// All pages from `start` on, as a client reads them (rule 3.9).
-    pub(crate) fn walk(&self, group: &str, message: u64, start: u64) -> Vec<Page> {
+    pub fn walk(&self, group: &str, message: u64, start: u64) -> Vec<Page> {
         let mut pages: Vec<Page> = Vec::new();
         let mut next = start;
         loop {
@@ -149,7 +195,7 @@ impl Caller {
 
 impl Change {
     /// Sets pairs: key, value and claim.
-    pub(crate) fn set<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str, Option<u64>)>) -> Self {
+    pub fn set<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str, Option<u64>)>) -> Self {
         let wishes = pairs.into_iter().map(|(key, value, claim)| Wish {
             key: key.to_owned(),
             value: value.to_owned(),
@@ -175,5 +221,26 @@ impl Pair {
     fn read(pair: &Value) -> Self {
         let text = |name: &str| pair[name].as_str().unwrap().to_owned();
         Self { key: text("Key"), value: text("Value"), seq: pair["Seq"].as_u64().unwrap() }
+    }
+}
+
+impl fmt::Debug for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, shortened(&self.value))?;
+        self.claim.map_or(Ok(()), |claim| write!(f, " (saw {claim})"))
+    }
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}@{}", self.key, shortened(&self.value), self.seq)
+    }
+}
+
+/// A value for people: tests write long ones.
+pub(crate) fn shortened(value: &str) -> String {
+    match value.char_indices().nth(24) {
+        Some((end, _)) => format!("{}... ({} bytes)", &value[..end], value.len()),
+        None => value.to_owned(),
     }
 }

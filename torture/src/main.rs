@@ -1,0 +1,108 @@
+//! `sidenote-torture`: load and failures for a server, for as long as one likes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use sidenote_torture::{crash, linear, server};
+
+/// Break a server on purpose, and judge what is left
+///
+/// Each life has a data folder of its own and a seed that decides what happens to it. The line that lives it
+/// again is printed before it begins. The first thing that is not as it must be ends everything, with exit code
+/// 101; the folder is then kept.
+#[derive(Parser)]
+#[command(name = "sidenote-torture", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    ordeal: Ordeal,
+    /// Program under test [default: the file `sidenote` beside this program]
+    #[arg(long, global = true, value_name = "FILE")]
+    program: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Ordeal {
+    /// Kill the server under load, spoil its journal, start it again, and compare with what it answered
+    #[command(after_help = "\
+Examples:
+  sidenote-torture crash                           one life of ten rounds
+  sidenote-torture crash --lives 20                two hundred rounds, on twenty folders
+  sidenote-torture crash --seed 4711 --rounds 10   the life that this seed decides")]
+    Crash(Repeats),
+    /// Take the power from the server under load and while it starts: what it did not sync is lost
+    #[command(after_help = "\
+Example: sidenote-torture power --lives 30   three hundred rounds, on thirty folders
+
+Needs Linux with glibc and a C compiler: the disk that loses power is a library loaded before all others.")]
+    Power(Repeats),
+    /// Let sixteen members contend for a few keys, kill the server, and look for an order of all requests
+    #[command(after_help = "\
+Examples:
+  sidenote-torture linear --rounds 100             one hundred histories, each ended by kill -9
+  sidenote-torture linear --seed 4711 --rounds 10  the histories that this seed decides")]
+    Linear(Repeats),
+    /// The same, and the power is lost with each kill: what was not synced is gone
+    LinearPower(Repeats),
+}
+
+#[derive(Args)]
+struct Repeats {
+    /// Data folders, one after the other
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    lives: u64,
+    /// Rounds of load and failure on each
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    rounds: usize,
+    /// Decides the first life; those after it take the numbers that follow [default: any]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+}
+
+impl Repeats {
+    /// Lives all of them, and prints what they have seen.
+    fn live(&self, name: &str, life: impl Fn(u64, usize) -> String) {
+        let first: u64 = self.seed.unwrap_or_else(rand::random);
+        for number in 0..self.lives {
+            let seed = first.wrapping_add(number);
+            let Self { lives, rounds, .. } = self;
+            println!(
+                "life {} of {lives}: sidenote-torture {name} --seed {seed} --rounds {rounds}",
+                number + 1
+            );
+            println!("  {}", life(seed, *rounds));
+        }
+    }
+}
+
+fn kill(seed: u64, rounds: usize, power: bool) -> String {
+    let tally = crash::run(crash::Plan { seed, rounds, power }, &mut |line| println!("  {line}"));
+    tally.to_string()
+}
+
+fn main() -> ExitCode {
+    let Arguments { ordeal, program } = Arguments::parse();
+    if let Some(program) = program {
+        if !program.is_file() {
+            eprintln!(
+                "sidenote-torture: {} is no file; build the server and name its program",
+                program.display()
+            );
+            return ExitCode::from(2);
+        }
+        server::use_program(program);
+    }
+    match ordeal {
+        Ordeal::Crash(repeats) => repeats.live("crash", |seed, rounds| kill(seed, rounds, false)),
+        Ordeal::Power(repeats) => repeats.live("power", |seed, rounds| kill(seed, rounds, true)),
+        Ordeal::Linear(repeats) => repeats.live("linear", |seed, rounds| {
+            let plan = linear::Plan { seed, rounds, power: false };
+            linear::run(plan, &mut |line| println!("  {line}")).to_string()
+        }),
+        Ordeal::LinearPower(repeats) => repeats.live("linear-power", |seed, rounds| {
+            let plan = linear::Plan { seed, rounds, power: true };
+            linear::run(plan, &mut |line| println!("  {line}")).to_string()
+        }),
+    }
+    ExitCode::SUCCESS
+}
