@@ -174,10 +174,14 @@ impl Audit {
     fn group(&mut self, id: &ConversationId, group: &Group) {
         let known = Known { id: id.clone(), owner: group.owner.clone(), met: false };
         if !matches!(id.conversation, Conversation::Group(_)) {
-            self.damage(Place::of(&RowKey::Conversation(id.clone())), "a one-to-one conversation has a group's row");
+            self.damage(
+                Place::of(&RowKey::Conversation(id.clone())),
+                "a one-to-one conversation has a group's row",
+            );
         }
         if let Some(other) = self.groups.insert(group.incarnation, known) {
-            let what = format!("has the same incarnation number as {}", Place::of(&RowKey::Conversation(other.id)));
+            let what =
+                format!("has the same incarnation number as {}", Place::of(&RowKey::Conversation(other.id)));
             self.damage(Place::of(&RowKey::Conversation(id.clone())), what);
         }
     }

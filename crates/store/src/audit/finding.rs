@@ -2,7 +2,9 @@ use std::fmt;
 
 use sidenote_core::debt::Task;
 use sidenote_core::extension::Key;
-use sidenote_core::ids::{AppId, Conversation, ConversationId, EventNumber, Incarnation, MessageName, UserId};
+use sidenote_core::ids::{
+    AppId, Conversation, ConversationId, EventNumber, Incarnation, MessageName, UserId,
+};
 use sidenote_core::rows::{MessagePart, Part, RowKey};
 
 /// How much a finding matters.
@@ -92,9 +94,7 @@ impl Place {
                 | Task::Reap(id, _)
                 | Task::ForgetSend(id, ..)
                 | Task::TrimEvents(id, _) => Self::of_conversation(id),
-                Task::Strip(id, _, message) => {
-                    Self { message: Some(*message), ..Self::of_conversation(id) }
-                }
+                Task::Strip(id, _, message) => Self { message: Some(*message), ..Self::of_conversation(id) },
             },
         }
     }
@@ -117,7 +117,8 @@ impl fmt::Display for Place {
                 parts.push(format!("conversation of {:?} and {:?}", one.as_str(), other.as_str()));
             }
             None => {
-                parts.extend(self.incarnation.map(|incarnation| format!("incarnation {}", incarnation.get())));
+                parts
+                    .extend(self.incarnation.map(|incarnation| format!("incarnation {}", incarnation.get())));
             }
         }
         parts.extend(self.user.as_ref().map(|user| format!("account {:?}", user.as_str())));

@@ -53,11 +53,9 @@ impl Life {
     /// The place with the name of the group, where it has one.
     pub(super) fn named(&self, place: Place) -> Place {
         match &self.known {
-            Some(known) => Place {
-                app: Some(known.id.app),
-                conversation: Some(known.id.conversation.clone()),
-                ..place
-            },
+            Some(known) => {
+                Place { app: Some(known.id.app), conversation: Some(known.id.conversation.clone()), ..place }
+            }
             None => place,
         }
     }
@@ -75,7 +73,8 @@ impl Life {
             // Whether such rows may be there is asked once, at the end.
             return;
         }
-        if !matches!(part, Part::Message(name, _) if self.message.as_ref().is_some_and(|it| it.name == *name)) {
+        if !matches!(part, Part::Message(name, _) if self.message.as_ref().is_some_and(|it| it.name == *name))
+        {
             self.end_message(owed);
         }
         match (part, row) {
@@ -104,8 +103,11 @@ impl Life {
                 Some(user) => format!("{:?}", user.as_str()),
                 None => "nobody".to_owned(),
             };
-            let what =
-                format!("is owned by {}, but the owner among its members is {}", name(&known.owner), name(&self.owner));
+            let what = format!(
+                "is owned by {}, but the owner among its members is {}",
+                name(&known.owner),
+                name(&self.owner)
+            );
             self.damage(Place::default(), what);
         }
         if !owed.trims(self.incarnation) {
@@ -155,7 +157,8 @@ impl Life {
             self.damage(Place::default(), what);
         } else if counters.last_msg_at != self.last_sent_at {
             let (counted, sent) = (counters.last_msg_at.millis(), self.last_sent_at.millis());
-            let what = format!("says that its last message was sent at {counted} ms, but that one says {sent} ms");
+            let what =
+                format!("says that its last message was sent at {counted} ms, but that one says {sent} ms");
             self.damage(Place::default(), what);
         }
     }

@@ -61,7 +61,12 @@ impl Owed {
     }
 
     /// A send that was taken then will be forgotten when it is time.
-    pub(super) fn forgets(&self, incarnation: Incarnation, fingerprint: Fingerprint, sent: Timestamp) -> bool {
+    pub(super) fn forgets(
+        &self,
+        incarnation: Incarnation,
+        fingerprint: Fingerprint,
+        sent: Timestamp,
+    ) -> bool {
         let due = sent.plus_millis(Fingerprint::REMEMBERED_MILLIS);
         self.forgets.contains(&digest(&(incarnation, fingerprint, due)))
     }
@@ -86,7 +91,10 @@ impl Owed {
             if let Some(known) = groups.get(incarnation)
                 && known.id != *id
             {
-                found.push((known.id.clone(), format!("a debt says that its rows are those of {}", place(id))));
+                found.push((
+                    known.id.clone(),
+                    format!("a debt says that its rows are those of {}", place(id)),
+                ));
             }
         }
         found.sort();
