@@ -10,6 +10,7 @@ use std::path::Path;
 const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("sidenote-core", Some(&[])),
     ("sidenote-store", Some(&["sidenote-core"])),
+    ("sidenote-export", Some(&["sidenote-core", "sidenote-store"])),
     ("sidenote-store-embedded", Some(&["sidenote-core", "sidenote-store"])),
     ("sidenote-server", Some(&["sidenote-core", "sidenote-store"])),
     ("sidenote", None),
