@@ -11,7 +11,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("sidenote-core", Some(&[])),
     ("sidenote-store", Some(&["sidenote-core"])),
     ("sidenote-export", Some(&["sidenote-core", "sidenote-store"])),
-    ("sidenote-store-embedded", Some(&["sidenote-core", "sidenote-store"])),
+    ("sidenote-store-embedded", Some(&["sidenote-core", "sidenote-store", "sidenote-export"])),
     ("sidenote-server", Some(&["sidenote-core", "sidenote-store"])),
     ("sidenote", None),
     ("xtask", Some(&[])),

@@ -26,6 +26,12 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
+    /// Says in the place of a backup why there is none.
+    pub fn refuse(mut to: W, reason: &str) -> io::Result<()> {
+        to.write_all(MAGIC)?;
+        Self { to, link: FIRST_LINK, block: Vec::new(), totals: Totals::default() }.fail(reason)
+    }
+
     /// Adds the next row of a walk.
     pub fn row(&mut self, row: &Row) -> io::Result<()> {
         let (key, value) = row;

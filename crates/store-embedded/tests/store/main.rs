@@ -6,3 +6,4 @@ mod scene;
 mod agreement;
 mod behaviour;
 mod concurrency;
+mod whole;
