@@ -126,6 +126,11 @@ pub(crate) fn encode(key: &RowKey, row: &Row) -> RawRow {
     (encode_key(key).into(), encode_row(row).into())
 }
 
+/// Whether a folder holds no store, or one whose making was interrupted.
+pub(crate) fn is_vacant(path: &Path) -> bool {
+    engine::Engine::is_vacant(path)
+}
+
 /// Fills a folder that is empty or does not exist with rows.
 pub(crate) fn fill(path: &Path) -> Result<Loader, OpenError> {
     Loader::fill(path, &engine::Settings::default())

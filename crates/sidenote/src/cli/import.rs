@@ -48,7 +48,7 @@ impl Import {
         let contents = file.examine()?;
 
         let unwritable = || format!("cannot import to {}", folder.display());
-        let mut loader = if is_vacant(&folder) {
+        let mut loader = if storage::is_vacant(&folder) {
             storage::fill(&folder).with_context(unwritable)?
         } else {
             let work = format!("import of the file with the digest {:016x}", contents.digest);
@@ -154,11 +154,6 @@ impl Lines<'_> {
     fn refuse(&self, what: impl Into<String>) -> anyhow::Error {
         Usage::error(what).context(format!("cannot import {}", self.path.display()))
     }
-}
-
-/// Nothing there, or what an import into nothing has left: the loader knows what to do with it.
-fn is_vacant(folder: &Path) -> bool {
-    !folder.join("format").exists()
 }
 
 /// Looks through a store for anything of the apps that are about to come.

@@ -233,6 +233,11 @@ pub(super) fn holds_store(path: &Path) -> bool {
     path.join(FORMAT).is_file() || path.join(UNFINISHED).is_file()
 }
 
+/// Whether a folder can be filled: it holds no store, or one that was being made when its making was interrupted.
+pub(super) fn is_vacant(path: &Path) -> bool {
+    !path.join(FORMAT).is_file() || matches!(mark(path), Ok(Some(mark)) if mark == FILLING)
+}
+
 fn contents(path: &Path, purpose: Purpose<'_>) -> Result<Contents, OpenError> {
     let mark = mark(path)?;
     match (purpose, &mark) {

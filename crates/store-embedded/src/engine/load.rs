@@ -19,6 +19,11 @@ impl Engine {
         Ok(Self::assemble(folder, database, keyspace, witness, 0))
     }
 
+    /// Whether [`fill`](Self::fill) would take this folder, as far as can be seen from outside.
+    pub fn is_vacant(path: &Path) -> bool {
+        folder::is_vacant(path)
+    }
+
     /// Opens the store in `path` to bring something in. If an earlier attempt at the same `work` was interrupted,
     /// this one takes its place. Nothing is marked before [`begin_load`](Self::begin_load).
     pub fn open_to_add(path: &Path, settings: &Settings, work: &str) -> Result<Self, OpenError> {
