@@ -152,7 +152,7 @@ impl Lines<'_> {
     }
 
     fn refuse(&self, what: impl Into<String>) -> anyhow::Error {
-        Usage::error(what).context(format!("cannot import {}", self.path.display()))
+        anyhow::Error::msg(what.into()).context(format!("cannot import {}", self.path.display()))
     }
 }
 

@@ -9,6 +9,7 @@ mod demo;
 mod protocol;
 mod serve;
 
+mod backup;
 mod capacity;
 mod codes;
 mod concurrency;
