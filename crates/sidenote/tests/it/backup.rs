@@ -1,6 +1,7 @@
 //! Backups, checks and exports of the real binary: what comes back is what was there.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -73,8 +74,8 @@ fn delete(key: &str) -> Change {
 }
 
 /// Counts a pair of its own up on one message, with pairs that come and go beside it, until it is told to stop.
-fn write(server: &Running, writer: u64, stops: &AtomicBool, answered: &Mutex<Vec<u64>>) {
-    let caller = Caller::new(server.address, APP, ADMINISTRATOR);
+fn write(server: SocketAddr, writer: u64, stops: &AtomicBool, answered: &Mutex<Vec<u64>>) {
+    let caller = Caller::new(server, APP, ADMINISTRATOR);
     let message = writer % MESSAGES + 1;
     let (own, fleeting) = (format!("count-{writer}"), format!("fleeting-{writer}"));
     for count in 1.. {
@@ -110,7 +111,7 @@ fn a_backup_while_clients_write_holds_all_that_was_answered_before() {
 
     let before = thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let (server, stops, answered) = (&server, &stops, &answered);
+            let (server, stops, answered) = (server.address, &stops, &answered);
             scope.spawn(move || write(server, writer, stops, answered));
         }
         while answered.lock().unwrap().contains(&0) {
