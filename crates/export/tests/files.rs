@@ -15,7 +15,7 @@ fn end(rows: u64) -> String {
 
 /// Reads a file of these lines to its end; how many rows it has.
 fn read(lines: &[&str]) -> Result<usize, String> {
-    read_bytes(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes())
+    read_bytes(format!("{}\n", lines.join("\n")).as_bytes())
 }
 
 fn read_bytes(bytes: &[u8]) -> Result<usize, String> {

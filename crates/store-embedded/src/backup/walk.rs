@@ -73,12 +73,15 @@ impl Walk {
     }
 }
 
+/// Where a range of keys begins and ends.
+type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
 /// A range of keys, read page by page.
 #[derive(Debug, Default)]
 struct Cursor {
     rows: VecDeque<Row>,
     /// Where the next page begins and the range ends; `None` behind the last page.
-    rest: Option<(Bound<Vec<u8>>, Bound<Vec<u8>>)>,
+    rest: Option<Bounds>,
 }
 
 impl Cursor {

@@ -241,8 +241,8 @@ const CORRUPTIONS: &[(&str, Corruption, &[&str])] = &[
         "the last message is lost",
         |rows| {
             rows.retain(|(key, _)| {
-        !matches!(key, RowKey::Within(_, Part::Message(name, _)) if *name == MessageName::Seq(msg(4)))
-    })
+                !matches!(key, RowKey::Within(_, Part::Message(name, _)) if *name == MessageName::Seq(msg(4)))
+            })
         },
         &["counts 4 messages, but the last one is 3"],
     ),

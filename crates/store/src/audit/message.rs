@@ -156,7 +156,7 @@ impl Rows {
         match self.state {
             None if self.live + self.tombstones > 0 => self.object("has pairs but no LatestSeq"),
             None if self.story.is_some() => {
-                self.object("has no LatestSeq, but events tell of changes of its set")
+                self.object("has no LatestSeq, but events tell of changes of its set");
             }
             None => {}
             Some(state) => {
