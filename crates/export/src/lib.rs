@@ -4,6 +4,7 @@
 //! Together with `wire/` and `api/` of the server this is the only place that knows JSON. The structs here mirror
 //! those of the core, which derive no serializer.
 
+mod debts;
 mod events;
 mod lines;
 mod names;

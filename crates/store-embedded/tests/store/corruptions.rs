@@ -242,7 +242,7 @@ const CORRUPTIONS: &[(&str, Corruption, &[&str])] = &[
         |rows| {
             rows.retain(|(key, _)| {
                 !matches!(key, RowKey::Within(_, Part::Message(name, _)) if *name == MessageName::Seq(msg(4)))
-            })
+            });
         },
         &["counts 4 messages, but the last one is 3"],
     ),
@@ -324,7 +324,7 @@ const CORRUPTIONS: &[(&str, Corruption, &[&str])] = &[
                 if let Happening::Extension(change) = &mut it.what {
                     change.latest = Seq::new(8).unwrap();
                 }
-            })
+            });
         },
         &["event 9: raises LatestSeq from 1 to 8 (rule 3.2)"],
     ),
@@ -335,7 +335,7 @@ const CORRUPTIONS: &[(&str, Corruption, &[&str])] = &[
                 if let Happening::Extension(change) = &mut it.what {
                     change.clear = Seq::NEVER;
                 }
-            })
+            });
         },
         &["event 12: tells a ClearSeq of 0 (rule 3.6)"],
     ),
