@@ -89,14 +89,13 @@ impl Control {
     /// Cuts what is under way and removes the socket.
     pub(crate) fn stop(self) {
         self.shared.stops.store(true, Ordering::Release);
-        // Wakes the thread up, which is waiting for a connection.
-        if let Some(folder) = self.path.parent() {
-            drop(connect_in(folder));
-        }
+        // Wakes the thread up, which is waiting for a connection. If somebody has taken the socket away nothing can,
+        // and the thread ends with the process.
+        let is_awake = self.path.parent().is_some_and(|folder| connect_in(folder).is_ok());
         for client in self.shared.clients().values() {
             drop(client.shutdown(Shutdown::Both));
         }
-        if self.thread.join().is_err() {
+        if is_awake && self.thread.join().is_err() {
             tracing::error!("the thread of the control socket panicked");
         }
         drop(fs::remove_file(&self.path));
