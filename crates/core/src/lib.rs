@@ -20,6 +20,7 @@ mod malformed;
 pub mod ids;
 
 pub mod extension;
+pub mod pairs;
 
 pub mod account;
 pub mod group;

@@ -6,13 +6,14 @@ use crate::account::{Account, Membership};
 use crate::debt::Debt;
 use crate::decide::extension_admission as admit;
 use crate::event::{Event, Operator};
-use crate::extension::{Entry, Key, Pair, Seq};
+use crate::extension::Seq;
 use crate::group::{GroupView, Member};
 use crate::ids::{
     AccountId, ConversationId, EventNumber, GroupId, Incarnation, MessageName, MsgSeq, Timestamp, UserId,
 };
 use crate::limits::Limits;
 use crate::message::StoredMessage;
+pub use crate::pairs::{PullPage, Rendering};
 use crate::refusal::Refusal;
 use crate::rows::{Missing, Part, Range, Row, RowKey, Rows, Span, Typed};
 
@@ -265,19 +266,6 @@ pub struct Pull {
     pub tombstones: bool,
 }
 
-/// A page of pairs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PullPage {
-    /// By Seq, then key.
-    pub pairs: Vec<Pair>,
-    /// Nothing is left.
-    pub complete: bool,
-    /// `LatestSeq`.
-    pub latest: Seq,
-    /// `ClearSeq`.
-    pub clear: Seq,
-}
-
 impl Pull {
     fn answer(&self, rows: &Typed<'_>, limits: &Limits) -> Asked<PullPage> {
         let Some(group) = rows.group(&self.id)? else { return Ok(Err(Refusal::NoSuchGroup)) };
@@ -286,36 +274,11 @@ impl Pull {
             return Ok(Err(refusal));
         }
         let state = rows.extension((group.incarnation, name))?.unwrap_or_default();
-        let pairs = if state.live == 0 && state.tombstones == 0 {
-            Vec::new()
-        } else {
-            rows.pairs(group.incarnation, name)?
-        };
-        let (pairs, complete) = page(pairs, self.start, self.tombstones, limits.pairs_per_pull);
-        Ok(Ok(PullPage { pairs, complete, latest: state.latest, clear: state.clear }))
+        let is_empty = state.live == 0 && state.tombstones == 0;
+        let pairs = if is_empty { Arc::default() } else { rows.0.pairs(group.incarnation, name)? };
+        let page = pairs.page(&state, self.start, self.tombstones, limits.pairs_per_pull);
+        Ok(Ok(page))
     }
-}
-
-/// Rule 3.9: a page never splits one Seq. It ends where a Seq ends and holds at most `limit` pairs, but a Seq that
-/// alone holds more goes whole. The flag says that nothing is left.
-fn page(entries: Vec<(Key, Entry)>, start: Seq, tombstones: bool, limit: usize) -> (Vec<Pair>, bool) {
-    let mut pairs: Vec<Pair> = entries
-        .into_iter()
-        .filter(|(_, entry)| entry.seq() >= start && (tombstones || entry.value().is_some()))
-        .map(|(key, entry)| Pair::of(key, Some(&entry)))
-        .collect();
-    pairs.sort_by(|one, other| (one.seq, &one.key).cmp(&(other.seq, &other.key)));
-    if pairs.len() <= limit {
-        return (pairs, true);
-    }
-    let cut_off = pairs[limit].seq;
-    let mut end = pairs[..limit].iter().rposition(|pair| pair.seq < cut_off).map_or(0, |last| last + 1);
-    if end == 0 {
-        end = pairs.iter().position(|pair| pair.seq > cut_off).unwrap_or(pairs.len());
-    }
-    let complete = end == pairs.len();
-    pairs.truncate(end);
-    (pairs, complete)
 }
 
 /// Asks for events of one incarnation of a conversation, in order.
@@ -409,36 +372,4 @@ fn describe(rows: &Typed<'_>, id: &ConversationId) -> Result<Option<GroupView>, 
     let Some(group) = rows.group(id)? else { return Ok(None) };
     let counters = rows.counters(group.incarnation)?.unwrap_or_default();
     Ok(Some(GroupView { group, counters }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::extension::Value;
-
-    fn live(key: &str, seq: u64) -> (Key, Entry) {
-        let value = Value::new("v").unwrap();
-        (Key::new(key).unwrap(), Entry::Live { value, seq: Seq::new(seq).unwrap() })
-    }
-
-    fn names(page: &(Vec<Pair>, bool)) -> (String, bool) {
-        (page.0.iter().map(|pair| pair.key.as_str()).collect(), page.1)
-    }
-
-    #[test]
-    fn rule_3_9_a_page_ends_where_a_seq_ends() {
-        let entries = vec![live("a", 1), live("b", 1), live("c", 2), live("d", 2), live("e", 3)];
-        assert_eq!(names(&page(entries.clone(), Seq::NEVER, true, 5)), ("abcde".into(), true));
-        assert_eq!(names(&page(entries.clone(), Seq::NEVER, true, 4)), ("abcd".into(), false));
-        assert_eq!(names(&page(entries.clone(), Seq::NEVER, true, 3)), ("ab".into(), false));
-        // A Seq that alone holds more than a page goes whole.
-        assert_eq!(names(&page(entries.clone(), Seq::NEVER, true, 1)), ("ab".into(), false));
-        assert_eq!(names(&page(entries, Seq::new(3).unwrap(), true, 1)), ("e".into(), true));
-    }
-
-    #[test]
-    fn rule_3_9_a_page_without_the_flag_is_never_empty() {
-        let entries = vec![live("a", 7), live("b", 7), live("c", 7)];
-        assert_eq!(names(&page(entries, Seq::NEVER, true, 2)), ("abc".into(), true));
-    }
 }

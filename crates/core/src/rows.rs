@@ -15,6 +15,7 @@ use crate::ids::{
     AccountId, ConversationId, EventNumber, GroupId, Incarnation, MessageName, Timestamp, UserId,
 };
 use crate::message::{Fingerprint, Message, MessageBody, Sent};
+use crate::pairs::Pairs;
 
 /// The name of a row. The order of the variants and their fields is the order of the rows, so that what belongs
 /// together lies together.
@@ -109,6 +110,13 @@ pub struct Range {
     pub limit: usize,
 }
 
+impl Range {
+    /// All pairs and tombstones of a message.
+    pub const fn pairs(incarnation: Incarnation, message: MessageName) -> Self {
+        Self { span: Span::Pairs(incarnation, message), after: None, limit: usize::MAX }
+    }
+}
+
 /// The runs of rows that anything asks for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Span {
@@ -154,6 +162,12 @@ pub trait Rows {
 
     /// The first rows of a range, in key order.
     fn range(&self, range: &Range) -> Result<Vec<(RowKey, Row)>, Missing>;
+
+    /// All pairs and tombstones of a message. Bounded by rule 3.7, so no limit is needed here. A store that keeps
+    /// whole sets in memory shares them.
+    fn pairs(&self, incarnation: Incarnation, message: MessageName) -> Result<Arc<Pairs>, Missing> {
+        Ok(Arc::new(Pairs::of_rows(self.range(&Range::pairs(incarnation, message))?)))
+    }
 }
 
 /// Reads rows by what they are. A key fixes the kind of its row, so a row of another kind can only be a bug of
@@ -190,27 +204,6 @@ reads! {
         => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Extension))) -> Extension(ExtensionState);
     pair(of: (Incarnation, MessageName, &Key)
         => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Pair(of.2.clone())))) -> Pair(Entry);
-}
-
-impl Typed<'_> {
-    /// All pairs and tombstones of a message, by key. Bounded by rule 3.7, so no limit is needed here.
-    pub(crate) fn pairs(
-        &self,
-        incarnation: Incarnation,
-        message: MessageName,
-    ) -> Result<Vec<(Key, Entry)>, Missing> {
-        let range = Range { span: Span::Pairs(incarnation, message), after: None, limit: usize::MAX };
-        let rows = self.0.range(&range)?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|(key, row)| match (key, row) {
-                (RowKey::Within(_, Part::Message(_, MessagePart::Pair(key))), Row::Pair(entry)) => {
-                    Some((key, entry))
-                }
-                _ => None,
-            })
-            .collect())
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ mod testing;
 
 use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, FutureExt};
+use axum::body::Bytes;
+use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
 use sidenote_core::Outcome;
 use sidenote_core::account::Account;
 use sidenote_core::command::{AccountAction, Action, Command, GroupAction};
@@ -96,7 +97,7 @@ pub(crate) struct Endpoint {
 }
 
 /// Parses a body, executes the command, answers with the body of a success.
-pub(crate) type Handler = for<'a> fn(&'a Call, Object<'a>) -> BoxFuture<'a, Result<Vec<u8>, Fault>>;
+pub(crate) type Handler = for<'a> fn(&'a Call, Object<'a>) -> BoxFuture<'a, Result<Bytes, Fault>>;
 
 /// One line for each command: its service and the file that holds it, which is named like the command.
 macro_rules! endpoints {
@@ -105,7 +106,7 @@ macro_rules! endpoints {
         pub(crate) static ENDPOINTS: &[Endpoint] = &[$(Endpoint {
             service: Service::$service,
             command: stringify!($command),
-            handle: |call, body| $room::$command::handle(call, body).boxed(),
+            handle: |call, body| $room::$command::handle(call, body).map_ok(Into::into).boxed(),
         },)*];
     };
 }

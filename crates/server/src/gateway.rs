@@ -4,18 +4,19 @@
 mod frequency;
 mod query;
 
-use std::collections::HashMap;
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::{Request, State};
+use axum::body::Bytes;
 use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_ENCODING, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use futures_util::FutureExt;
+use http_body_util::Full;
 use sidenote_core::event::{CallerKind, Operator, Platform};
-use sidenote_core::ids::{AccountId, AppId, Timestamp, TinyId, UserId};
+use sidenote_core::ids::{AccountId, Timestamp, TinyId, UserId};
 use sidenote_core::query::Accounts;
 use sidenote_store::Store;
 use tokio::time::Instant;
@@ -25,8 +26,8 @@ use crate::auth::VerifiedSignatures;
 use crate::auth::user_sig::UserSigError;
 use crate::clock::Clock;
 use crate::config::{Config, Http, Limits};
-use crate::listener::{Peer, body};
-use crate::ops::metrics::Metrics;
+use crate::listener::{PacedBody, Peer, body};
+use crate::ops::metrics::{CommandMetrics, Metrics};
 use crate::wire::envelope;
 use crate::wire::error_code::{Blame, ErrorCode};
 use crate::wire::json::Document;
@@ -36,13 +37,16 @@ use query::Query;
 
 /// What all requests share.
 pub(crate) struct Gateway {
-    apps: HashMap<AppId, Served>,
+    /// By SDKAppID.
+    apps: Vec<Served>,
     signatures: Arc<VerifiedSignatures>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     limits: Limits,
     http: Http,
-    metrics: Arc<Metrics>,
+    /// One for each of [`ENDPOINTS`].
+    commands: Vec<CommandMetrics>,
+    unknown: CommandMetrics,
     request_ids: RequestIds,
 }
 
@@ -58,20 +62,23 @@ impl Gateway {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         signatures: Arc<VerifiedSignatures>,
-        metrics: Arc<Metrics>,
+        metrics: &Metrics,
     ) -> Self {
         let served = |app: App| {
             let frequency = Frequency::new(config.limits.calls_per_second, ENDPOINTS.len());
-            (app.id, Served { app: Arc::new(app), frequency })
+            Served { app: Arc::new(app), frequency }
         };
+        let mut apps: Vec<_> = apps.into_iter().map(served).collect();
+        apps.sort_by_key(|served| served.app.id);
         Self {
-            apps: apps.into_iter().map(served).collect(),
+            apps,
             signatures,
             store,
             clock,
             limits: config.limits,
             http: config.http,
-            metrics,
+            commands: ENDPOINTS.iter().map(|endpoint| metrics.command(endpoint.command)).collect(),
+            unknown: metrics.command("unknown"),
             request_ids: RequestIds::new(),
         }
     }
@@ -101,56 +108,64 @@ impl From<ErrorCode> for Rejection {
     }
 }
 
-/// Answers every request below `/v4`, and every path that nothing else answers.
-pub(crate) async fn serve(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    let begun = Instant::now();
-    let request_id = gateway.request_ids.next();
-    let mut command = "unknown";
-    let mut service = Service::Groups;
-    let mut status = StatusCode::OK;
-    let outcome = match find_endpoint(request.uri().path()) {
-        Ok((number, endpoint)) => {
-            command = endpoint.command;
-            service = endpoint.service;
-            gateway.answer(number, endpoint, request).await
-        }
-        Err(code) => {
-            if !request.uri().path().starts_with("/v4/") {
-                status = StatusCode::NOT_FOUND;
+impl Gateway {
+    /// Answers every request below `/v4`, and every path that nothing else answers.
+    pub(crate) async fn serve(&self, request: Request<PacedBody>, peer: Peer) -> Response<Full<Bytes>> {
+        let begun = Instant::now();
+        let request_id = self.request_ids.next();
+        let (mut command, mut service, mut metrics) = ("unknown", Service::Groups, &self.unknown);
+        let mut status = StatusCode::OK;
+        let (head, body) = request.into_parts();
+        let outcome = match find_endpoint(head.uri.path()) {
+            Ok((number, endpoint)) => {
+                command = endpoint.command;
+                service = endpoint.service;
+                metrics = &self.commands[number];
+                self.answer(number, endpoint, &head, body, peer).await
             }
-            Err(Rejection::from(code))
-        }
-    };
-    let (code, answer) = match outcome {
-        Ok(answer) => (0, answer),
-        Err(Rejection::Http(refused)) => {
-            gateway.metrics.request(command, u32::from(refused.status().as_u16()), begun.elapsed());
-            tracing::debug!(request_id, command, %refused, "a request was refused below the API");
-            return refused.into_response();
-        }
-        Err(Rejection::Api(fault)) => {
-            let code = fault.code(service);
-            log(&request_id, command, code, &fault);
-            (code.code(), envelope::failure(code.code(), &fault.info(service)))
-        }
-    };
-    gateway.metrics.request(command, code, begun.elapsed());
-    let mut response = (status, answer).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    if let Ok(value) = HeaderValue::from_str(&request_id) {
-        headers.insert(HeaderName::from_static("x-request-id"), value);
+            Err(code) => {
+                if !head.uri.path().starts_with("/v4/") {
+                    status = StatusCode::NOT_FOUND;
+                }
+                Err(Rejection::from(code))
+            }
+        };
+        let (code, answer) = match outcome {
+            Ok(answer) => (0, answer),
+            Err(Rejection::Http(refused)) => {
+                metrics.request(u32::from(refused.status().as_u16()), begun.elapsed());
+                tracing::debug!(%request_id, command, %refused, "a request was refused below the API");
+                return refused.answer();
+            }
+            Err(Rejection::Api(fault)) => {
+                let code = fault.code(service);
+                log(request_id, command, code, &fault);
+                (code.code(), envelope::failure(code.code(), &fault.info(service)).into())
+            }
+        };
+        metrics.request(code, begun.elapsed());
+        // The request's map becomes the answer's, because it has room already; hyper passes it on to the next
+        // request in turn, so that a connection needs one for all its life.
+        let mut headers = head.headers;
+        headers.clear();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(HeaderName::from_static("x-request-id"), request_id.header());
+        let mut response = Response::new(Full::from(answer));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
     }
-    response
 }
 
 /// The caller's mistakes are for whoever debugs a caller; ours are for the operator.
-fn log(request_id: &str, command: &str, code: ErrorCode, fault: &Fault) {
+fn log(request_id: RequestId, command: &str, code: ErrorCode, fault: &Fault) {
     let number = code.code();
     match code.details().blame {
-        Blame::Caller => tracing::debug!(request_id, command, code = number, %fault, "a request was refused"),
-        Blame::Us => tracing::error!(request_id, command, code = number, %fault, "a request failed"),
+        Blame::Caller => {
+            tracing::debug!(%request_id, command, code = number, %fault, "a request was refused");
+        }
+        Blame::Us => tracing::error!(%request_id, command, code = number, %fault, "a request failed"),
     }
 }
 
@@ -174,22 +189,23 @@ impl Gateway {
         &self,
         number: usize,
         endpoint: &'static Endpoint,
-        request: Request,
-    ) -> Result<Vec<u8>, Rejection> {
-        let (head, body) = request.into_parts();
+        head: &Parts,
+        body: PacedBody,
+        peer: Peer,
+    ) -> Result<Bytes, Rejection> {
         if head.method != Method::POST {
             return Err(ErrorCode::BadMethod.into());
         }
         let query = Query::parse(head.uri.query().unwrap_or_default())?;
-        let served = self.apps.get(&query.app).ok_or(ErrorCode::UnknownApp)?;
+        let place = self.apps.binary_search_by_key(&query.app, |served| served.app.id);
+        let served = &self.apps[place.map_err(|_| ErrorCode::UnknownApp)?];
         query.check()?;
-        let address = head.extensions.get::<Peer>().map(|peer| peer.0.ip());
         let mut operator = Operator {
             user: self.verify(&served.app, &query)?,
             tiny_id: None,
             kind: CallerKind::Administrator,
             platform: Platform::RestApi,
-            address,
+            address: Some(peer.0.ip()),
         };
         if !served.app.administrators.contains(&operator.user) {
             operator.kind = CallerKind::Member;
@@ -279,7 +295,58 @@ impl RequestIds {
         Self { process: rand::random(), count: AtomicU64::new(0) }
     }
 
-    fn next(&self) -> String {
-        format!("{:08x}-{:x}", self.process, self.count.fetch_add(1, Ordering::Relaxed))
+    fn next(&self) -> RequestId {
+        RequestId { process: self.process, number: self.count.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct RequestId {
+    process: u32,
+    number: u64,
+}
+
+impl RequestId {
+    /// The longest is 8 digits, a hyphen and 16 digits.
+    const MAX_BYTES: usize = 25;
+
+    /// Written by hand, because every answer has it and formatting costs five times as much.
+    fn write(self, text: &mut [u8; Self::MAX_BYTES]) -> &[u8] {
+        let digit = |nibble: u64| b"0123456789abcdef"[usize::try_from(nibble & 0xf).unwrap_or(0)];
+        for (place, byte) in text[..8].iter_mut().enumerate() {
+            *byte = digit(u64::from(self.process) >> (28 - 4 * place));
+        }
+        text[8] = b'-';
+        let digits = (self.number.checked_ilog2().unwrap_or(0) / 4 + 1) as usize;
+        for (place, byte) in text[9..9 + digits].iter_mut().enumerate() {
+            *byte = digit(self.number >> (4 * (digits - 1 - place)));
+        }
+        &text[..9 + digits]
+    }
+
+    fn header(self) -> HeaderValue {
+        HeaderValue::from_bytes(self.write(&mut [0; Self::MAX_BYTES]))
+            .expect("digits and a hyphen make a header")
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{:x}", self.process, self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_and_a_header_name_a_request_alike() {
+        for process in [0, 1, 0x0123_4567, 0x89ab_cdef, u32::MAX] {
+            for number in [0, 1, 0xf, 0x10, 0xff, 0x100, 0xfedc_ba98, 0x7fff_ffff_ffff_ffff, u64::MAX] {
+                let id = RequestId { process, number };
+                assert_eq!(id.header().to_str().unwrap(), id.to_string());
+            }
+        }
     }
 }

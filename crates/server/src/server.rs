@@ -20,7 +20,7 @@ use crate::gateway::Gateway;
 use crate::listener::{ListenError, Listener, Tls, TlsError};
 use crate::ops::health::Health;
 use crate::ops::metrics::{CacheStatistics, Distribution, Metrics, Statistics, StoreStatistics};
-use crate::router::router;
+use crate::router::Front;
 use crate::tasks::{Tasks, TooManyTasks};
 
 pub use crate::listener::Drained;
@@ -118,11 +118,11 @@ impl Server {
             let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
             move |stop| keep_house(store, clock, stop)
         })?;
-        let gateway = Gateway::new(config, apps, Arc::clone(&store), clock, signatures, Arc::clone(&metrics));
-        let router = router(Arc::new(gateway), health, metrics);
+        let gateway = Gateway::new(config, apps, Arc::clone(&store), clock, signatures, &metrics);
+        let front = Front::new(Arc::new(gateway), health, metrics);
         let (address, stop) = (listener.local_addr(), CancellationToken::new());
         #[expect(clippy::disallowed_methods, reason = "stop waits for it and sees its panic")]
-        let serving = tokio::spawn(listener.serve(router, stop.clone()));
+        let serving = tokio::spawn(listener.serve(front, stop.clone()));
         Ok(Self { address, stop, serving, tasks, store })
     }
 

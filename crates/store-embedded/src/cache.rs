@@ -24,25 +24,33 @@
 //! used holds the value after batch B, whether or not a later batch is being applied meanwhile. Hence all of them
 //! together are the state after B, which is durable, and not older than anything that was answered before.
 //!
-//! The pairs of a message may be kept as one entry. It is taken away whenever one of them changes.
+//! # Whole sets
+//!
+//! All pairs of a message may be kept as one entry, from which the writer learns that a key has no pair, too, and
+//! readers a whole page at once. One begins where a reader loaded all of them, or with the first write to a set that
+//! is known to be empty. The writer then changes it in place as it applies a batch: by the promise above a reader
+//! who may not see that batch yet takes the entry for missing. A pair that is part of a whole set has no row of its
+//! own here.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quick_cache::sync::Cache as QuickCache;
+use quick_cache::sync::{Cache as QuickCache, EntryAction, EntryResult};
 use quick_cache::{DefaultHashBuilder, Equivalent, Weighter};
+use sidenote_core::extension::Key;
 use sidenote_core::ids::{Incarnation, MessageName};
-use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Span};
+use sidenote_core::pairs::Pairs;
+use sidenote_core::rows::{MessagePart, Missing, Part, Row, RowKey};
 
 use crate::weight::{key_bytes, row_bytes};
 
 /// Rows that changed, by key; `None` is a row that was removed.
 pub(crate) type Changes = HashMap<RowKey, Option<Row>, DefaultHashBuilder>;
 
-/// Rows of a range, in key order.
-pub(crate) type Rows = Arc<[(RowKey, Row)]>;
+/// A message of one life of a conversation.
+pub(crate) type MessageId = (Incarnation, MessageName);
 
 const STRIPES: usize = 1024;
 const SLOTS_PER_STRIPE: usize = 64;
@@ -50,13 +58,16 @@ const SLOTS_PER_STRIPE: usize = 64;
 /// What an entry takes beside its key and rows.
 const ENTRY_BYTES: usize = 96;
 
+/// What an entry of a whole set takes beside its texts: in the list, in the page made of it, and written out.
+const PAIR_BYTES: usize = 224;
+
 /// A first guess of how large entries are; the cache sizes its inner tables by it.
 const USUAL_ENTRY_BYTES: u64 = 320;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum CacheKey {
     Row(RowKey),
-    Pairs(Incarnation, MessageName),
+    Pairs(MessageId),
 }
 
 impl Hash for CacheKey {
@@ -64,7 +75,7 @@ impl Hash for CacheKey {
         match self {
             // As a `Wanted` does.
             Self::Row(key) => key.hash(state),
-            Self::Pairs(incarnation, message) => (incarnation, message).hash(state),
+            Self::Pairs(message) => message.hash(state),
         }
     }
 }
@@ -90,7 +101,7 @@ struct Entry {
 enum Value {
     /// `None`: it is known that there is no such row.
     Row(Option<Row>),
-    Pairs(Rows),
+    Pairs(Arc<Pairs>),
 }
 
 #[derive(Clone)]
@@ -135,18 +146,13 @@ impl Cache {
         !matches!(key, RowKey::Event(..) | RowKey::Debt(_))
     }
 
-    /// The pairs that a range asks for, if it asks for all of a message.
-    pub(crate) const fn pairs_asked_for(range: &Range) -> Option<(Incarnation, MessageName)> {
-        match range {
-            Range { span: Span::Pairs(incarnation, message), after: None, limit: usize::MAX } => {
-                Some((*incarnation, *message))
-            }
-            _ => None,
-        }
-    }
-
     /// A row as of batch `by`, which was published before; see the module's head.
     pub(crate) fn row(&self, key: &RowKey, by: u64) -> Result<Option<Row>, Missing> {
+        if let Some((message, key)) = pair(key)
+            && let Ok(pairs) = self.pairs(message, by)
+        {
+            return Ok(pairs.get(key).cloned().map(Row::Pair));
+        }
         match self.entries.get(&Wanted(key)) {
             Some(Entry { as_of, value: Value::Row(row), .. }) if as_of <= by => Ok(row),
             _ => Err(Missing),
@@ -154,9 +160,9 @@ impl Cache {
     }
 
     /// All pairs of a message as of batch `by`.
-    pub(crate) fn pairs(&self, of: (Incarnation, MessageName), by: u64) -> Result<Rows, Missing> {
-        match self.entries.get(&CacheKey::Pairs(of.0, of.1)) {
-            Some(Entry { as_of, value: Value::Pairs(rows), .. }) if as_of <= by => Ok(rows),
+    pub(crate) fn pairs(&self, of: MessageId, by: u64) -> Result<Arc<Pairs>, Missing> {
+        match self.entries.get(&CacheKey::Pairs(of)) {
+            Some(Entry { as_of, value: Value::Pairs(pairs), .. }) if as_of <= by => Ok(pairs),
             _ => Err(Missing),
         }
     }
@@ -170,25 +176,75 @@ impl Cache {
     }
 
     /// Keeps all pairs of a message, likewise.
-    pub(crate) fn fill_pairs(&self, of: (Incarnation, MessageName), rows: Rows, as_of: u64) {
-        let held = rows.iter().map(|(key, row)| key_bytes(key) + row_bytes(row)).sum::<usize>();
-        let entry = Entry { as_of, bytes: (ENTRY_BYTES + held) as u64, value: Value::Pairs(rows) };
-        self.fill(CacheKey::Pairs(of.0, of.1), entry);
+    pub(crate) fn fill_pairs(&self, of: MessageId, pairs: Arc<Pairs>, as_of: u64) {
+        let entry = Entry { as_of, bytes: set_bytes(&pairs), value: Value::Pairs(pairs) };
+        self.fill(CacheKey::Pairs(of), entry);
     }
 
     /// Applies a durable batch and publishes it. Only the writer calls this, batch by batch.
     pub(crate) fn publish(&self, number: u64, changes: &Changes) {
-        for (key, row) in changes {
-            if let RowKey::Within(incarnation, Part::Message(message, MessagePart::Pair(_))) = key {
-                self.apply(CacheKey::Pairs(*incarnation, *message), None, number);
+        // First the sets that begin with this batch, for their pairs are among the changes below.
+        for key in changes.keys() {
+            if let RowKey::Within(incarnation, Part::Message(message, MessagePart::Extension)) = key
+                && self.is_known_to_be_empty(key)
+            {
+                let pairs = Arc::<Pairs>::default();
+                let entry = Entry { as_of: number, bytes: set_bytes(&pairs), value: Value::Pairs(pairs) };
+                self.apply(CacheKey::Pairs((*incarnation, *message)), Some(entry), number);
             }
-            if Self::keeps(key) {
+        }
+        for (key, row) in changes {
+            let is_part_of_a_set =
+                pair(key).is_some_and(|(of, key)| self.apply_pair(of, key, row.as_ref(), number));
+            if is_part_of_a_set {
+                self.apply(CacheKey::Row(key.clone()), None, number);
+            } else if Self::keeps(key) {
                 let bytes = entry_bytes(key, row.as_ref());
                 let entry = Entry { as_of: number, bytes, value: Value::Row(row.clone()) };
                 self.apply(CacheKey::Row(key.clone()), Some(entry), number);
             }
         }
         self.published.store(number, Ordering::Release);
+    }
+
+    /// Whether the row of a set's state, as the last batch left it, says that the set has neither pairs nor
+    /// tombstones.
+    fn is_known_to_be_empty(&self, state: &RowKey) -> bool {
+        match self.entries.get(&Wanted(state)) {
+            Some(Entry { value: Value::Row(None), .. }) => true,
+            Some(Entry { value: Value::Row(Some(Row::Extension(state))), .. }) => {
+                state.live == 0 && state.tombstones == 0
+            }
+            _ => false,
+        }
+    }
+
+    /// Changes a pair of a set that is kept whole. False if it is not.
+    fn apply_pair(&self, of: MessageId, key: &Key, row: Option<&Row>, number: u64) -> bool {
+        let cache_key = CacheKey::Pairs(of);
+        let (mut stripe, slot) = self.slot(&cache_key);
+        stripe[slot] = number;
+        if !self.entries.contains_key(&cache_key) {
+            return false;
+        }
+        let entry = match row {
+            Some(Row::Pair(entry)) => Some(entry.clone()),
+            _ => None,
+        };
+        // An entry that was pushed out a moment ago leaves an empty place, which is given back with the result.
+        let result = self.entries.entry(&cache_key, None, |_, kept| {
+            if let Value::Pairs(pairs) = &mut kept.value {
+                // Copies the list only while a reader holds it.
+                Arc::make_mut(pairs).put(key.clone(), entry);
+                kept.bytes = set_bytes(pairs);
+                kept.as_of = number;
+            }
+            EntryAction::Retain(())
+        });
+        let is_kept = matches!(result, EntryResult::Retained(()));
+        drop(result);
+        drop(stripe);
+        is_kept
     }
 
     /// Counts what an evaluation found and did not find in memory.
@@ -242,4 +298,19 @@ impl Cache {
 
 fn entry_bytes(key: &RowKey, row: Option<&Row>) -> u64 {
     (ENTRY_BYTES + key_bytes(key) + row.map_or(0, row_bytes)) as u64
+}
+
+/// What a whole set takes: its entries, the page that is made of them, and that page once more as it is written out.
+fn set_bytes(pairs: &Pairs) -> u64 {
+    (6 * ENTRY_BYTES + pairs.len() * PAIR_BYTES + 2 * pairs.text_bytes()) as u64
+}
+
+/// The message and the key of a pair's row.
+const fn pair(key: &RowKey) -> Option<(MessageId, &Key)> {
+    match key {
+        RowKey::Within(incarnation, Part::Message(message, MessagePart::Pair(key))) => {
+            Some(((*incarnation, *message), key))
+        }
+        _ => None,
+    }
 }

@@ -4,8 +4,11 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use sidenote_core::rows::{Missing, Range, Row, RowKey, Rows};
+use sidenote_core::ids::{Incarnation, MessageName};
+use sidenote_core::pairs::Pairs;
+use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Rows};
 
 use crate::cache::{Cache, Changes};
 use crate::views::Attached;
@@ -113,12 +116,6 @@ impl Rows for Desk<'_> {
     }
 
     fn range(&self, range: &Range) -> Result<Vec<(RowKey, Row)>, Missing> {
-        if let Some(of) = Cache::pairs_asked_for(range)
-            && let Ok(rows) = self.cache.pairs(of, self.newest)
-        {
-            self.hits.set(self.hits.get() + 1);
-            return overlaid(&rows, true, range, std::iter::once(self.staged)).ok_or(Missing);
-        }
         self.misses.set(self.misses.get() + 1);
         let attached = self.attached.ok_or(Missing)?;
         let is_asked_for = |base: &&crate::views::AttachedRange| {
@@ -129,6 +126,26 @@ impl Rows for Desk<'_> {
         let base = attached.ranges.iter().find(is_asked_for).ok_or(Missing)?;
         let changes = self.recent.after(attached.number).chain(std::iter::once(self.staged));
         overlaid(&base.rows, base.whole, range, changes).ok_or(Missing)
+    }
+
+    fn pairs(&self, incarnation: Incarnation, message: MessageName) -> Result<Arc<Pairs>, Missing> {
+        let Ok(mut pairs) = self.cache.pairs((incarnation, message), self.newest) else {
+            let rows = self.range(&Range::pairs(incarnation, message))?;
+            return Ok(Arc::new(Pairs::of_rows(rows)));
+        };
+        self.hits.set(self.hits.get() + 1);
+        for (key, row) in self.staged {
+            if let RowKey::Within(of, Part::Message(name, MessagePart::Pair(key))) = key
+                && (*of, *name) == (incarnation, message)
+            {
+                let entry = match row {
+                    Some(Row::Pair(entry)) => Some(entry.clone()),
+                    _ => None,
+                };
+                Arc::make_mut(&mut pairs).put(key.clone(), entry);
+            }
+        }
+        Ok(pairs)
     }
 }
 

@@ -24,6 +24,7 @@ mod weight;
 mod desk;
 mod views;
 
+mod answers;
 mod condition;
 mod figures;
 mod readers;

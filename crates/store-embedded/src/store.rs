@@ -14,6 +14,7 @@ use sidenote_core::query::{self, Answer, Query};
 use sidenote_store::{Committed, Statistics, Store, StoreError};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::answers::Delivery;
 use crate::backup::Snapshots;
 use crate::cache::Cache;
 use crate::condition::Condition;
@@ -200,7 +201,7 @@ impl Store for EmbeddedStore {
         if self.writer.send(Input::Job(Job::new(command, reply, place))).is_err() {
             return Err(self.deserted());
         }
-        answer.await.unwrap_or_else(|_| Err(self.deserted()))
+        answer.await.map_or_else(|_| Err(self.deserted()), Delivery::take)
     }
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {

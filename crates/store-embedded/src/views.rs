@@ -4,9 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::error::Error;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use quick_cache::DefaultHashBuilder;
-use sidenote_core::rows::{Missing, Range, Row, RowKey, Rows, Span};
+use sidenote_core::ids::{Incarnation, MessageName};
+use sidenote_core::pairs::Pairs;
+use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Rows, Span};
 use sidenote_store::StoreError;
 
 use crate::cache::Cache;
@@ -70,11 +73,17 @@ impl Rows for Warm<'_> {
         self.found(self.cache.row(key, self.by))
     }
 
-    fn range(&self, range: &Range) -> Result<Vec<(RowKey, Row)>, Missing> {
-        let of = Cache::pairs_asked_for(range).ok_or(Missing)?;
-        self.found(self.cache.pairs(of, self.by)).map(|rows| rows.to_vec())
+    fn range(&self, _: &Range) -> Result<Vec<(RowKey, Row)>, Missing> {
+        Err(Missing)
+    }
+
+    fn pairs(&self, incarnation: Incarnation, message: MessageName) -> Result<Arc<Pairs>, Missing> {
+        self.found(self.cache.pairs((incarnation, message), self.by))
     }
 }
+
+/// A set of so many entries is read whole when one of them is asked for.
+const SMALL_SET: u32 = 64;
 
 /// Rows as of one batch, read from its snapshot or found in memory. What is read is kept in memory.
 pub(crate) struct Loading<'a> {
@@ -151,6 +160,28 @@ impl<'a> Loading<'a> {
         bytes.map(|bytes| decode_row(key, &bytes)).transpose()
     }
 
+    /// Reads all pairs of a small set where one is asked for: they lie together, so it costs one look into the same
+    /// block, and the next writer of another key finds that it is new without a look.
+    fn read_pair(&self, key: &RowKey) -> Option<Result<Option<Row>, Missing>> {
+        let RowKey::Within(incarnation, Part::Message(message, MessagePart::Pair(name))) = key else {
+            return None;
+        };
+        let state = RowKey::Within(*incarnation, Part::Message(*message, MessagePart::Extension));
+        let number = self.snapshot.number();
+        let Ok(Some(Row::Extension(state))) = self.cache.row(&state, number) else { return None };
+        if !self.cache_is_as_new || state.live.saturating_add(state.tombstones) > SMALL_SET {
+            return None;
+        }
+        let rows = self.read_range(&Range::pairs(*incarnation, *message), usize::MAX);
+        let pairs = match rows {
+            Ok(rows) => Arc::new(Pairs::of_rows(rows)),
+            Err(error) => return Some(Err(self.fail(error))),
+        };
+        let row = pairs.get(name).cloned().map(Row::Pair);
+        self.cache.fill_pairs((*incarnation, *message), pairs, number);
+        Some(Ok(row))
+    }
+
     fn read_range(&self, range: &Range, limit: usize) -> Result<Vec<(RowKey, Row)>, StoreError> {
         let (start, end) = span_bounds(&range.span);
         let after = range.after.as_deref().map(encode_key);
@@ -183,9 +214,13 @@ impl Rows for Loading<'_> {
             row
         } else {
             self.misses.set(self.misses.get() + 1);
-            let row = self.read_row(key).map_err(|error| self.fail(error))?;
-            self.cache.fill_row(key, row.clone(), number);
-            row
+            if let Some(row) = self.read_pair(key) {
+                row?
+            } else {
+                let row = self.read_row(key).map_err(|error| self.fail(error))?;
+                self.cache.fill_row(key, row.clone(), number);
+                row
+            }
         };
         if self.attaching {
             self.attached.borrow_mut().rows.insert(key.clone(), row.clone());
@@ -194,25 +229,10 @@ impl Rows for Loading<'_> {
     }
 
     fn range(&self, range: &Range) -> Result<Vec<(RowKey, Row)>, Missing> {
-        let number = self.snapshot.number();
-        let all_pairs = Cache::pairs_asked_for(range);
-        let kept = match all_pairs {
-            Some(of) if self.cache_is_as_new => self.cache.pairs(of, number),
-            _ => Err(Missing),
-        };
         let limit =
             if self.attaching { range.limit.saturating_mul(2).saturating_add(64) } else { range.limit };
-        let mut rows = if let Ok(rows) = kept {
-            self.hits.set(self.hits.get() + 1);
-            rows.to_vec()
-        } else {
-            self.misses.set(self.misses.get() + 1);
-            let rows = self.read_range(range, limit).map_err(|error| self.fail(error))?;
-            if let Some(of) = all_pairs {
-                self.cache.fill_pairs(of, rows.clone().into(), number);
-            }
-            rows
-        };
+        self.misses.set(self.misses.get() + 1);
+        let mut rows = self.read_range(range, limit).map_err(|error| self.fail(error))?;
         if self.attaching {
             self.attached.borrow_mut().ranges.push(AttachedRange {
                 span: range.span.clone(),
@@ -223,5 +243,20 @@ impl Rows for Loading<'_> {
             rows.truncate(range.limit);
         }
         Ok(rows)
+    }
+
+    fn pairs(&self, incarnation: Incarnation, message: MessageName) -> Result<Arc<Pairs>, Missing> {
+        let (of, number) = ((incarnation, message), self.snapshot.number());
+        // A command takes the rows along, for by the time it is decided memory may have lost them.
+        if self.cache_is_as_new
+            && !self.attaching
+            && let Ok(pairs) = self.cache.pairs(of, number)
+        {
+            self.hits.set(self.hits.get() + 1);
+            return Ok(pairs);
+        }
+        let pairs = Arc::new(Pairs::of_rows(self.range(&Range::pairs(incarnation, message))?));
+        self.cache.fill_pairs(of, Arc::clone(&pairs), number);
+        Ok(pairs)
     }
 }

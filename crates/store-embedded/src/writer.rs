@@ -10,15 +10,17 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use sidenote_core::command::Command;
 use sidenote_core::rows::Change;
 use sidenote_core::{Limits, decide};
 use sidenote_store::{Committed, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::answers::{Answers, Reply, answer, deliver};
 use crate::cache::{Cache, Changes};
 use crate::condition::Condition;
 use crate::desk::{Desk, Recent};
@@ -41,7 +43,7 @@ const MAX_COMMAND_BYTES: usize = MAX_BATCH_BYTES / 2;
 /// A command under way.
 pub(crate) struct Job {
     pub(crate) command: Command,
-    pub(crate) reply: oneshot::Sender<Result<Committed, StoreError>>,
+    pub(crate) reply: Reply,
     /// A place among the commands that the store has accepted; given back with the answer.
     pub(crate) place: OwnedSemaphorePermit,
     /// How often it was fetched for.
@@ -53,18 +55,8 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(
-        command: Command,
-        reply: oneshot::Sender<Result<Committed, StoreError>>,
-        place: OwnedSemaphorePermit,
-    ) -> Box<Self> {
+    pub(crate) fn new(command: Command, reply: Reply, place: OwnedSemaphorePermit) -> Box<Self> {
         Box::new(Self { command, reply, place, fetches: 0, fetch_began: 0, fetched: None })
-    }
-
-    fn answer(self, answer: Result<Committed, StoreError>) {
-        drop(self.place);
-        // Whoever asked may have gone; the change stands all the same.
-        drop(self.reply.send(answer));
     }
 }
 
@@ -97,7 +89,7 @@ pub(crate) struct Writer {
 struct Batch {
     staged: Changes,
     bytes: usize,
-    decided: Vec<(Box<Job>, Result<Committed, StoreError>)>,
+    decided: Answers,
     #[expect(clippy::vec_box, reason = "jobs stay where they are while they pass through the queues")]
     to_fetch: Vec<Box<Job>>,
 }
@@ -113,10 +105,43 @@ impl Writer {
         self.condition.poison("the writer panicked, which is a bug; see the log".to_owned());
         while !self.closing.get() {
             match self.inbox.recv() {
-                Ok(Input::Job(job)) => job.answer(self.condition.writable().and(Err(StoreError::Closed))),
+                Ok(Input::Job(job)) => answer(job, self.condition.writable().and(Err(StoreError::Closed))),
                 Ok(Input::Close) | Err(_) => return,
             }
         }
+    }
+}
+
+impl Batch {
+    fn commands(&self) -> usize {
+        self.decided.len() + self.to_fetch.len()
+    }
+}
+
+/// How long a batch waits for more commands.
+///
+/// The callers of a large batch send their next commands all at about the same time, but the first of them is here
+/// while most are still on their way. To commit that one alone would let all others wait for a whole sync. So after
+/// a large batch the next one waits until it is half as large, but never longer than a part of what a commit takes,
+/// by which it could at most be late. After a batch of one or two commands nothing ever waits.
+struct Gathering {
+    enough: usize,
+    until: Option<Instant>,
+}
+
+impl Gathering {
+    /// How often it looks, roughly; the system may take twice as long.
+    const STEP: Duration = Duration::from_micros(50);
+    /// The longest wait, however slow the disk is.
+    const LONGEST: Duration = Duration::from_millis(1);
+
+    fn after(last: usize, commit_takes: Duration) -> Self {
+        let wait = (commit_takes / 2).min(Self::LONGEST);
+        Self { enough: last / 2, until: (last > 3).then(|| Instant::now() + wait) }
+    }
+
+    fn goes_on(&mut self, commands: usize) -> bool {
+        commands < self.enough && self.until.is_some_and(|until| Instant::now() < until)
     }
 }
 
@@ -125,23 +150,29 @@ struct State<'a> {
     /// The last batch. It is published.
     newest: u64,
     recent: Recent,
+    /// How many commands the last batch answered.
+    last: usize,
+    /// What a commit took lately, on average.
+    commit_takes: Duration,
 }
 
 impl<'a> State<'a> {
     fn new(writer: &'a Writer) -> Self {
         let newest = writer.cache.published();
-        Self { writer, newest, recent: Recent::new(newest) }
+        Self { writer, newest, recent: Recent::new(newest), last: 0, commit_takes: Duration::ZERO }
     }
 
     fn run(&mut self) {
         while let Some(first) = self.next() {
             let mut batch = Batch::default();
             self.take(first, &mut batch);
-            while batch.decided.len() + batch.to_fetch.len() < self.writer.batch
-                && batch.bytes < FULL_BATCH_BYTES
-            {
+            let mut gathering = Gathering::after(self.last, self.commit_takes);
+            while batch.commands() < self.writer.batch && batch.bytes < FULL_BATCH_BYTES {
                 match self.writer.inbox.try_recv() {
                     Ok(input) => self.take(input, &mut batch),
+                    Err(TryRecvError::Empty) if gathering.goes_on(batch.commands()) => {
+                        std::thread::sleep(Gathering::STEP);
+                    }
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 }
             }
@@ -168,7 +199,7 @@ impl<'a> State<'a> {
             self.recent.fetch_ends(job.fetch_began);
         }
         if let Err(error) = self.writer.condition.writable() {
-            job.answer(Err(error));
+            answer(job, Err(error));
             return;
         }
         let attached = match job.fetched.take() {
@@ -192,7 +223,7 @@ impl<'a> State<'a> {
             Err(panicked) => batch.decided.push((job, Err(panicked))),
             Ok(Err(_missing)) => set_aside(job, batch),
             Ok(Ok(decision)) => {
-                let answer = match measure(&decision.changes) {
+                let verdict = match measure(&decision.changes) {
                     Err(too_large) => Err(too_large),
                     Ok(bytes) => {
                         batch.bytes += bytes;
@@ -200,7 +231,7 @@ impl<'a> State<'a> {
                         Ok(Committed { verdict: decision.verdict, prompt_debts: decision.prompt_debts })
                     }
                 };
-                batch.decided.push((job, answer));
+                batch.decided.push((job, verdict));
             }
         }
     }
@@ -210,13 +241,12 @@ impl<'a> State<'a> {
         if !batch.staged.is_empty()
             && let Err(error) = self.commit(&mut batch)
         {
-            for (job, _) in batch.decided.drain(..) {
-                job.answer(Err(error.clone()));
+            for (_, answer) in &mut batch.decided {
+                *answer = Err(error.clone());
             }
         }
-        for (job, answer) in batch.decided {
-            job.answer(answer);
-        }
+        self.last = batch.decided.len();
+        deliver(batch.decided);
         for mut job in batch.to_fetch {
             job.fetches += 1;
             job.fetch_began = self.newest;
@@ -229,17 +259,23 @@ impl<'a> State<'a> {
 
     fn commit(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
         let staged = std::mem::take(&mut batch.staged);
-        let changes = staged.iter().map(|(key, row)| {
+        let encoded = staged.iter().map(|(key, row)| {
             let key = encode_key(key).into();
             match row {
                 Some(row) => engine::Change::Put { key, value: encode_row(row).into() },
                 None => engine::Change::Delete { key },
             }
         });
+        // Neighbours are put into the engine's memory one after the other, along a path that is in the processor's
+        // caches from the one before.
+        let mut changes: Vec<_> = encoded.collect();
+        changes.sort_unstable_by(|one, other| one.key().cmp(other.key()));
         let began = Instant::now();
         match self.writer.engine.commit(changes) {
             Ok(number) => {
-                self.writer.figures.committed(batch.decided.len() as u64, began.elapsed());
+                let took = began.elapsed();
+                self.writer.figures.committed(batch.decided.len() as u64, took);
+                self.commit_takes = (self.commit_takes * 7 + took) / 8;
                 self.writer.cache.publish(number, &staged);
                 self.newest = number;
                 self.recent.keep(number, staged);
@@ -287,7 +323,7 @@ mod tests {
     use sidenote_core::command::{AccountAction, Action};
     use sidenote_core::event::Operator;
     use sidenote_core::ids::{AccountId, AppId, Timestamp, UserId};
-    use tokio::sync::Semaphore;
+    use tokio::sync::{Semaphore, oneshot};
 
     use super::*;
 

@@ -236,12 +236,12 @@ impl<'a> Set<'a> {
     fn clear(&mut self, ledger: &Ledger<'_>) -> Result<(), Missing> {
         let version = self.state.latest.next();
         let mut dropped = Vec::new();
-        for (key, entry) in ledger.rows.pairs(self.incarnation, self.name)? {
+        for (key, entry) in ledger.rows.0.pairs(self.incarnation, self.name)?.iter() {
             if matches!(entry, Entry::Live { .. }) {
-                let previous = Some(previous(entry));
+                let previous = Some(previous(entry.clone()));
                 dropped.push(ChangedPair { key: key.clone(), value: None, seq: version, previous });
             }
-            self.written.insert(key, None);
+            self.written.insert(key.clone(), None);
         }
         self.state = ExtensionState { latest: version, clear: version, live: 0, tombstones: 0, ..self.state };
         self.tell(Operation::Clear, false, dropped);
@@ -252,9 +252,9 @@ impl<'a> Set<'a> {
     /// afterwards.
     fn compact(&mut self, ledger: &Ledger<'_>) -> Result<BTreeMap<Key, Entry>, Missing> {
         let mut live = BTreeMap::new();
-        let stored = ledger.rows.pairs(self.incarnation, self.name)?;
+        let stored = ledger.rows.0.pairs(self.incarnation, self.name)?;
         let written: Vec<_> = self.written.iter().map(|(key, entry)| (key.clone(), entry.clone())).collect();
-        for (key, entry) in stored.into_iter().map(|(key, entry)| (key, Some(entry))).chain(written) {
+        for (key, entry) in stored.iter().cloned().map(|(key, entry)| (key, Some(entry))).chain(written) {
             self.written.insert(key.clone(), None);
             match entry {
                 Some(Entry::Live { value, seq }) => live.insert(key, (value, seq)),

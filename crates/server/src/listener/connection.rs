@@ -1,12 +1,11 @@
 //! One connection, from its first byte to its last.
 
+use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -15,11 +14,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
-use tower_service::Service as _;
 
 use super::pace::{Pace, PacedIo};
-use super::{Peer, Tls};
+use super::{End, Peer, Responder, Tls};
 use crate::config::Http;
 
 /// Longest head of a request in bytes; more is answered with 431, and so are more than 100 header lines,
@@ -34,21 +31,21 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) async fn serve(
     socket: TcpStream,
     peer: Peer,
-    router: Router,
+    responder: impl Responder,
     http: &Http,
     tls: Option<Tls>,
-    stop: &CancellationToken,
+    end: &End,
 ) {
     // An answer is one small write; waiting for more of it would only delay it. Where the system refuses,
     // answers are late and still right.
     let _ = socket.set_nodelay(true);
-    let Some(tls) = tls else { return serve_http(socket, peer, router, http, stop).await };
+    let Some(tls) = tls else { return serve_http(socket, peer, responder, http, end).await };
     let handshake = timeout(http.header_timeout, tls.acceptor().accept(socket));
     tokio::select! {
         biased;
-        () = stop.cancelled() => {}
+        () = end.bell.cancelled() => {}
         result = handshake => match result {
-            Ok(Ok(socket)) => serve_http(socket, peer, router, http, stop).await,
+            Ok(Ok(socket)) => serve_http(socket, peer, responder, http, end).await,
             Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
             Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
         },
@@ -56,12 +53,12 @@ pub(super) async fn serve(
 }
 
 /// How hyper's part of a connection ended.
-enum End {
+enum Outcome {
     Finished(hyper::Result<()>),
     TooLate,
 }
 
-async fn serve_http<S>(socket: S, peer: Peer, router: Router, http: &Http, stop: &CancellationToken)
+async fn serve_http<S>(socket: S, peer: Peer, responder: impl Responder, http: &Http, end: &End)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -69,13 +66,12 @@ where
     let service = service_fn({
         let pace = pace.clone();
         move |request: Request<Incoming>| {
-            let mut request = request.map(|body| Body::new(pace.request_begins(body)));
-            request.extensions_mut().insert(peer);
-            let (mut router, pace) = (router.clone(), pace.clone());
+            let request = request.map(|body| pace.request_begins(body));
+            let (responder, pace) = (responder.clone(), pace.clone());
             async move {
-                let answer = router.call(request).await;
+                let answer = responder.respond(request, peer).await;
                 pace.request_ends();
-                answer
+                Ok::<_, Infallible>(answer)
             }
         }
     });
@@ -88,18 +84,20 @@ where
         .serve_connection(TokioIo::new(PacedIo::new(socket, pace.clone())), service);
 
     let mut alarm = pin!(sleep_until(Instant::now() + http.header_timeout));
-    let mut stopping = pin!(stop.cancelled());
-    let mut draining = false;
-    let end = poll_fn(|cx| {
+    let mut bell = pin!(end.bell.cancelled());
+    let (mut hears_the_bell, mut draining, mut alarm_is_set) = (false, false, false);
+    let outcome = poll_fn(|cx| {
         if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
-            return Poll::Ready(End::Finished(result));
+            return Poll::Ready(Outcome::Finished(result));
         }
         // After the poll above, so that a request which has arrived already is served and not cut off.
-        if !draining && stopping.as_mut().poll(cx).is_ready() {
+        let is_news = !hears_the_bell || (end.has_begun() && !draining);
+        hears_the_bell = true;
+        if is_news && bell.as_mut().poll(cx).is_ready() {
             draining = true;
             Pin::new(&mut connection).graceful_shutdown();
             if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
-                return Poll::Ready(End::Finished(result));
+                return Poll::Ready(Outcome::Finished(result));
             }
         }
         // The alarm is moved only when it would ring too late. While requests come and go the deadline only
@@ -107,29 +105,32 @@ where
         while let Some(deadline) = pace.deadline() {
             if deadline < alarm.deadline() || alarm.is_elapsed() {
                 alarm.as_mut().reset(deadline);
+                alarm_is_set = false;
             }
-            if alarm.as_mut().poll(cx).is_pending() {
+            // A poll that finds it pending has asked for the wake-up, once for as long as it is not moved.
+            alarm_is_set = alarm_is_set || alarm.as_mut().poll(cx).is_pending();
+            if alarm_is_set {
                 break;
             }
             if deadline <= Instant::now() {
-                return Poll::Ready(End::TooLate);
+                return Poll::Ready(Outcome::TooLate);
             }
         }
         Poll::Pending
     })
     .await;
 
-    let refusal = match &end {
-        End::TooLate if pace.owes_an_answer() => Some(REQUEST_TIMEOUT),
+    let refusal = match &outcome {
+        Outcome::TooLate if pace.owes_an_answer() => Some(REQUEST_TIMEOUT),
         // hyper answers most of what is not HTTP by itself, but not the greeting of HTTP/2 nor half a head.
-        End::Finished(Err(error))
+        Outcome::Finished(Err(error))
             if pace.owes_an_answer() && (error.is_parse() || error.is_incomplete_message()) =>
         {
             Some(BAD_REQUEST)
         }
         _ => None,
     };
-    if let End::Finished(Err(error)) = &end {
+    if let Outcome::Finished(Err(error)) = &outcome {
         tracing::debug!(%peer, %error, "connection failed");
     }
     let mut socket = connection.into_parts().io.into_inner().into_socket();

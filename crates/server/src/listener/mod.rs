@@ -10,25 +10,56 @@ mod connection;
 mod pace;
 mod tls;
 
+pub use pace::PacedBody;
 pub use tls::{Tls, TlsError};
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::{Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
 
 use crate::config::Http;
 
-/// An extension of every request: the address that its connection came from.
+/// What answers the requests of all connections. Clones stand for the same, one for each request.
+///
+/// A tower service would need its future and both bodies in boxes, which the commands can do without.
+pub trait Responder: Clone + Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+
+    /// Answers a request that came from `peer`.
+    fn respond(
+        self,
+        request: Request<PacedBody>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// Handlers find the [`Peer`] among the extensions of the request.
+impl Responder for Router {
+    type Body = Body;
+
+    async fn respond(mut self, mut request: Request<PacedBody>, peer: Peer) -> Response<Body> {
+        request.extensions_mut().insert(peer);
+        self.call(request).await.unwrap_or_else(|never: Infallible| match never {})
+    }
+}
+
+/// The address that the connection of a request came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
@@ -87,18 +118,19 @@ impl Listener {
         self.connections.clone()
     }
 
-    /// Serves `router` until `stop` is cancelled. Then nobody is accepted any more, connections without a
-    /// request are closed, and running requests are finished, though not longer than
+    /// Has `responder` answer requests until `stop` is cancelled. Then nobody is accepted any more, connections
+    /// without a request are closed, and running requests are finished, though not longer than
     /// `http.drain_timeout_ms`.
-    pub async fn serve(self, router: Router, stop: CancellationToken) -> Drained {
+    pub async fn serve(self, responder: impl Responder, stop: CancellationToken) -> Drained {
         let Self { socket, http, tls, connections, .. } = self;
         let mut running = JoinSet::new();
         let free = Arc::new(Semaphore::new(http.max_connections));
+        let end = Arc::new(End::default());
         accept_until(&stop, &socket, &free, |socket, peer, permit| {
-            let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
+            let (responder, tls, end) = (responder.clone(), tls.clone(), Arc::clone(&end));
             let counted = connections.count();
             running.spawn(async move {
-                connection::serve(socket, Peer(peer), router, &http, tls, &stop).await;
+                connection::serve(socket, Peer(peer), responder, &http, tls, &end).await;
                 drop((permit, counted));
             });
             // What has ended is forgotten here, so that the set stays as small as the number of connections.
@@ -106,6 +138,7 @@ impl Listener {
         })
         .await;
         drop(socket);
+        end.begin();
 
         let finish = async { while running.join_next().await.is_some() {} };
         let cut = match tokio::time::timeout(http.drain_timeout, finish).await {
@@ -117,6 +150,27 @@ impl Listener {
         }
         running.shutdown().await;
         Drained { cut }
+    }
+}
+
+/// The end of serving, as connections learn of it.
+///
+/// The flag says the same as the bell, but a look at the bell takes a lock that all connections share. So each
+/// connection goes to the bell once, to be woken, and to the flag whenever it is awake.
+#[derive(Debug, Default)]
+struct End {
+    has_begun: AtomicBool,
+    bell: CancellationToken,
+}
+
+impl End {
+    fn begin(&self) {
+        self.has_begun.store(true, Ordering::Release);
+        self.bell.cancel();
+    }
+
+    fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
     }
 }
 

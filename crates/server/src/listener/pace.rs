@@ -3,7 +3,7 @@
 //! hyper has one time-out, from the end of an answer to the end of the next head, and closes without a word.
 //! Here a pause between requests and a head that comes too slowly are told apart, the latter is answered
 //! with 408, and an answer that nobody reads ends the connection too. For that, bytes are seen passing
-//! between the socket and hyper, and requests between hyper and the router.
+//! between the socket and hyper, and requests between hyper and the responder.
 
 use std::io;
 use std::pin::Pin;
@@ -42,7 +42,7 @@ pub(super) enum Phase {
     Fresh,
     /// Some of a head has come.
     Head,
-    /// A request is with the router.
+    /// A request is with the responder.
     Serving,
     /// The last answer is on its way or has arrived.
     Resting,
@@ -83,7 +83,7 @@ impl Pace {
         state.body_left || state.refused || state.phase == Phase::Head
     }
 
-    /// A request goes to the router; returns its body, which reports its end.
+    /// A request goes to the responder; returns its body, which reports its end.
     pub(super) fn request_begins(&self, body: Incoming) -> PacedBody {
         let mut state = self.state();
         state.phase = Phase::Serving;
@@ -93,7 +93,7 @@ impl Pace {
         PacedBody { body, pace: self.clone() }
     }
 
-    /// The router has answered.
+    /// The responder has answered.
     pub(super) fn request_ends(&self) {
         let mut state = self.state();
         state.phase = Phase::Resting;
@@ -198,8 +198,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PacedIo<S> {
     }
 }
 
-/// A body that reports when it has been read to its end.
-pub(super) struct PacedBody {
+/// The body of a request. It reports to its connection when it has been read to its end.
+pub struct PacedBody {
     body: Incoming,
     pace: Pace,
 }

@@ -5,6 +5,7 @@
 //! nothing is global to the process.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -92,8 +93,13 @@ impl Metrics {
     /// Counts a request that was answered with `code` after `took`. There is a time series for each pair of
     /// command and code, so `command` must be one of ours and never what a caller made up.
     pub fn request(&self, command: &'static str, code: u32, took: Duration) {
-        self.requests.get_or_create(&Request { command, code }).inc();
-        self.seconds.get_or_create(&Command { command }).observe(took.as_secs_f64());
+        self.command(command).request(code, took);
+    }
+
+    /// The figures of one command, for whoever counts many requests of it.
+    pub fn command(&self, command: &'static str) -> CommandMetrics {
+        let (requests, seconds) = (self.requests.clone(), self.seconds.clone());
+        CommandMetrics { command, requests, seconds, succeeded: OnceLock::new(), latency: OnceLock::new() }
     }
 
     /// The figures of this moment.
@@ -101,6 +107,31 @@ impl Metrics {
         let mut figures = String::new();
         text::encode(&mut figures, &self.registry).expect("a string takes whatever is written to it");
         figures
+    }
+}
+
+/// The figures of one command. Time series appear with the first request that is counted in them; those of every
+/// success are looked up then and not again, which spares each request two look-ups by name under a lock.
+pub struct CommandMetrics {
+    command: &'static str,
+    requests: Family<Request, Counter>,
+    seconds: Family<Command, Histogram, fn() -> Histogram>,
+    succeeded: OnceLock<Counter>,
+    latency: OnceLock<Histogram>,
+}
+
+impl CommandMetrics {
+    /// See [`Metrics::request`].
+    pub fn request(&self, code: u32, took: Duration) {
+        let command = self.command;
+        let counter = || self.requests.get_or_create_owned(&Request { command, code });
+        if code == 0 {
+            self.succeeded.get_or_init(counter).inc();
+        } else {
+            counter().inc();
+        }
+        let latency = self.latency.get_or_init(|| self.seconds.get_or_create_owned(&Command { command }));
+        latency.observe(took.as_secs_f64());
     }
 }
 

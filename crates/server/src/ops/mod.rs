@@ -12,6 +12,9 @@ use axum::routing::get;
 use self::health::Health;
 use self::metrics::Metrics;
 
+/// The paths of [`routes`].
+pub const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
 /// `/healthz`, `/readyz` and `/metrics`. None of them looks at a ticket.
 pub fn routes(health: Health, metrics: Arc<Metrics>) -> Router {
     let scrape = move || {

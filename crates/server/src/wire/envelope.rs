@@ -9,7 +9,12 @@ use serde::Serialize;
 /// The members are spliced in after they were written: serde's own flattening would first copy each of them
 /// into a general value.
 pub fn success(reply: &impl Serialize) -> Vec<u8> {
-    let mut answer = Vec::with_capacity(256);
+    success_of_about(256, reply)
+}
+
+/// The same, with room for so many bytes to begin with.
+pub fn success_of_about(bytes: usize, reply: &impl Serialize) -> Vec<u8> {
+    let mut answer = Vec::with_capacity(bytes);
     answer.extend_from_slice(SUCCESS);
     serde_json::to_writer(&mut answer, reply)
         .expect("a reply has members with string names and is written to memory");

@@ -34,6 +34,29 @@ async fn requests_on_one_connection_are_answered_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn a_body_that_comes_in_pieces_is_put_together() {
+    let server = Server::start("body_bytes = 1024", None).await;
+    let mut client = server.connect().await;
+    let chunked = "POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (pieces, whole) in [
+        (&["0\r\n\r\n"][..], ""),
+        (&["4\r\nbody\r\n0\r\n\r\n"], "body"),
+        (&["1\r\na\r\n", "2\r\nbc\r\n", "3\r\ndef\r\na\r\n0123456789\r\n", "0\r\n\r\n"], "abcdef0123456789"),
+    ] {
+        client.send(chunked).await;
+        for piece in pieces {
+            client.send(piece).await;
+        }
+        let answer = client.answer().await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, whole);
+    }
+    let (most, one_too_many) = ("x".repeat(1000), "y".repeat(25));
+    client.send(format!("{chunked}3e8\r\n{most}\r\n19\r\n{one_too_many}\r\n0\r\n\r\n")).await;
+    assert_refused(&client.rest().await, 413);
+}
+
+#[tokio::test]
 async fn a_request_knows_where_it_comes_from() {
     let server = Server::start("", None).await;
     let mut client = server.connect().await;

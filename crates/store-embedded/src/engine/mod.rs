@@ -116,6 +116,15 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The key of the row.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
 /// An open store folder. Dropping it, and every [`Snapshot`] of it, closes the folder.
 pub struct Engine {
     // Dropped before `shared`, which holds the database.

@@ -32,7 +32,7 @@ fn what_is_set_is_pulled() {
         assert_eq!((page.latest.get(), page.clear, page.complete), (2, Seq::NEVER, true));
         assert_eq!(pull(store, "g", 2).await.latest, Seq::NEVER);
         assert_eq!(extend(store, 5, clear("g", 1)).await.latest.get(), 3);
-        assert_eq!(pull(store, "g", 1).await.pairs, []);
+        assert!(pull(store, "g", 1).await.pairs.is_empty());
 
         let refused = store.execute(command(6, set("g", 3, &[("a", "1")]))).await.unwrap();
         assert_eq!(refused, Err(Refusal::NoSuchMessage));
@@ -197,6 +197,8 @@ fn statistics_tell_what_happened() {
         let folder = tempfile::tempdir().unwrap();
         let store: &dyn Store = &open(folder.path(), &Settings::default(), Limits::default());
         group_with_messages(store, 1).await;
+        store.close().await;
+        let store: &dyn Store = &open(folder.path(), &Settings::default(), Limits::default());
         extend(store, 3, set("g", 1, &[("a", "1")])).await;
         pull(store, "g", 1).await;
         let before = store.statistics();

@@ -262,8 +262,8 @@ impl World {
         let (mut pairs, mut start) = (Vec::new(), 0);
         loop {
             let page = self.pull(administrator(), group, seq, start, false).await.expect("it may be read");
-            let plain = page.pairs.into_iter().filter_map(|pair| {
-                let value = pair.value?.as_str().to_owned();
+            let plain = page.pairs.iter().filter_map(|pair| {
+                let value = pair.value.as_ref()?.as_str().to_owned();
                 Some((pair.key.as_str().to_owned(), value, pair.seq.get()))
             });
             pairs.extend(plain);

@@ -1,4 +1,4 @@
-use futures_util::future::FutureExt;
+use futures_util::future::{FutureExt, TryFutureExt};
 use serde_json::{Value, json};
 use sidenote_core::group::GroupType;
 
@@ -123,13 +123,13 @@ async fn recalled_messages_come_only_if_asked_for_and_say_nothing() {
     assert_eq!(answer["RspMsgList"][1]["IsPlaceMsg"], 0);
 }
 
-const GET_HANDLER: Handler = |call, body| super::handle(call, body).boxed();
-const SEND_HANDLER: Handler = |call, body| send_group_msg::handle(call, body).boxed();
+const GET_HANDLER: Handler = |call, body| super::handle(call, body).map_ok(Into::into).boxed();
+const SEND_HANDLER: Handler = |call, body| send_group_msg::handle(call, body).map_ok(Into::into).boxed();
 
 /// Posts with the limits of this call; what goes over the wire.
 async fn post(call: &Call, handle: Handler, body: &str) -> Vec<u8> {
     let document = Document::parse(body.as_bytes()).unwrap();
-    handle(call, document.root()).await.unwrap()
+    handle(call, document.root()).await.unwrap().to_vec()
 }
 
 #[tokio::test]
