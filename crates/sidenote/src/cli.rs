@@ -1,8 +1,14 @@
 //! The command line: one file for each subcommand.
 
+mod backup;
 mod call;
+mod check;
 mod check_config;
 mod demo;
+mod export;
+mod import;
+mod origin;
+mod restore;
 mod serve;
 mod usersig;
 
@@ -30,6 +36,11 @@ enum Command {
     Usersig(usersig::UserSig),
     Call(call::Call),
     CheckConfig(check_config::CheckConfig),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
+    Check(check::Check),
+    Export(export::Export),
+    Import(import::Import),
 }
 
 impl Cli {
@@ -41,6 +52,11 @@ impl Cli {
             Command::Usersig(usersig) => usersig.run(),
             Command::Call(call) => call.run(),
             Command::CheckConfig(check) => check.run(),
+            Command::Backup(backup) => backup.run(),
+            Command::Restore(restore) => restore.run(),
+            Command::Check(check) => check.run(),
+            Command::Export(export) => export.run(),
+            Command::Import(import) => import.run(),
         }
     }
 }

@@ -3,8 +3,10 @@
 mod cli;
 
 mod client;
+mod control;
 mod credentials;
 mod failure;
+mod progress;
 mod signals;
 mod storage;
 

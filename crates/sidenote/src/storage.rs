@@ -1,15 +1,33 @@
 //! The one place that names a storage engine.
 
+use std::collections::VecDeque;
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use sidenote_core::rows::{Row, RowKey};
 use sidenote_server::config::{Config, Store as Options};
 use sidenote_server::rule_limits;
 use sidenote_store::Store;
+use sidenote_store_embedded::backup::{Reader, Walk};
+use sidenote_store_embedded::schema::{decode_key, decode_row, encode_key, encode_row};
 use sidenote_store_embedded::{EmbeddedStore, Settings, engine};
 
+pub(crate) use sidenote_store_embedded::OpenError;
+pub(crate) use sidenote_store_embedded::backup::{
+    BackupError, Header, Loader, Row as RawRow, Snapshots, Totals, Writer,
+};
+
+/// A store that is open.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn Store>,
+    /// The way to all of its rows at once.
+    pub(crate) snapshots: Snapshots,
+}
+
 /// Opens the store that the configuration asks for, which reads and checks its files.
-pub(crate) fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub(crate) fn open(config: &Config) -> anyhow::Result<Opened> {
     let Options { path, block_cache_bytes, state_cache_bytes, queue_length, batch_commands, reader_threads } =
         &config.store;
     let settings = Settings {
@@ -20,5 +38,110 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         row_cache_bytes: *state_cache_bytes,
     };
     let store = EmbeddedStore::open(path, &settings, rule_limits(config)).context("cannot open the store")?;
-    Ok(Arc::new(store))
+    let snapshots = store.snapshots();
+    Ok(Opened { store: Arc::new(store), snapshots })
+}
+
+/// All rows of a store as of one batch, from wherever they come.
+pub(crate) struct Source {
+    from: From,
+    /// Rows of the block that was read last.
+    block: VecDeque<RawRow>,
+    totals: Totals,
+}
+
+enum From {
+    Folder(Walk),
+    Stream(Reader<Box<dyn Read>>),
+}
+
+impl Source {
+    /// The store in a folder that no server uses.
+    pub(crate) fn folder(path: &Path) -> Result<Self, OpenError> {
+        let engine = engine::Engine::open_existing(path, &engine::Settings::default())?;
+        Ok(Self::over(From::Folder(Walk::new(engine.snapshot()))))
+    }
+
+    /// A backup, from a file or as it is being made.
+    pub(crate) fn stream(from: Box<dyn Read>) -> Result<Self, BackupError> {
+        Ok(Self::over(From::Stream(Reader::begin(from)?)))
+    }
+
+    fn over(from: From) -> Self {
+        Self { from, block: VecDeque::new(), totals: Totals::default() }
+    }
+
+    /// What a backup of these rows that is begun `now` (milliseconds since 1970) says of itself.
+    pub(crate) fn header(&self, now: u64) -> Header {
+        match &self.from {
+            From::Folder(walk) => Header::of(walk, now),
+            From::Stream(reader) => *reader.header(),
+        }
+    }
+
+    /// What came out so far.
+    pub(crate) const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The next row; `None` behind the last one.
+    pub(crate) fn next_row(&mut self) -> anyhow::Result<Option<RawRow>> {
+        let row = match &mut self.from {
+            From::Folder(walk) => walk.next_row().context("the store could not be read")?,
+            From::Stream(reader) => {
+                if self.block.is_empty() {
+                    self.block = reader.next_block()?.unwrap_or_default().into();
+                }
+                self.block.pop_front()
+            }
+        };
+        if let Some((key, value)) = &row {
+            self.totals.rows += 1;
+            self.totals.bytes += (key.len() + value.len()) as u64;
+        }
+        Ok(row)
+    }
+}
+
+/// A row as the rules know it, or why its bytes are none.
+pub(crate) fn decode((key, value): &RawRow) -> Result<(RowKey, Row), Undecodable> {
+    let key = decode_key(key).map_err(|error| Undecodable { key: None, reason: error.to_string() })?;
+    match decode_row(&key, value) {
+        Ok(row) => Ok((key, row)),
+        Err(error) => Err(Undecodable { key: Some(key), reason: error.to_string() }),
+    }
+}
+
+/// Bytes that are no row.
+#[derive(Debug)]
+pub(crate) struct Undecodable {
+    /// Its key, if that much could be read.
+    pub(crate) key: Option<RowKey>,
+    /// Why not. Holds none of the bytes.
+    pub(crate) reason: String,
+}
+
+/// The bytes of a row.
+pub(crate) fn encode(key: &RowKey, row: &Row) -> RawRow {
+    (encode_key(key).into(), encode_row(row).into())
+}
+
+/// Whether a folder holds no store, or one whose making was interrupted.
+pub(crate) fn is_vacant(path: &Path) -> bool {
+    engine::Engine::is_vacant(path)
+}
+
+/// Fills a folder that is empty or does not exist with rows.
+pub(crate) fn fill(path: &Path) -> Result<Loader, OpenError> {
+    Loader::fill(path, &engine::Settings::default())
+}
+
+/// Brings rows into the store in a folder, as the work of that name.
+pub(crate) fn add(path: &Path, work: &str) -> Result<Loader, OpenError> {
+    Loader::add(path, &engine::Settings::default(), work)
+}
+
+/// The rows that a loader finds in its store.
+pub(crate) fn rows_before(loader: &Loader) -> Source {
+    Source::over(From::Folder(Walk::new(loader.snapshot())))
 }

@@ -8,7 +8,8 @@
 //! * `views` and `desk`: what a rule looks at, away from the writer and at it;
 //! * `readers`: threads that read files;
 //! * `writer`: the thread that decides and commits;
-//! * `store`: admission, answers from memory, opening and closing.
+//! * `store`: admission, answers from memory, opening and closing;
+//! * [`backup`]: all rows at once, out of a folder and into one.
 //!
 //! **Nobody is answered, and nobody can read, before it is durable.** The writer never reads a file, and readers
 //! never wait for the writer. Every queue has a limit.
@@ -30,6 +31,8 @@ mod readers;
 mod writer;
 
 mod store;
+
+pub mod backup;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use sidenote_store::{Committed, Statistics, Store, StoreError};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::answers::Delivery;
+use crate::backup::Snapshots;
 use crate::cache::Cache;
 use crate::condition::Condition;
 use crate::engine::{self, Engine, EngineError, OpenError};
@@ -83,6 +84,7 @@ pub struct EmbeddedStore {
     /// Dropped to end the watch.
     watched: RwLock<Option<Sender<()>>>,
     threads: Mutex<Vec<Thread>>,
+    engine: Weak<Engine>,
 }
 
 /// A thread of the store, and the sign that it has let go of everything.
@@ -113,6 +115,7 @@ impl EmbeddedStore {
         // What is started before a failure ends by itself when the channels are dropped here, the writer included:
         // it is started last.
         let mut threads = Vec::new();
+        let snapshots = Arc::downgrade(&engine);
         let reader = Reader {
             engine: Arc::clone(&engine),
             cache: Arc::clone(&cache),
@@ -157,7 +160,13 @@ impl EmbeddedStore {
             questions: RwLock::new(Some(questions)),
             watched: RwLock::new(Some(watched)),
             threads: Mutex::new(threads),
+            engine: snapshots,
         })
+    }
+
+    /// The way to the rows of the store as of one batch, for backups while it is in use.
+    pub fn snapshots(&self) -> Snapshots {
+        Snapshots(Weak::clone(&self.engine))
     }
 
     /// Answers from memory, if all that the question needs is there.

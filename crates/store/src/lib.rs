@@ -6,6 +6,7 @@
 
 mod error;
 
+pub mod audit;
 pub mod debts;
 pub mod faulty;
 pub mod memory;

@@ -10,7 +10,8 @@ use std::path::Path;
 const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("sidenote-core", Some(&[])),
     ("sidenote-store", Some(&["sidenote-core"])),
-    ("sidenote-store-embedded", Some(&["sidenote-core", "sidenote-store"])),
+    ("sidenote-export", Some(&["sidenote-core", "sidenote-store"])),
+    ("sidenote-store-embedded", Some(&["sidenote-core", "sidenote-store", "sidenote-export"])),
     ("sidenote-server", Some(&["sidenote-core", "sidenote-store"])),
     ("sidenote", None),
     ("sidenote-torture", None),

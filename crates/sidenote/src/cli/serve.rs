@@ -12,9 +12,10 @@ use sidenote_server::clock::SystemClock;
 use sidenote_server::config::{Config, Overrides};
 use sidenote_server::{Drained, Server, StartError, telemetry};
 
+use crate::control::Control;
 use crate::credentials;
 use crate::signals::Signals;
-use crate::storage;
+use crate::storage::{self, Opened};
 
 /// Serve the API until SIGTERM or Ctrl-C, which lets running requests finish
 #[derive(Args)]
@@ -66,7 +67,7 @@ pub(super) fn explain(error: StartError) -> anyhow::Error {
 
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen(false)?;
-    let store = storage::open(config)?;
+    let Opened { store, snapshots } = storage::open(config)?;
     let server = match Server::start(config, Arc::clone(&store), Arc::new(SystemClock)).await {
         Ok(server) => server,
         Err(error) => {
@@ -75,13 +76,31 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         }
     };
     let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let control = control(config, snapshots);
     tracing::info!("listening on {scheme}://{}", server.local_addr());
 
     let signal = signals.next().await;
     tracing::info!(signal, "stopping: running requests are finished");
+    if let Some(control) = control {
+        control.stop();
+    }
     let Drained { cut } = signals.unless_pressed(server.stop(), || {}).await;
     tracing::info!(cut, "stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A server that cannot be backed up while it runs is still a server.
+fn control(config: &Config, snapshots: storage::Snapshots) -> Option<Control> {
+    match Control::listen(&config.store.path, snapshots) {
+        Ok(control) => Some(control),
+        Err(error) => {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "no backup can be taken while this server runs, because its control socket could not be made"
+            );
+            None
+        }
+    }
 }
 
 fn advice(error: &StartError) -> Option<&'static str> {

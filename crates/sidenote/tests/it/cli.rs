@@ -44,7 +44,9 @@ fn key(text: &str) -> [Secret; 1] {
 
 #[test]
 fn every_subcommand_has_help_with_an_example() {
-    for command in ["demo", "serve", "usersig", "call", "check-config"] {
+    for command in
+        ["demo", "serve", "usersig", "call", "check-config", "backup", "restore", "check", "export", "import"]
+    {
         let help = stdout(&run(&[command, "--help"]));
         assert!(help.contains(&format!("Example: sidenote {command}")), "{help}");
         let all = stdout(&run(&["--help"]));
@@ -76,6 +78,17 @@ fn wrong_usage_has_code_2() {
         &["call", "openim/sendmsg", "@no-such-file", "--app", "1", "--key", "k"],
         &["check-config", "no-such-file"],
         &["demo", "--listen", "7780"],
+        &["backup", "--to", "b"],
+        &["backup", "--data", "d"],
+        &["backup", "--data", "d", "--config", "c", "--to", "b"],
+        &["backup", "--data", "d", "--to", "b", "--rate", "1"],
+        &["backup", "--data", "d", "--to", "b", "--rate", "fast"],
+        &["backup", "--config", "no-such-file", "--to", "b"],
+        &["restore", "--from", "no-such-file", "--data", "d"],
+        &["check"],
+        &["check", "--backup", "no-such-file"],
+        &["export", "--data", "d", "--app", "0", "--to", "e"],
+        &["import", "--from", "no-such-file", "--data", "d"],
     ] {
         let said = refusal(&run(arguments), 2);
         assert!(!said.is_empty() && !said.contains("panicked"), "{arguments:?}: {said}");

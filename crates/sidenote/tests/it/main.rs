@@ -8,6 +8,7 @@ mod demo;
 mod protocol;
 mod serve;
 
+mod backup;
 mod capacity;
 mod codes;
 mod concurrency;

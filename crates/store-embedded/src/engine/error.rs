@@ -32,6 +32,36 @@ pub enum OpenError {
         found: String,
     },
 
+    /// The folder holds no store, and none is to be made.
+    #[error("there is no store in {}; name the folder of a server's data (`store.path`)", folder.display())]
+    NoStore {
+        /// The folder that was asked for.
+        folder: PathBuf,
+    },
+
+    /// The folder holds a store already.
+    #[error(
+        "the folder {} holds a store already; choose an empty folder, or one that does not exist",
+        folder.display()
+    )]
+    NotEmpty {
+        /// The folder that was asked for.
+        folder: PathBuf,
+    },
+
+    /// Bringing rows in from elsewhere was interrupted.
+    #[error(
+        "the store in {} is not whole: its {work} was interrupted; run the same command with the same file again, \
+         or choose another folder",
+        folder.display()
+    )]
+    Unfinished {
+        /// The folder that was asked for.
+        folder: PathBuf,
+        /// Which work that was.
+        work: String,
+    },
+
     /// The files were written by a newer release.
     #[error(
         "the files in {} have format {found}, and this release reads formats up to {newest}; \

@@ -7,6 +7,7 @@
 //! witness    the last acknowledged batch number (module `witness`)
 //! engine/    the files of the storage engine
 //! aside/     present only while a journal is tried without its end (module `recovery`)
+//! unfinished present while rows are brought in from elsewhere (module `load`); says which work that is
 //! ```
 
 use std::{
@@ -25,6 +26,24 @@ const LOCK: &str = "lock";
 const FORMAT: &str = "format";
 const CREATING: &str = "creating";
 const ASIDE: &str = "aside";
+const UNFINISHED: &str = "unfinished";
+
+/// The mark of a folder that is being filled from nothing.
+pub(super) const FILLING: &str = "restore or import";
+
+/// Longest mark that is read; ours are far shorter.
+const MAX_MARK_BYTES: usize = 200;
+
+/// What a folder is opened for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose<'a> {
+    /// To be used: a whole store, or an empty folder for a new one.
+    Use,
+    /// To be filled from elsewhere: an empty folder, or what is left of an earlier attempt.
+    Fill,
+    /// To bring something into a whole store; an earlier attempt at the same work (by its mark) may go on.
+    Add(&'a str),
+}
 
 /// What a folder holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +73,7 @@ impl Drop for Folder {
 
 impl Folder {
     /// Makes the folder if need be, refuses what is not ours before writing anything into it, and locks it.
-    pub(super) fn acquire(path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn acquire(path: &Path, purpose: Purpose<'_>) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { path: path.to_path_buf(), source };
         if !path.try_exists().map_err(io)? {
             fs::create_dir_all(path).map_err(io)?;
@@ -62,7 +81,7 @@ impl Folder {
                 sync_folder(parent)?;
             }
         }
-        contents(path)?;
+        contents(path, purpose)?;
 
         let lock_path = path.join(LOCK);
         let lock = OpenOptions::new()
@@ -77,7 +96,7 @@ impl Folder {
             Err(TryLockError::Error(source)) => return Err(OpenError::Io { path: lock_path, source }),
         }
         // Looked at again under the lock: another process may have made a store here in between.
-        let is_new = contents(path)? == Contents::Nothing;
+        let is_new = contents(path, purpose)? == Contents::Nothing;
         if !is_new {
             // Left over if a creation was interrupted at its very last step. It must not outlive that step:
             // beside a lost `format` file it would allow the store to be cleared away.
@@ -140,6 +159,33 @@ impl Folder {
         remove_folder_if_present(&self.path.join(ASIDE))
     }
 
+    /// Marks the folder as unfinished: from here on it can only be opened to go on with, or begin again, the work
+    /// that the mark names.
+    pub(super) fn mark(&self, mark: &str) -> Result<(), OpenError> {
+        let draft = self.path.join("unfinished.new");
+        fs::write(&draft, mark)
+            .and_then(|()| File::open(&draft)?.sync_all())
+            .and_then(|()| fs::rename(&draft, self.path.join(UNFINISHED)))
+            .map_err(OpenError::io(&draft))?;
+        sync_folder(&self.path)
+    }
+
+    /// Whether there is a mark.
+    pub(super) fn is_marked(&self) -> bool {
+        self.path.join(UNFINISHED).exists()
+    }
+
+    /// The work is done.
+    pub(super) fn unmark(&self) -> Result<(), OpenError> {
+        remove_if_present(&self.path.join(UNFINISHED))?;
+        sync_folder(&self.path)
+    }
+
+    /// Makes a store of a marked folder that an earlier attempt has finished no store.
+    pub(super) fn forget_format(&self) -> Result<(), OpenError> {
+        remove_if_present(&self.path.join(FORMAT))
+    }
+
     /// Announces that a store is being made, and clears away an earlier attempt that was cut short. Nothing was
     /// ever committed there: commits begin after [`Self::finish_creation`].
     pub(super) fn begin_creation(&self) -> Result<(), OpenError> {
@@ -200,14 +246,47 @@ fn sync_folders(path: &Path) -> Result<(), OpenError> {
     sync_folder(path)
 }
 
-fn contents(path: &Path) -> Result<Contents, OpenError> {
+/// Whether a folder holds a store, whole or not.
+pub(super) fn holds_store(path: &Path) -> bool {
+    path.join(FORMAT).is_file() || path.join(UNFINISHED).is_file()
+}
+
+/// Whether a folder can be filled: it holds no store, or one that was being made when its making was interrupted.
+pub(super) fn is_vacant(path: &Path) -> bool {
+    !path.join(FORMAT).is_file() || matches!(mark(path), Ok(Some(mark)) if mark == FILLING)
+}
+
+fn contents(path: &Path, purpose: Purpose<'_>) -> Result<Contents, OpenError> {
+    let mark = mark(path)?;
+    match (purpose, &mark) {
+        (Purpose::Fill, Some(mark)) if mark == FILLING => return Ok(Contents::Nothing),
+        (Purpose::Add(work), Some(mark)) if mark == work => {}
+        (_, None) => {}
+        (_, Some(mark)) => {
+            return Err(OpenError::Unfinished { folder: path.to_path_buf(), work: mark.clone() });
+        }
+    }
     let format = path.join(FORMAT);
     match fs::read(&format) {
+        Ok(_) if matches!(purpose, Purpose::Fill) => Err(OpenError::NotEmpty { folder: path.to_path_buf() }),
         Ok(text) => check_format(path, &format, &text).map(|()| Contents::Store),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             check_empty(path).map(|()| Contents::Nothing)
         }
         Err(source) => Err(OpenError::Io { path: format, source }),
+    }
+}
+
+/// The mark of unfinished work, if there is one.
+fn mark(folder: &Path) -> Result<Option<String>, OpenError> {
+    let path = folder.join(UNFINISHED);
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let bytes = &bytes[..bytes.len().min(MAX_MARK_BYTES)];
+            Ok(Some(String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(OpenError::Io { path, source }),
     }
 }
 
@@ -254,11 +333,11 @@ mod tests {
     #[test]
     fn a_folder_is_free_at_once_though_a_child_process_has_a_copy_of_the_handle() {
         let path = tempfile::tempdir().unwrap();
-        let folder = Folder::acquire(path.path()).unwrap();
+        let folder = Folder::acquire(path.path(), Purpose::Use).unwrap();
         let inherited = folder.lock.try_clone().unwrap();
-        assert!(matches!(Folder::acquire(path.path()), Err(OpenError::InUse { .. })));
+        assert!(matches!(Folder::acquire(path.path(), Purpose::Use), Err(OpenError::InUse { .. })));
         drop(folder);
-        Folder::acquire(path.path()).unwrap();
+        Folder::acquire(path.path(), Purpose::Use).unwrap();
         drop(inherited);
     }
 }

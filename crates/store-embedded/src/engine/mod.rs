@@ -30,6 +30,7 @@
 mod error;
 mod folder;
 mod journal;
+mod load;
 mod recovery;
 mod snapshot;
 mod witness;
@@ -48,7 +49,7 @@ use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
 pub use error::{EngineError, OpenError};
 pub use snapshot::{Order, Row, Snapshot};
 
-use folder::Folder;
+use folder::{Folder, Purpose};
 use recovery::read_number;
 use witness::Witness;
 
@@ -153,7 +154,7 @@ impl Engine {
     ///
     /// The journals are read and checked before anything is changed; see [`OpenError`] for what is refused.
     pub fn open(path: &Path, settings: &Settings) -> Result<Self, OpenError> {
-        let folder = Folder::acquire(path)?;
+        let folder = Folder::acquire(path, Purpose::Use)?;
         if folder.is_new() {
             folder.begin_creation()?;
             let (database, keyspace) = recovery::open_database(&folder, settings)?;
@@ -162,10 +163,15 @@ impl Engine {
             folder.finish_creation()?;
             return Ok(Self::assemble(folder, database, keyspace, witness, 0));
         }
+        Self::recover(folder, settings)
+    }
 
-        let (database, keyspace, number) = recovery::recover(&folder, settings)?;
-        let witness = recovery::start_witness(&folder, number)?;
-        Ok(Self::assemble(folder, database, keyspace, witness, number))
+    /// The same for a folder that must hold a store.
+    pub fn open_existing(path: &Path, settings: &Settings) -> Result<Self, OpenError> {
+        if !folder::holds_store(path) {
+            return Err(OpenError::NoStore { folder: path.to_path_buf() });
+        }
+        Self::open(path, settings)
     }
 
     /// Makes `changes` durable as one batch and shows them to snapshots taken from now on. Answers the number
@@ -225,6 +231,12 @@ impl Engine {
     /// Disk space of tables and journals in bytes, preallocated space included. May wait for a commit's sync.
     pub fn disk_bytes(&self) -> Result<u64, EngineError> {
         self.shared.database.disk_space().map_err(EngineError::Read)
+    }
+
+    fn recover(folder: Folder, settings: &Settings) -> Result<Self, OpenError> {
+        let (database, keyspace, number) = recovery::recover(&folder, settings)?;
+        let witness = recovery::start_witness(&folder, number)?;
+        Ok(Self::assemble(folder, database, keyspace, witness, number))
     }
 
     fn assemble(

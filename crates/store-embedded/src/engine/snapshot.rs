@@ -62,11 +62,7 @@ impl Snapshot {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Row>, EngineError> {
-        const FIRST_KEY: &[u8] = &[RESERVED_PREFIX + 1];
-        let from = match from {
-            Bound::Included(key) | Bound::Excluded(key) if key >= FIRST_KEY => from,
-            _ => Bound::Included(FIRST_KEY),
-        };
+        let from = behind_our_own(from);
         if is_empty(from, to) {
             return Ok(Vec::new());
         }
@@ -82,11 +78,45 @@ impl Snapshot {
             Order::Descending => collect(&mut rows.rev()),
         }
     }
+
+    /// The first rows between two bounds, in ascending order, until their keys and values come to `bytes` or more.
+    /// An empty page means that there are no rows.
+    pub fn page(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, bytes: usize) -> Result<Vec<Row>, EngineError> {
+        let from = behind_our_own(from);
+        let mut rows = Vec::new();
+        if is_empty(from, to) {
+            return Ok(rows);
+        }
+        let mut gathered = 0;
+        for row in self.view.range::<&[u8], _>(&self.shared.keyspace, (from, to)) {
+            let (key, value) = row.into_inner().map_err(EngineError::Read)?;
+            gathered += key.len() + value.len();
+            rows.push((key, value));
+            if gathered >= bytes {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// About how many rows there are; one that was written again since the last compaction counts twice.
+    pub fn approximate_rows(&self) -> u64 {
+        self.shared.keyspace.approximate_len() as u64
+    }
 }
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Snapshot").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+/// The same range without the rows of the engine's own.
+fn behind_our_own(from: Bound<&[u8]>) -> Bound<&[u8]> {
+    const FIRST_KEY: &[u8] = &[RESERVED_PREFIX + 1];
+    match from {
+        Bound::Included(key) | Bound::Excluded(key) if key >= FIRST_KEY => from,
+        _ => Bound::Included(FIRST_KEY),
     }
 }
 

@@ -18,9 +18,9 @@ use super::unreadable;
 const ACCOUNT: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 const CONVERSATION: u8 = 3;
-const WITHIN: u8 = 4;
-const EVENT: u8 = 5;
-const DEBT: u8 = 6;
+pub(super) const WITHIN: u8 = 4;
+pub(super) const EVENT: u8 = 5;
+pub(super) const DEBT: u8 = 6;
 
 // Parts of a conversation.
 const COUNTERS: u8 = 1;

@@ -9,11 +9,13 @@
 mod events;
 mod keys;
 mod rows;
+mod walk;
 
 use sidenote_store::StoreError;
 
 pub use keys::{decode_key, encode_key, span_bounds};
 pub use rows::{decode_row, encode_row};
+pub use walk::{Stretch, WALK, WalkPosition};
 
 /// What a failed decoding says: which kind of row, and what was wrong with its bytes.
 fn unreadable(kind: &str, what: impl std::fmt::Display) -> StoreError {

@@ -3,6 +3,7 @@
 
 mod arbitrary;
 mod keys;
+mod lines;
 mod rows;
 
 fn is_unreadable(error: &sidenote_store::StoreError) -> bool {

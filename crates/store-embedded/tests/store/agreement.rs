@@ -29,7 +29,7 @@ const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 const MESSAGES: std::ops::RangeInclusive<u64> = 1..=3;
 
 /// Limits so low that a few commands meet them.
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         pairs_per_message: 3,
         tombstones_per_message: 2,
@@ -41,7 +41,7 @@ fn limits() -> Limits {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Do(Option<&'static str>, Box<Action>),
     PayDebts,
     Reopen,
@@ -50,7 +50,7 @@ enum Step {
 }
 
 /// Each person has one of two numbers, as if the account had been deleted and made again.
-fn tiny(name: &str, second: bool) -> TinyId {
+pub(crate) fn tiny(name: &str, second: bool) -> TinyId {
     TinyId::from_random(crate::scene::tiny_id(name).get() + u64::from(second))
 }
 
@@ -195,7 +195,7 @@ fn agree(steps: Vec<Step>, settings: &Settings) -> Result<(), TestCaseError> {
 }
 
 /// First accounts and a group, so that most commands find something.
-fn steps() -> BoxedStrategy<Vec<Step>> {
+pub(crate) fn steps() -> BoxedStrategy<Vec<Step>> {
     let founding =
         |id, number| Step::Do(None, Box::new(create(id, number, 0, member("ann", tiny("ann", false)))));
     let accounts = PEOPLE.map(|name| Step::Do(None, Box::new(import(name, tiny(name, false)))));

@@ -6,3 +6,5 @@ mod scene;
 mod agreement;
 mod behaviour;
 mod concurrency;
+mod corruptions;
+mod whole;

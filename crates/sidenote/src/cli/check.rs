@@ -1,0 +1,91 @@
+//! `sidenote check`: does a store hold what it must?
+
+use std::io::{StdoutLock, Write as _};
+use std::process::ExitCode;
+
+use clap::Args;
+use sidenote_store::audit::{Audit, Finding, Totals, Weight};
+
+use super::origin::{Origin, Rate};
+use crate::storage::decode;
+
+/// Findings that are printed. More are counted.
+const MOST_LINES: u64 = 1000;
+
+/// Look at every row of a store or a backup, and say what is wrong and where
+#[derive(Args)]
+#[command(after_help = "\
+Example: sidenote check --config sidenote.toml
+
+A running server is asked for the state of one moment and goes on meanwhile. Lines that begin with \"damage:\" make
+the exit code 1; those that begin with \"remark:\" are harmless. No value of a pair is ever shown.")]
+pub(crate) struct Check {
+    #[command(flatten)]
+    origin: Origin,
+    #[command(flatten)]
+    rate: Rate,
+}
+
+impl Check {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let mut rows = self.origin.open("check", &self.rate)?;
+        let mut report = Report { output: std::io::stdout().lock(), damage: 0, remarks: 0 };
+        let mut audit = Audit::new();
+        while let Some(row) = rows.next_row()? {
+            match decode(&row) {
+                Ok((key, row)) => audit.row(&key, &row),
+                Err(bad) => audit.unreadable(bad.key.as_ref(), &bad.reason),
+            }
+            report.print(audit.take())?;
+        }
+        drop(rows);
+        let (totals, findings) = audit.finish();
+        report.print(findings)?;
+        report.end(totals)
+    }
+}
+
+struct Report {
+    output: StdoutLock<'static>,
+    damage: u64,
+    remarks: u64,
+}
+
+impl Report {
+    fn print(&mut self, findings: Vec<Finding>) -> std::io::Result<()> {
+        for finding in findings {
+            let (kind, count) = match finding.weight {
+                Weight::Damage => ("damage", &mut self.damage),
+                Weight::Remark => ("remark", &mut self.remarks),
+            };
+            *count += 1;
+            match (self.damage + self.remarks).cmp(&(MOST_LINES + 1)) {
+                std::cmp::Ordering::Less => writeln!(self.output, "{kind}: {finding}")?,
+                std::cmp::Ordering::Equal => writeln!(self.output, "and more, which are counted below")?,
+                std::cmp::Ordering::Greater => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn end(mut self, totals: Totals) -> anyhow::Result<ExitCode> {
+        let Totals { rows, accounts, groups, members, messages, sets, pairs, tombstones, events, debts } =
+            totals;
+        writeln!(
+            self.output,
+            "{rows} rows: {accounts} accounts, {groups} groups, {members} members, {messages} messages, {sets} \
+             extension sets with {pairs} pairs and {tombstones} tombstones, {events} events, {debts} debts"
+        )?;
+        let remarks = self.remarks;
+        if self.damage == 0 {
+            writeln!(self.output, "no damage, {remarks} remarks")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        writeln!(
+            self.output,
+            "damage in {} places, {remarks} remarks; restore a backup, or ask for help",
+            self.damage
+        )?;
+        Ok(ExitCode::FAILURE)
+    }
+}
