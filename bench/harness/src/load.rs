@@ -15,14 +15,14 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-pub(crate) use answer::{Answer, parse};
+pub(crate) use answer::parse;
 
 use crate::dialect::Dialect;
-use crate::workload::{Mix, Source, Versions, Workload, Zipf, float};
+use crate::workload::{Mix, Source, Versions, Workload, Zipf, enough_slots, float};
 use worker::Worker;
 
 /// What is to be done.
@@ -92,6 +92,9 @@ pub(crate) fn now() -> Instant {
 
 /// Makes the load and waits for its end, which is when every request was answered or ten seconds after the time.
 pub(crate) fn run(load: &Load) -> Result<Outcome> {
+    if !enough_slots(&load.workload, load.connections) {
+        bail!("{} connections cannot set {:?} without meeting", load.connections, load.workload.range);
+    }
     let zipf = (load.workload.mix == Mix::Zipf).then(|| Arc::new(Zipf::new(load.workload.range.messages)));
     let threads = load.threads.min(load.connections).max(1);
     let mut workers = Vec::new();

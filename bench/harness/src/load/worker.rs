@@ -110,7 +110,7 @@ impl Worker {
     pub(super) fn run(mut self, begin: Instant, first: Instant, interval: Option<Duration>) -> Result<Tally> {
         // Without it the kernel may wake a sleeper 50 microseconds late to save power. A request that is sent late
         // counts from when it was due all the same, so if this is refused the figures are worse, never better.
-        drop(rustix::thread::set_current_timer_slack(NonZeroU64::new(1)));
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         let open_at = begin + self.warm_up;
         let close_at = open_at + self.time;
         let mut due = first;
@@ -250,7 +250,7 @@ impl Worker {
             Err(error) => format!("reading an answer: {error}"),
         };
         // The connection is of no use any more. Whether it was idle or busy, it is out of the game now.
-        drop(epoll::delete(&self.epoll, &connection.stream));
+        let _ = epoll::delete(&self.epoll, &connection.stream);
         connection.pending = None;
         self.idle.retain(|idle| *idle != number);
         self.finished += 1;
