@@ -147,7 +147,7 @@ pub(crate) fn run(load: &Load) -> Result<Outcome> {
 }
 
 /// For microseconds from 1 to a minute, to three digits.
-fn empty_histogram() -> Histogram<u64> {
+pub(crate) fn empty_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are sound")
 }
 

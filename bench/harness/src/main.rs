@@ -81,12 +81,13 @@ fn run() -> Result<()> {
 
 /// Everything on the ordinary data.
 fn compare(session: &mut Session, bin: &Path, folder: &Path) -> Result<()> {
-    let data = Data::new();
+    let data = Data::new(session.settings.quick);
     let cases: Vec<Case> = session.settings.scenarios.iter().filter_map(|it| case(*it, &data)).collect();
     if cases.is_empty() && !session.settings.has(Scenario::Sustain) {
         return Ok(());
     }
-    session.say("storing 110,000 messages");
+    let messages: u64 = data.all().iter().map(|range| range.messages).sum();
+    session.say(&format!("storing {messages} messages"));
     let product = Product::new(bin, &folder.join("product"), session.settings.cache_mib);
     product.create()?;
     fill::fill(&product.store(), &data.all(), &|_| ()).context("cannot store the messages")?;
@@ -113,7 +114,7 @@ fn compare(session: &mut Session, bin: &Path, folder: &Path) -> Result<()> {
         && let Some(mut long) = case(Scenario::Set1, &data)
     {
         "sustain".clone_into(&mut long.name);
-        "one-pair set at full load for long".clone_into(&mut long.title);
+        "one-pair sets at full load for long".clone_into(&mut long.title);
         session.records.write(&Line::Case { case: &long.name, title: &long.title, baseline: "" })?;
         let pace = Pace::Sustained(Duration::from_secs(session.settings.sustain_seconds));
         for connections in session.settings.connections.clone() {
@@ -131,7 +132,7 @@ fn references(session: &Session, cases: &[Case]) -> Vec<Reference> {
 
 /// What everything will take, by the plan.
 fn estimate(settings: &Settings) -> Duration {
-    let data = Data::new();
+    let data = Data::new(settings.quick);
     let run = settings.warm_up() + settings.time();
     let pairs = settings.pairs;
     let (mut time, mut compared) = (Duration::ZERO, false);

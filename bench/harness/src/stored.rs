@@ -77,9 +77,10 @@ fn stored_case(what: &str, mix: Mix, cached: bool, step: u64, messages: u64) -> 
         Range { first, messages: messages - WORKING_SET, stored_pairs: KEYS, keys: None }
     };
     let (name, choice) = if cached { ("cached", "1,000 of") } else { ("uncached", "any of") };
+    let action = if what == "set" { "one-pair sets" } else { "pulls of 20 pairs" };
     Case {
         name: format!("stored-{step}-{what}-{name}"),
-        title: format!("one-pair sets or pulls of 20 pairs ({what}) on {choice} {step} stored messages"),
+        title: format!("{action} on {choice} {step} stored messages"),
         workload: Workload { range, mix },
         references: false,
     }

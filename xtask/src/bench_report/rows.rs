@@ -102,7 +102,7 @@ fn group_rows(runs: &[&Run], baseline: &str) -> Result<Vec<Row>> {
     // Runs of one server beside those of another in the same turn.
     let ratio = |ours: &str, theirs: &str| {
         let ratios =
-            of(ours).iter().zip(of(theirs)).map(|(one, other)| one.per_second() / other.per_second());
+            of(ours).into_iter().zip(of(theirs)).map(|(one, other)| one.per_second() / other.per_second());
         Spread::of(ratios.collect())
     };
     let has = |server: &str| servers.contains(&server);

@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
 
 use super::{Drive, Server, Way};
 use crate::cases::Data;
-use crate::load::Outcome;
+use crate::load::{Outcome, empty_histogram};
 use crate::process::{Process, answers_on, free_port, output_of};
 use crate::workload::{KEYS, Mix, Range};
 
@@ -175,7 +174,9 @@ impl Pgbench {
             "prepared",
         ]);
         command.args(["-c", &drive.connections.to_string(), "-j", &drive.threads.to_string()]);
-        command.args(["-T", &drive.time.as_secs().max(1).to_string()]);
+        // pgbench counts the time that its connections take to open, though not in its rate.
+        let seconds = (drive.warm_up + drive.time).as_secs() + 1;
+        command.args(["-T", &seconds.to_string()]);
         command.args(["--random-seed", &drive.seed.to_string(), "-l"]);
         command.arg(format!("--log-prefix={}", log.display())).arg("-f").arg(&path).arg("postgres");
         let text = output_of(&mut command)?;
@@ -185,7 +186,7 @@ impl Pgbench {
 
     /// Reads the log of each transaction, and removes it.
     fn add_latencies(&self, mut outcome: Outcome) -> Result<Outcome> {
-        let mut latencies = Histogram::<u64>::new(3).context("the precision is sound")?;
+        let mut latencies = empty_histogram();
         for entry in fs::read_dir(&self.folder).context("cannot list the folder of PostgreSQL")? {
             let path = entry.context("cannot list the folder of PostgreSQL")?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
