@@ -196,9 +196,9 @@ fn cpu_us(pid: u32, with_ended_children: bool) -> Option<u64> {
     Some(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
 }
 
-/// Processor time of this process, the load generator.
+/// Processor time of this process, the load generator, and of pgbench where that took its place.
 pub(crate) fn own_cpu_us() -> u64 {
-    cpu_us(std::process::id(), false).unwrap_or(0)
+    cpu_us(std::process::id(), true).unwrap_or(0)
 }
 
 fn peak_rss_kib(pid: u32) -> Option<u64> {

@@ -25,6 +25,9 @@ const TABLE: &str = "CREATE TABLE pairs (message bigint, key int, value text NOT
                      PRIMARY KEY (message, key))";
 const VALUE: &str = "abcdefghijklmnopqrstuvwxyz0123456789abcd";
 
+/// Runs of pgbench, each twice as long as the one before, until one gets something done.
+const ATTEMPTS: u32 = 4;
+
 /// A running server, as pgbench sees it.
 pub(super) struct Pgbench {
     programs: PathBuf,
@@ -160,28 +163,24 @@ impl Pgbench {
         let path = self.folder.join("script.sql");
         fs::write(&path, script(drive.workload.mix, drive.workload.range)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
-        let log = self.folder.join("transactions");
-        let mut command = Command::new(self.programs.join("pgbench"));
-        command.args([
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &self.port.to_string(),
-            "-U",
-            "postgres",
-            "-n",
-            "-M",
-            "prepared",
-        ]);
-        command.args(["-c", &drive.connections.to_string(), "-j", &drive.threads.to_string()]);
-        // pgbench counts the time that its connections take to open, though not in its rate.
-        let seconds = (drive.warm_up + drive.time).as_secs() + 1;
-        command.args(["-T", &seconds.to_string()]);
-        command.args(["--random-seed", &drive.seed.to_string(), "-l"]);
-        command.arg(format!("--log-prefix={}", log.display())).arg("-f").arg(&path).arg("postgres");
-        let text = output_of(&mut command)?;
-        let outcome = read_report(&text)?;
-        self.add_latencies(outcome)
+        // pgbench counts the time in which its connections open, though not in its rate. With many of them nothing may
+        // be left; then it gets more time.
+        let mut seconds = (drive.warm_up + drive.time).as_secs() + 1;
+        for _ in 0..ATTEMPTS {
+            let mut command = Command::new(self.programs.join("pgbench"));
+            command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres"]);
+            command.args(["-n", "-M", "prepared", "-T", &seconds.to_string()]);
+            command.args(["-c", &drive.connections.to_string(), "-j", &drive.threads.to_string()]);
+            command.args(["--random-seed", &drive.seed.to_string(), "-l"]);
+            command.arg(format!("--log-prefix={}", self.folder.join("transactions").display()));
+            command.arg("-f").arg(&path).arg("postgres");
+            let outcome = self.add_latencies(read_report(&output_of(&mut command)?)?)?;
+            if outcome.requests > 0 {
+                return Ok(outcome);
+            }
+            seconds *= 2;
+        }
+        bail!("pgbench finished no transaction in {} s", seconds / 2)
     }
 
     /// Reads the log of each transaction, and removes it.
@@ -218,12 +217,13 @@ fn read_report(text: &str) -> Result<Outcome> {
     let requests = number("number of transactions actually processed:");
     let rate = number("tps =");
     let failed = number("number of failed transactions:");
-    let (Some(requests), Some(rate), Some(failed)) = (requests, rate, failed) else {
+    if requests == Some(0.0) {
+        return Ok(Outcome::default());
+    }
+    let (Some(requests), Some(rate), Some(failed)) = (requests, rate.filter(|rate| *rate > 0.0), failed)
+    else {
         bail!("pgbench printed no figures: {text}");
     };
-    if rate <= 0.0 {
-        bail!("pgbench finished no transaction: {text}");
-    }
     Ok(Outcome {
         requests: whole(requests),
         answers: whole(requests),
@@ -257,6 +257,8 @@ mod tests {
         assert_eq!((outcome.requests, outcome.duration_us, outcome.failures), (30_000, 2_000_000, 0));
         let failed = read_report(&text.replace("transactions: 0", "transactions: 3")).unwrap();
         assert_eq!(failed.failures, 3);
+        let none = text.replace("processed: 30000", "processed: 0").replace("tps = 15000.000000", "");
+        assert_eq!(read_report(&none).unwrap().requests, 0);
         read_report("pgbench: error").unwrap_err();
         read_report(&text.replace("15000.000000", "0.000000")).unwrap_err();
     }
