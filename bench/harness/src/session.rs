@@ -152,6 +152,9 @@ impl Session {
             client_cpu_us: client_after.saturating_sub(client_before),
             peak_rss_kib: server_after.peak_rss_kib,
         }))?;
+        if outcome.requests == 0 {
+            bail!("{} answered nothing in the case {}", server.name, case.name);
+        }
         Ok(outcome)
     }
 
