@@ -17,18 +17,19 @@ tools/need.sh "${needed[@]}"
 
 cargo build --release --locked -p sidenote -p bare -p harness -p xtask
 bin=${CARGO_TARGET_DIR:-target}/release
-results=bench/results/$(date --utc +%Y-%m-%dT%H%M%SZ)
-mkdir -p "$results"
+records=bench/results/$(date --utc +%Y-%m-%dT%H%M%SZ)
+results=${BENCH_RESULTS:-$records}
+mkdir -p "$records"
 
 measured=0
-"$bin/harness" --records "$results/records.jsonl" "$@" || measured=$?
+"$bin/harness" --records "$records/records.jsonl" "$@" || measured=$?
 # Asking for help, a mistake in a setting or an interrupt leave nothing to report.
-if ! grep --quiet '"kind":"run"' "$results/records.jsonl" 2>/dev/null; then
-    rm -rf "$results"
+if ! grep --quiet '"kind":"run"' "$records/records.jsonl" 2>/dev/null; then
+    rm -rf "$records"
     exit "$measured"
 fi
 echo
-"$bin/xtask" bench-report "$results/records.jsonl" "$results"
+"$bin/xtask" bench-report "$records/records.jsonl" "$results"
 echo
-echo "written: $results/results.json, and a picture for each case beside it"
+echo "written: $results/results.json, a picture for each case beside it, and every run in $records/records.jsonl"
 exit "$measured"

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use rustix::fs::{Advice, fadvise};
+use anyhow::{Context, Result, bail};
+use rustix::fs::{Advice, fadvise, statvfs};
 use serde::Serialize;
 
 use crate::load::{micros, now};
@@ -98,6 +98,20 @@ fn forget(file: &File) -> Result<()> {
     fadvise(file, 0, None, Advice::DontNeed).context("the system takes no advice")
 }
 
+/// An error unless the disk of a folder has room for so many bytes.
+pub(crate) fn require_room(folder: &Path, bytes: u64) -> Result<()> {
+    let disk = statvfs(folder).with_context(|| format!("cannot look at the disk of {}", folder.display()))?;
+    let room = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if room < bytes {
+        let (needed, room) = (bytes.div_ceil(1 << 30), room >> 30);
+        bail!(
+            "the disk of {} has room for {room} GiB, but {needed} are needed; set BENCH_DIR, or BENCH_STORED to less",
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
 /// What the files of a folder take.
 pub(crate) fn folder_bytes(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
@@ -126,6 +140,14 @@ mod tests {
         evict(folder.path()).unwrap();
         assert_eq!(fs::read(folder.path().join("below/b")).unwrap(), [1; 2000]);
         evict(&folder.path().join("nowhere")).unwrap_err();
+    }
+
+    #[test]
+    fn too_little_room_is_told_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        require_room(folder.path(), 1).unwrap();
+        let error = require_room(folder.path(), u64::MAX).unwrap_err().to_string();
+        assert!(error.contains("BENCH_DIR"), "{error}");
     }
 
     #[test]

@@ -56,6 +56,7 @@ fn run() -> Result<()> {
     let bin = std::env::current_exe().context("cannot find this program")?;
     let bin = bin.parent().context("this program lies in no folder")?;
 
+    disk::require_room(folder.path(), room(&settings))?;
     let whole = estimate(&settings);
     eprintln!(
         "bench: this takes about {} minutes; the data go to {}",
@@ -128,6 +129,13 @@ fn compare(session: &mut Session, bin: &Path, folder: &Path) -> Result<()> {
 /// The references that some case has a use for.
 fn references(session: &Session, cases: &[Case]) -> Vec<Reference> {
     if cases.iter().any(|case| case.references) { session.settings.references.clone() } else { Vec::new() }
+}
+
+/// Bytes that all data together may come to, with some to spare for the versions that databases keep.
+fn room(settings: &Settings) -> u64 {
+    let stored = settings.stored.last().filter(|_| settings.has(Scenario::Stored));
+    let stored = stored.map_or(0, |most| most + settings.stored_base);
+    (4 << 30) + stored * stored::BYTES_PER_MESSAGE
 }
 
 /// What everything will take, by the plan.

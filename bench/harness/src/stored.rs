@@ -22,6 +22,9 @@ pub(crate) const CONNECTIONS: [u32; 2] = [1, 64];
 /// Rough rate of filling, for the estimate: messages of 20 pairs a second on two cores.
 pub(crate) const FILL_RATE: u64 = 5000;
 
+/// Room on disk for a message with its 20 pairs and the event of each change, while they are compacted.
+pub(crate) const BYTES_PER_MESSAGE: u64 = 4000;
+
 /// What one step does with each of the two stores.
 pub(crate) const CASES: u32 = 4;
 

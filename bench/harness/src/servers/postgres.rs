@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Drive, Server, Way};
 use crate::cases::Data;
-use crate::load::{Outcome, empty_histogram};
+use crate::load::{Outcome, empty_histogram, micros};
 use crate::process::{Process, answers_on, free_port, output_of};
 use crate::workload::{KEYS, Mix, Range};
 
@@ -25,7 +25,7 @@ const TABLE: &str = "CREATE TABLE pairs (message bigint, key int, value text NOT
                      PRIMARY KEY (message, key))";
 const VALUE: &str = "abcdefghijklmnopqrstuvwxyz0123456789abcd";
 
-/// Runs of pgbench, each twice as long as the one before, until one gets something done.
+/// Runs of pgbench, each twice as long as the one before, until one is long enough.
 const ATTEMPTS: u32 = 4;
 
 /// A running server, as pgbench sees it.
@@ -163,9 +163,9 @@ impl Pgbench {
         let path = self.folder.join("script.sql");
         fs::write(&path, script(drive.workload.mix, drive.workload.range)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
-        // pgbench counts the time in which its connections open, though not in its rate. With many of them nothing may
-        // be left; then it gets more time.
-        let mut seconds = (drive.warm_up + drive.time).as_secs() + 1;
+        // pgbench counts the time in which its connections open, though not in its rate. With many of them too little
+        // may be left; then it gets more time.
+        let mut seconds = (drive.warm_up + drive.time).as_secs() + 2;
         for _ in 0..ATTEMPTS {
             let mut command = Command::new(self.programs.join("pgbench"));
             command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres"]);
@@ -175,12 +175,12 @@ impl Pgbench {
             command.arg(format!("--log-prefix={}", self.folder.join("transactions").display()));
             command.arg("-f").arg(&path).arg("postgres");
             let outcome = self.add_latencies(read_report(&output_of(&mut command)?)?)?;
-            if outcome.requests > 0 {
+            if outcome.requests > 0 && outcome.duration_us >= micros(drive.time) {
                 return Ok(outcome);
             }
             seconds *= 2;
         }
-        bail!("pgbench finished no transaction in {} s", seconds / 2)
+        bail!("the connections of pgbench did not open in {} s", seconds / 2)
     }
 
     /// Reads the log of each transaction, and removes it.
