@@ -127,6 +127,11 @@ impl Server {
         versions
     }
 
+    /// Takes over what another process that served the same data knew of the pairs.
+    pub(crate) fn go_on_from(&mut self, earlier: &Self) {
+        self.versions.clone_from(&earlier.versions);
+    }
+
     /// Lets nothing of it run.
     pub(crate) fn pause(&mut self) -> Result<()> {
         self.processes.iter_mut().try_for_each(Process::pause)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::cases::Case;
-use crate::disk::{evict, folder_bytes};
+use crate::disk::evict;
 use crate::fill::fill;
 use crate::record::Line;
 use crate::servers::{Drive, Product, Server};
@@ -41,10 +41,14 @@ pub(crate) fn run(session: &mut Session, bin: &Path, folder: &Path) -> Result<()
     let (mut small_server, _) = small.start(&small_name)?;
     small_server.pause()?;
     let mut stored = 0;
+    let mut earlier: Option<Server> = None;
     for messages in session.settings.stored.clone() {
         grow(session, &large, stored, messages)?;
         stored = messages;
         let (mut server, _) = large.start(&format!("stored {messages}"))?;
+        if let Some(earlier) = &earlier {
+            server.go_on_from(earlier);
+        }
         server.pause()?;
         for (what, mix) in [("set", Mix::Sets(1)), ("pull", Mix::Pulls)] {
             for cached in [true, false] {
@@ -59,7 +63,7 @@ pub(crate) fn run(session: &mut Session, bin: &Path, folder: &Path) -> Result<()
                 beside(session, cached, sides)?;
             }
         }
-        reopen(session, &large, server, stored)?;
+        earlier = Some(reopen(session, &large, server, stored)?);
     }
     small_server.resume()?;
     small_server.stop()
@@ -124,18 +128,16 @@ pub(crate) fn fill_estimate(messages: u64) -> Duration {
     Duration::from_secs(messages.div_ceil(FILL_RATE))
 }
 
-/// Opens the store after an orderly end and after kill -9 in the middle of work, with nothing of it in memory.
-fn reopen(session: &mut Session, product: &Product, mut server: Server, stored: u64) -> Result<()> {
+/// Opens the store after an orderly end, and after kill -9 behind writes that are in the journal only, both times with
+/// nothing of it in memory. Returns the last process, which has ended, for what it knows of the pairs.
+fn reopen(session: &mut Session, product: &Product, mut server: Server, stored: u64) -> Result<Server> {
     server.resume()?;
     server.stop()?;
-    evict(&product.store())?;
-    let (mut server, time) = product.start("reopened")?;
-    record(session, stored, "stop", time)?;
+    let mut server = open_again(session, product, &server, stored, "stop")?;
 
-    // Fills the journal again, so that there is something to recover.
     let case = stored_case("set", Mix::Sets(1), false, stored, stored);
     let drive = Drive {
-        workload: Workload { mix: Mix::Zipf, ..case.workload },
+        workload: case.workload,
         connections: 64,
         threads: session.settings.threads,
         rate: None,
@@ -147,12 +149,23 @@ fn reopen(session: &mut Session, product: &Product, mut server: Server, stored: 
     let written = server.drive(&drive)?;
     session.fail_if_any(&case.name, &server, &written);
     server.kill()?;
-    evict(&product.store())?;
-    let (mut server, time) = product.start("reopened")?;
-    record(session, stored, "kill", time)?;
+    let mut server = open_again(session, product, &server, stored, "kill")?;
     server.stop()?;
-    session.say(&format!("the store has {} MB", folder_bytes(&product.store())? / 1_000_000));
-    Ok(())
+    Ok(server)
+}
+
+fn open_again(
+    session: &mut Session,
+    product: &Product,
+    earlier: &Server,
+    stored: u64,
+    after: &str,
+) -> Result<Server> {
+    evict(&product.store())?;
+    let (mut server, time) = product.start(&earlier.name)?;
+    server.go_on_from(earlier);
+    record(session, stored, after, time)?;
+    Ok(server)
 }
 
 fn record(session: &mut Session, stored: u64, after: &str, time: Duration) -> Result<()> {
