@@ -17,10 +17,10 @@ pub(crate) fn exchange(port: u16, request: &[u8]) -> Result<(u16, Vec<u8>)> {
         .with_context(|| format!("nobody answers on port {port}"))?;
     stream.set_read_timeout(Some(PATIENCE)).context("cannot set a time-out")?;
     stream.write_all(request).context("cannot send a request")?;
-    let (mut received, mut part) = (Vec::new(), [0; 16 * 1024]);
+    let (mut received, mut piece) = (Vec::new(), [0; 16 * 1024]);
     loop {
-        let bytes = stream.read(&mut part).context("cannot read an answer")?;
-        received.extend_from_slice(&part[..bytes]);
+        let bytes = stream.read(&mut piece).context("cannot read an answer")?;
+        received.extend_from_slice(&piece[..bytes]);
         match parse(&received) {
             Ok(Some(answer)) => return Ok((answer.status, answer.body.into_owned())),
             Ok(None) if bytes > 0 => {}

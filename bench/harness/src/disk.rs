@@ -24,6 +24,7 @@ const FILE_BYTES: usize = 256 * 1024 * 1024;
 
 /// What one thread gets from the disk.
 #[derive(Clone, Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "in the records each figure names its unit")]
 pub(crate) struct Disk {
     /// Appending 8 KiB and syncing it: median and 99th percentile, in microseconds.
     pub(crate) sync_p50_us: u64,

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::load::now;
 
 /// How long a server may take to start or to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The processes that were started and not seen to end, for when this process is interrupted.
 static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());

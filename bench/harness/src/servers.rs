@@ -209,7 +209,7 @@ impl Server {
             threads: 2,
             rate: None,
             warm_up: Duration::ZERO,
-            time: Duration::from_secs(600),
+            time: Duration::from_mins(10),
             seed: 1,
             thorough: true,
         })?;

@@ -71,10 +71,13 @@ fn bars(body: &mut String, top: f64, load: &str, rows: &[&Row]) -> f64 {
     };
     let most = rows.iter().map(|row| value(row).max).fold(f64::MIN_POSITIVE, f64::max);
     let x = |value: f64| LEFT + (RIGHT - LEFT) * value / most;
+    let has_product = rows.iter().any(|row| row.server == PRODUCT);
     let mut y = top;
     for row in rows {
         let Spread { median, min, max } = value(row);
-        let colour = if row.server == PRODUCT { "#1f6feb" } else { "#9aa4b2" };
+        // Where the product stands beside itself, the one that is compared is the one to look at.
+        let stands_out = row.server == PRODUCT || (!has_product && row.of_baseline.is_some());
+        let colour = if stands_out { "#1f6feb" } else { "#9aa4b2" };
         text(body, LEFT - 8.0, y + 13.5, "end", "normal", &row.server);
         put(
             body,

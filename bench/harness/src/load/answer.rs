@@ -41,9 +41,12 @@ pub(crate) fn parse(received: &[u8]) -> Result<Option<Answer<'_>>, String> {
     Ok(body.map(|body| Answer { status, body: Cow::Borrowed(body), bytes }))
 }
 
+/// A body, and how many bytes its chunks took.
+type Joined<'a> = (Cow<'a, [u8]>, usize);
+
 /// The body out of its chunks, and how many bytes the chunks took. A single chunk, which is what small answers
 /// are, is not copied.
-fn join_chunks(mut rest: &[u8]) -> Result<Option<(Cow<'_, [u8]>, usize)>, String> {
+fn join_chunks(mut rest: &[u8]) -> Result<Option<Joined<'_>>, String> {
     let whole = rest.len();
     let mut body = Cow::Borrowed(&rest[..0]);
     loop {

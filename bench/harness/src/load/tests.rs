@@ -38,7 +38,7 @@ fn serve(answer: impl Fn(u64) -> Option<String> + Send + Sync + 'static) -> u16 
 }
 
 fn answer_all(mut stream: TcpStream, answer: &dyn Fn(u64) -> Option<String>, served: &AtomicU64) {
-    let mut request = [0; 38];
+    let mut request = [0; 39];
     while stream.read_exact(&mut request).is_ok() {
         let Some(text) = answer(served.fetch_add(1, Ordering::SeqCst)) else { return };
         if stream.write_all(text.as_bytes()).is_err() {
@@ -136,13 +136,13 @@ fn every_kind_of_failure_is_counted_and_the_first_is_told() {
 
 #[test]
 fn a_server_that_ends_ends_the_load() {
-    let (outcome, _) = load(serve(|_| None), Mix::Pulls, None, Duration::from_secs(60));
+    let (outcome, _) = load(serve(|_| None), Mix::Pulls, None, Duration::from_mins(1));
     assert_eq!((outcome.failures, outcome.requests), (8, 0));
 }
 
 #[test]
 fn a_fill_ends_when_each_message_was_named() {
-    let (outcome, versions) = load(serve(|_| ok("y")), Mix::FillOnce(20), None, Duration::from_secs(60));
+    let (outcome, versions) = load(serve(|_| ok("y")), Mix::FillOnce(20), None, Duration::from_mins(1));
     assert_eq!((outcome.failures, outcome.answers), (0, 100));
     assert!((1..=100).all(|message| versions.of(message, 0) == 1 && versions.of(message, 19) == 1));
 }

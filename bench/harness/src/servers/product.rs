@@ -85,10 +85,11 @@ impl Product {
     fn launch(&self) -> Result<(u16, Process, Duration)> {
         let port = free_port()?;
         let config = self.folder.join("sidenote.toml");
-        let (store, cache) = (self.store(), self.cache_mib);
+        // A path as a JSON text is one that TOML reads as well.
+        let (store, cache) = (json!(self.store()), self.cache_mib);
         let text = format!(
             "listen = \"127.0.0.1:{port}\"\n\
-             [store]\nengine = \"embedded\"\npath = {store:?}\n\
+             [store]\nengine = \"embedded\"\npath = {store}\n\
              block_cache_bytes = \"{cache}MiB\"\nstate_cache_bytes = \"{cache}MiB\"\n\
              [[apps]]\nsdk_app_id = {APP}\nsecret_key = \"{KEY}\"\nadmins = [\"{ADMINISTRATOR}\"]\n\
              [limits]\nattempts_per_minute = 0\n"
