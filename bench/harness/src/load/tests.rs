@@ -47,8 +47,8 @@ fn answer_all(mut stream: TcpStream, answer: &dyn Fn(u64) -> Option<String>, ser
     }
 }
 
-fn ok(body: &str) -> Option<String> {
-    Some(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 fn load(port: u16, mix: Mix, rate: Option<f64>, time: Duration) -> (Outcome, Arc<Versions>) {
@@ -73,7 +73,7 @@ const MOMENT: Duration = Duration::from_millis(400);
 
 #[test]
 fn a_closed_loop_counts_what_was_answered_and_learns_every_version() {
-    let (outcome, versions) = load(serve(|_| ok("y")), Mix::Sets(1), None, MOMENT);
+    let (outcome, versions) = load(serve(|_| Some(ok("y"))), Mix::Sets(1), None, MOMENT);
     assert_eq!((outcome.failures, &outcome.first_failure), (0, &None));
     assert!(outcome.requests > 100 && outcome.answers >= outcome.requests, "{outcome:?}");
     assert_eq!(outcome.per_second.iter().sum::<u64>(), outcome.requests);
@@ -87,7 +87,7 @@ fn a_closed_loop_counts_what_was_answered_and_learns_every_version() {
 
 #[test]
 fn an_open_loop_keeps_its_time_table() {
-    let (outcome, _) = load(serve(|_| ok("y")), Mix::Pulls, Some(500.0), MOMENT);
+    let (outcome, _) = load(serve(|_| Some(ok("y"))), Mix::Pulls, Some(500.0), MOMENT);
     assert_eq!((outcome.failures, outcome.requests), (0, 200));
 }
 
@@ -102,7 +102,7 @@ fn a_pause_is_felt_by_all_that_were_due_meanwhile() {
             std::thread::sleep(Duration::from_millis(200));
         }
         drop(pause.read().unwrap());
-        ok("y")
+        Some(ok("y"))
     });
     let (outcome, _) = load(port, Mix::Pulls, Some(500.0), MOMENT);
     assert_eq!((outcome.failures, outcome.requests), (0, 200));
@@ -112,24 +112,26 @@ fn a_pause_is_felt_by_all_that_were_due_meanwhile() {
 
 #[test]
 fn every_kind_of_failure_is_counted_and_the_first_is_told() {
-    let refuse = |number| if number == 3 { ok("no") } else { ok("y") };
+    let refuse = |number| Some(ok(if number == 3 { "no" } else { "y" }));
     let (outcome, _) = load(serve(refuse), Mix::Pulls, None, MOMENT);
     assert_eq!(outcome.failures, 1);
     assert!(outcome.first_failure.unwrap().ends_with("was answered no"));
 
     let status = |number| {
-        if number == 3 { Some("HTTP/1.1 503 No\r\nContent-Length: 1\r\n\r\ny".to_owned()) } else { ok("y") }
+        let answer =
+            if number == 3 { "HTTP/1.1 503 No\r\nContent-Length: 1\r\n\r\ny".to_owned() } else { ok("y") };
+        Some(answer)
     };
     let (outcome, _) = load(serve(status), Mix::Pulls, None, MOMENT);
     assert_eq!(outcome.failures, 1);
     assert!(outcome.first_failure.unwrap().contains("status 503"));
 
-    let hang_up = |number| if number == 3 { None } else { ok("y") };
+    let hang_up = |number| (number != 3).then(|| ok("y"));
     let (outcome, _) = load(serve(hang_up), Mix::Pulls, None, MOMENT);
     assert_eq!(outcome.failures, 1);
     assert!(outcome.first_failure.unwrap().contains("closed a connection"));
 
-    let garbage = |number| if number == 3 { Some("SSH-2.0\r\n\r\n".to_owned()) } else { ok("y") };
+    let garbage = |number| Some(if number == 3 { "SSH-2.0\r\n\r\n".to_owned() } else { ok("y") });
     let (outcome, _) = load(serve(garbage), Mix::Pulls, None, MOMENT);
     assert_eq!(outcome.failures, 1);
 }
@@ -142,7 +144,7 @@ fn a_server_that_ends_ends_the_load() {
 
 #[test]
 fn a_fill_ends_when_each_message_was_named() {
-    let (outcome, versions) = load(serve(|_| ok("y")), Mix::FillOnce(20), None, Duration::from_mins(1));
+    let (outcome, versions) = load(serve(|_| Some(ok("y"))), Mix::FillOnce(20), None, Duration::from_mins(1));
     assert_eq!((outcome.failures, outcome.answers), (0, 100));
     assert!((1..=100).all(|message| versions.of(message, 0) == 1 && versions.of(message, 19) == 1));
 }
