@@ -40,5 +40,5 @@ check: ## formatting, lints, documentation, tidiness, and dependencies where car
 		else echo "skipped: cargo deny check advisories (its database cannot be fetched)"; fi; \
 	else exit 1; fi
 
-bench: ## measure durable sets and pulls beside a bare HTTP server (docs/performance.md)
+bench: ## measure beside a bare HTTP server and other databases; BENCH_QUICK=1 takes five minutes (docs/performance.md)
 	bench/run.sh

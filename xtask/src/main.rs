@@ -2,7 +2,7 @@
 //!
 //! * `tidy` checks what compiler and linter do not: file sizes and names, error codes against their
 //!   document, links, leftovers, the direction of the arrows between crates.
-//! * `bench-report RUNS OUT` turns the lines that `bench/run.sh` collected into a table and a result file.
+//! * `bench-report RECORDS FOLDER` turns what `bench/run.sh` recorded into tables, a result file and pictures.
 
 mod bench_report;
 mod tidy;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask tidy
-       cargo xtask bench-report RUNS.jsonl OUT.json";
+       cargo xtask bench-report RECORDS.jsonl FOLDER";
 
 fn main() -> ExitCode {
     match run() {
@@ -28,7 +28,7 @@ fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["tidy"] => tidy::run(&repository_root()?),
-        ["bench-report", runs, out] => bench_report::run(Path::new(runs), Path::new(out)),
+        ["bench-report", records, folder] => bench_report::run(Path::new(records), Path::new(folder)),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

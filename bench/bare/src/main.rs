@@ -15,8 +15,10 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-/// Pairs in the answer to a pull; the benchmark gives as many to each message that it pulls.
-const PULLED_PAIRS: u64 = 20;
+/// Pairs in the answer to a pull; the benchmark gives as many to an ordinary message that it pulls.
+const PULLED_PAIRS: usize = 20;
+/// Pairs of a full page, which a message with more pairs is answered with.
+const PAGE_PAIRS: usize = 200;
 /// A value of 40 bytes, as the benchmark's own.
 const VALUE: &str = "abcdefghijklmnopqrstuvwxyz0123456789abcd";
 
@@ -96,7 +98,8 @@ async fn serve(port: u16) -> std::io::Result<()> {
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let router = Router::new()
         .route("/set", post(async |body: Bytes| respond(answer_set(&body))))
-        .route("/pull", post(async |body: Bytes| respond(answer_pull(&body))));
+        .route("/pull", post(async |body: Bytes| respond(answer_pull(&body, PULLED_PAIRS))))
+        .route("/wide-pull", post(async |body: Bytes| respond(answer_pull(&body, PAGE_PAIRS))));
     axum::serve(listener, router).await
 }
 
@@ -125,19 +128,23 @@ fn answer_set(body: &[u8]) -> serde_json::Result<Vec<u8>> {
     })
 }
 
-fn answer_pull(body: &[u8]) -> serde_json::Result<Vec<u8>> {
+fn answer_pull(body: &[u8], pairs: usize) -> serde_json::Result<Vec<u8>> {
     static KEYS: LazyLock<Vec<String>> =
-        LazyLock::new(|| (0..PULLED_PAIRS).map(|number| format!("attr{number:02}name")).collect());
+        LazyLock::new(|| (0..PAGE_PAIRS).map(|number| format!("attr{number:03}key")).collect());
     let request: PullRequest<'_> = serde_json::from_slice(body)?;
     let latest_seq = request.msg_seq + request.group_id.len() as u64;
     serde_json::to_vec(&PullAnswer {
         action_status: "OK",
         error_info: "",
         error_code: 0,
-        complete_flag: 1,
+        complete_flag: u8::from(pairs < PAGE_PAIRS),
         latest_seq,
         clear_seq: 0,
-        extension_list: KEYS.iter().map(|key| Pair { key, value: VALUE, seq: latest_seq }).collect(),
+        extension_list: KEYS
+            .iter()
+            .take(pairs)
+            .map(|key| Pair { key, value: VALUE, seq: latest_seq })
+            .collect(),
     })
 }
 
@@ -146,11 +153,13 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    const PULL: &[u8] = br#"{"GroupId":"bench","MsgSeq":158}"#;
+
     #[test]
     fn a_set_is_answered_in_the_shape_of_the_product() {
-        let body = br#"{"GroupId":"bench","MsgSeq":158,"OperateType":1,"ExtensionList":[{"Key":"attr07name","Value":"v","Seq":0}]}"#;
+        let body = br#"{"GroupId":"bench","MsgSeq":158,"OperateType":1,"ExtensionList":[{"Key":"attr007key","Value":"v","Seq":0}]}"#;
         let answer: Value = serde_json::from_slice(&answer_set(body).unwrap()).unwrap();
-        let extension = json!({"Key": "attr07name", "Value": "v", "Seq": 164});
+        let extension = json!({"Key": "attr007key", "Value": "v", "Seq": 164});
         assert_eq!(
             answer,
             json!({
@@ -162,15 +171,21 @@ mod tests {
 
     #[test]
     fn a_pull_is_answered_with_twenty_pairs() {
-        let answer: Value =
-            serde_json::from_slice(&answer_pull(br#"{"GroupId":"bench","MsgSeq":158}"#).unwrap()).unwrap();
+        let answer: Value = serde_json::from_slice(&answer_pull(PULL, PULLED_PAIRS).unwrap()).unwrap();
         assert_eq!(
             (&answer["CompleteFlag"], &answer["LatestSeq"], &answer["ClearSeq"]),
             (&json!(1), &json!(163), &json!(0))
         );
         let pairs = answer["ExtensionList"].as_array().unwrap();
         assert_eq!(pairs.len(), 20);
-        assert_eq!(pairs[7], json!({"Key": "attr07name", "Value": VALUE, "Seq": 163}));
+        assert_eq!(pairs[7], json!({"Key": "attr007key", "Value": VALUE, "Seq": 163}));
+    }
+
+    #[test]
+    fn a_message_with_more_pairs_is_answered_with_a_full_page() {
+        let answer: Value = serde_json::from_slice(&answer_pull(PULL, PAGE_PAIRS).unwrap()).unwrap();
+        assert_eq!(answer["ExtensionList"].as_array().unwrap().len(), 200);
+        assert_eq!(answer["CompleteFlag"], 0);
     }
 
     #[test]
@@ -183,7 +198,7 @@ mod tests {
             b"{\"GroupId\":\"\xff\",\"MsgSeq\":1}",
         ] {
             answer_set(body).unwrap_err();
-            answer_pull(body).unwrap_err();
+            answer_pull(body, PULLED_PAIRS).unwrap_err();
         }
     }
 }

@@ -1,0 +1,204 @@
+//! The report as Markdown.
+
+use std::fmt::Write as _;
+
+use super::Report;
+use super::records::float;
+use super::rows::{Row, Spread};
+
+impl Report {
+    /// All tables, those without rows left out.
+    pub(super) fn tables(&self) -> String {
+        let machine = &self.machine;
+        let mut text = format!("{} cores, {}, kernel {}\n", machine.cores, machine.cpu, machine.kernel);
+        let setting = |name: &str| self.settings.get(name).map_or("unknown".to_owned(), ToString::to_string);
+        line(
+            &mut text,
+            &format!(
+                "disk: 8 KiB are appended and synced in {} us (p99 {}), 4 KiB read past the cache in {} us (p99 {})\n",
+                setting("sync_p50_us"),
+                setting("sync_p99_us"),
+                setting("read_p50_us"),
+                setting("read_p99_us")
+            ),
+        );
+        self.table(&mut text, "closed", "As fast as it goes", CLOSED, closed);
+        self.table(&mut text, "half", "At half of the product's rate", HALF, half);
+        self.table(&mut text, "sustained", "For long", SUSTAINED, sustained);
+        self.storage(&mut text);
+        self.looked_into(&mut text);
+        text
+    }
+
+    fn table(&self, text: &mut String, load: &str, title: &str, head: &str, cells: fn(&Row) -> String) {
+        let mut rows = self.rows.iter().filter(|row| row.load == load).peekable();
+        if rows.peek().is_none() {
+            return;
+        }
+        line(text, &format!("{title}:\n\n{head}"));
+        line(text, &format!("|{}", " --- |".repeat(head.matches('|').count() - 1)));
+        for row in rows {
+            line(text, &cells(row));
+        }
+        line(text, "");
+    }
+
+    fn storage(&self, text: &mut String) {
+        if self.fills.is_empty() {
+            return;
+        }
+        line(
+            text,
+            "Many messages:\n\n| stored | added a second | store MB | opened after stop, ms | after kill -9, ms |",
+        );
+        line(text, "| --- | --- | --- | --- | --- |");
+        for fill in &self.fills {
+            let opened = |after: &str| {
+                let mut of_this =
+                    self.reopenings.iter().filter(|it| it.stored == fill.stored && it.after == after);
+                of_this.next().map_or(String::new(), |it| format!("{:.0}", it.ms))
+            };
+            let rate = float(fill.messages) / fill.seconds.max(1e-9);
+            let (megabytes, stop, kill) = (fill.bytes / 1_000_000, opened("stop"), opened("kill"));
+            line(text, &format!("| {} | {rate:.0} | {megabytes} | {stop} | {kill} |", fill.stored));
+        }
+        line(text, "");
+    }
+
+    fn looked_into(&self, text: &mut String) {
+        let answers: u64 = self.verification.iter().map(|verify| verify.answers).sum();
+        let timed: u64 = self.rows.iter().map(|row| row.requests).sum();
+        let failures = self.failures();
+        line(
+            text,
+            &format!(
+                "{timed} timed and {answers} untimed answers were looked into; {failures} requests failed"
+            ),
+        );
+        for verify in self.verification.iter().filter(|verify| verify.failures > 0) {
+            let why = verify.first_failure.as_deref().unwrap_or("without a word");
+            line(
+                text,
+                &format!(
+                    "{} on {}: {} failed, the first: {why}",
+                    verify.case, verify.server, verify.failures
+                ),
+            );
+        }
+    }
+}
+
+const CLOSED: &str = "| case | connections | server | requests/s (min-max) | p50 ms | p99 ms (min-max) | of baseline (min-max) | sidenote is | CPU s/1000 | client CPU s/1000 | RSS MiB | failed |";
+
+fn closed(row: &Row) -> String {
+    let ratio = row.of_baseline.map_or(String::new(), |it| with_range(it, 1.0, 2));
+    let times = row.product_times.map_or(String::new(), |it| format!("x {:.2}", it.median));
+    format!(
+        "| {} | {} | {} | {} | {:.2} | {} | {ratio} | {times} | {:.3} | {:.3} | {} | {} |",
+        row.case,
+        row.connections,
+        row.server,
+        with_range(row.requests_per_second, 1.0, 0),
+        row.p50_us.median / 1e3,
+        with_range(row.p99_us, 1e3, 2),
+        row.server_cpu_s_per_1000.median,
+        row.client_cpu_s_per_1000.median,
+        row.peak_rss_kib / 1024,
+        row.failures,
+    )
+}
+
+const HALF: &str = "| case | connections | server | asked/s | answered/s | p50 ms | p99 ms (min-max) | p99.9 ms | longest ms | failed |";
+
+fn half(row: &Row) -> String {
+    format!(
+        "| {} | {} | {} | {:.0} | {:.0} | {:.2} | {} | {:.2} | {:.2} | {} |",
+        row.case,
+        row.connections,
+        row.server,
+        row.asked_per_second.unwrap_or(0.0),
+        row.requests_per_second.median,
+        row.p50_us.median / 1e3,
+        with_range(row.p99_us, 1e3, 2),
+        row.p999_us.median / 1e3,
+        row.max_us.max / 1e3,
+        row.failures,
+    )
+}
+
+const SUSTAINED: &str = "| case | connections | server | requests/s | slowest second | p99 ms | p99.9 ms | longest answer ms | longest gap ms | RSS MiB | failed |";
+
+fn sustained(row: &Row) -> String {
+    // The last second may have begun just before the end, so it counts only if it is the only one.
+    let whole = &row.per_second[..row.per_second.len().saturating_sub(1).max(1).min(row.per_second.len())];
+    format!(
+        "| {} | {} | {} | {:.0} | {} | {:.2} | {:.2} | {:.1} | {:.1} | {} | {} |",
+        row.case,
+        row.connections,
+        row.server,
+        row.requests_per_second.median,
+        whole.iter().min().copied().unwrap_or(0),
+        row.p99_us.median / 1e3,
+        row.p999_us.median / 1e3,
+        row.max_us.max / 1e3,
+        row.longest_gap_us.max / 1e3,
+        row.peak_rss_kib / 1024,
+        row.failures,
+    )
+}
+
+/// "median (min-max)", each divided by `unit`.
+fn with_range(spread: Spread, unit: f64, digits: usize) -> String {
+    let Spread { median, min, max } = spread;
+    format!("{:.digits$} ({:.digits$}-{:.digits$})", median / unit, min / unit, max / unit)
+}
+
+fn line(text: &mut String, line: &str) {
+    writeln!(text, "{line}").expect("memory takes all text");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{CASE, report, run_line};
+
+    #[test]
+    fn each_load_has_its_table_and_what_was_not_measured_has_none() {
+        let lines = [
+            CASE.to_owned(),
+            run_line("closed", 1, "sidenote", 50, 0),
+            run_line("closed", 1, "bare", 100, 0),
+            run_line("sustained", 1, "sidenote", 7, 0),
+            r#"{"kind":"fill","stored":3000,"messages":2000,"seconds":2.0,"bytes":9000000}"#.to_owned(),
+            r#"{"kind":"reopen","stored":3000,"after":"kill","ms":12.4}"#.to_owned(),
+        ];
+        let text = report(&lines).unwrap().tables();
+        assert!(
+            text.contains(
+                "| set1 | 64 | sidenote | 25 (25-25) | 0.50 | 0.05 (0.05-0.05) | 0.50 (0.50-0.50) |  |"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("| set1 | 64 | bare | 50 (50-50) | 0.50 | 0.10 (0.10-0.10) |  | x 0.50 |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| set1 | 64 | sidenote | 4 | 7 | 0.01 | 9.00 | 9.1 | 8.0 | 2 | 0 |"),
+            "{text}"
+        );
+        assert!(text.contains("| 3000 | 1000 | 9 |  | 12 |"), "{text}");
+        assert!(!text.contains("At half"), "{text}");
+        assert!(
+            text.ends_with("157 timed and 0 untimed answers were looked into; 0 requests failed\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_its_head() {
+        let text = report(&[CASE.to_owned(), run_line("half", 1, "sidenote", 50, 0)]).unwrap().tables();
+        let widths: Vec<_> =
+            text.lines().filter(|line| line.starts_with('|')).map(|line| line.matches('|').count()).collect();
+        assert_eq!(widths, [11, 11, 11]);
+    }
+}
