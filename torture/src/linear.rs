@@ -10,6 +10,7 @@
 //! with that state. So histories are short, and nothing can cross a crash.
 
 mod clients;
+mod search;
 mod specification;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::model::{Limits, Set};
 use crate::power::Power;
 use crate::server::{ADMINISTRATOR, APP, ConfigOptions, Running};
 use clients::Moment;
+use search::{Verdict, search};
 use specification::{Answer, Hints, Message, Question, What};
 
 /// Members who write and read.
@@ -180,9 +182,20 @@ impl History {
             let everything = Question { place: self.moments.len(), what: What::Observe };
             let seen = Answer::Observed(after.clone());
             tester.on_invret(OBSERVER, everything, seen).expect("the observer asks once");
-            if !tester.is_consistent() {
-                let given_up = specification::are_used_up(&steps);
-                let verdict = if given_up { "could not be decided" } else { "is not linearizable" };
+            let verdict = match tester.is_consistent() {
+                true => Verdict::Linearizable,
+                false if specification::are_used_up(&steps) => {
+                    let moments = self.moments.iter().filter(|moment| moment.message() == message);
+                    search(moments, before, after, LIMITS)
+                }
+                false => Verdict::NotLinearizable,
+            };
+            let verdict = match verdict {
+                Verdict::Linearizable => None,
+                Verdict::NotLinearizable => Some("is not linearizable"),
+                Verdict::Undecided => Some("could not be decided"),
+            };
+            if let Some(verdict) = verdict {
                 return Err(format!(
                     "the history of message {message} {verdict}.\nBefore: {before:?}\nAfter: {after:?}\n{}",
                     self.of(message)
@@ -254,7 +267,12 @@ mod tests {
             Hears(client, answer) => Moment::Answered { client, message: 1, answer },
         };
         let history = History { moments: said.iter().cloned().enumerate().map(moment).collect() };
-        history.judge(&[Set::default()], std::slice::from_ref(after))
+        let verdict = history.judge(&[Set::default()], std::slice::from_ref(after));
+        // The second opinion is asked about every one of them.
+        let second = search(history.moments.iter(), &Set::default(), after, LIMITS);
+        let expected = if verdict.is_ok() { Verdict::Linearizable } else { Verdict::NotLinearizable };
+        assert_eq!(second, expected);
+        verdict
     }
 
     #[test]
