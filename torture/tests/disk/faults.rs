@@ -114,7 +114,11 @@ fn a_failure_behind_the_back_of_an_idle_server_is_noticed() {
     bench.disk.set_rules(&[sync().fails(Errno::Io)]);
     let administrator = bench.administrator();
     while bench.disk.fired(0) == 0 {
-        assert_eq!(bench.set_much(&administrator), Some(0));
+        match bench.set_much(&administrator) {
+            Some(0) => {}
+            // The flush failed while this one was under way.
+            other => assert_eq!((other, bench.disk.fired(0)), (Some(10_002), 1)),
+        }
     }
     let begun = Instant::now();
     while bench.ready().starts_with("HTTP/1.1 200 ") {
