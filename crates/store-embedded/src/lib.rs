@@ -17,6 +17,8 @@ pub mod engine;
 
 pub mod schema;
 
+mod inner_engine;
+
 mod cache;
 mod weight;
 

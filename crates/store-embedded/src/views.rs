@@ -13,7 +13,8 @@ use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Rows, 
 use sidenote_store::StoreError;
 
 use crate::cache::Cache;
-use crate::engine::{EngineError, Order, Snapshot};
+use crate::engine::{EngineError, Order};
+use crate::inner_engine::InnerSnapshot;
 use crate::schema::{decode_key, decode_row, encode_key, span_bounds};
 
 /// Runs a rule. A rule that panics is a bug, but no reason to stop serving others.
@@ -86,8 +87,8 @@ impl Rows for Warm<'_> {
 const SMALL_SET: u32 = 64;
 
 /// Rows as of one batch, read from its snapshot or found in memory. What is read is kept in memory.
-pub(crate) struct Loading<'a> {
-    snapshot: Snapshot,
+pub(crate) struct Loading<'a, S> {
+    snapshot: S,
     cache: &'a Cache,
     /// Whether entries of the cache may stand for the snapshot's rows. A snapshot shows its batch a moment before
     /// the batch is applied to the cache, and in between entries may be older than the snapshot.
@@ -118,9 +119,9 @@ pub(crate) struct AttachedRange {
     pub(crate) whole: bool,
 }
 
-impl<'a> Loading<'a> {
+impl<'a, S: InnerSnapshot> Loading<'a, S> {
     /// For a question: answers and forgets.
-    pub(crate) fn new(snapshot: Snapshot, cache: &'a Cache) -> Self {
+    pub(crate) fn new(snapshot: S, cache: &'a Cache) -> Self {
         let number = snapshot.number();
         let cache_is_as_new = number <= cache.published();
         Self {
@@ -136,7 +137,7 @@ impl<'a> Loading<'a> {
     }
 
     /// For a command: remembers all that is looked at.
-    pub(crate) fn attaching(snapshot: Snapshot, cache: &'a Cache) -> Self {
+    pub(crate) fn attaching(snapshot: S, cache: &'a Cache) -> Self {
         let mut view = Self::new(snapshot, cache);
         view.attaching = true;
         view
@@ -199,13 +200,13 @@ impl<'a> Loading<'a> {
     }
 }
 
-impl Drop for Loading<'_> {
+impl<S> Drop for Loading<'_, S> {
     fn drop(&mut self) {
         self.cache.count(self.hits.get(), self.misses.get());
     }
 }
 
-impl Rows for Loading<'_> {
+impl<S: InnerSnapshot> Rows for Loading<'_, S> {
     fn row(&self, key: &RowKey) -> Result<Option<Row>, Missing> {
         let number = self.snapshot.number();
         let kept = if self.cache_is_as_new { self.cache.row(key, number) } else { Err(Missing) };
