@@ -34,6 +34,8 @@ mod writer;
 mod store;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use engine::OpenError;

@@ -6,16 +6,17 @@ use std::error::Error;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use quick_cache::DefaultHashBuilder;
 use sidenote_core::ids::{Incarnation, MessageName};
 use sidenote_core::pairs::Pairs;
 use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Rows, Span};
 use sidenote_store::StoreError;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Hashing};
 use crate::engine::{EngineError, Order};
 use crate::inner_engine::InnerSnapshot;
 use crate::schema::{decode_key, decode_row, encode_key, span_bounds};
+#[cfg(test)]
+use crate::simulation::{Defect, is_broken};
 
 /// Runs a rule. A rule that panics is a bug, but no reason to stop serving others.
 pub(crate) fn guarded<T>(rule: impl FnOnce() -> T) -> Result<T, StoreError> {
@@ -48,7 +49,10 @@ pub(crate) struct Warm<'a> {
 
 impl<'a> Warm<'a> {
     pub(crate) fn new(cache: &'a Cache) -> Self {
-        Self { cache, by: cache.published(), hits: Cell::new(0) }
+        let by = cache.published();
+        #[cfg(test)]
+        let by = if is_broken(Defect::TakesRowsTooEarly) { u64::MAX } else { by };
+        Self { cache, by, hits: Cell::new(0) }
     }
 
     /// Whether no later batch was published since this view was made.
@@ -105,7 +109,7 @@ pub(crate) struct Loading<'a, S> {
 #[derive(Default)]
 pub(crate) struct Attached {
     pub(crate) number: u64,
-    pub(crate) rows: HashMap<RowKey, Option<Row>, DefaultHashBuilder>,
+    pub(crate) rows: HashMap<RowKey, Option<Row>, Hashing>,
     pub(crate) ranges: Vec<AttachedRange>,
 }
 
