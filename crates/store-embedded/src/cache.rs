@@ -23,6 +23,8 @@
 //! as missing. All batches up to B have been applied before B was published, so by the promise each entry that is
 //! used holds the value after batch B, whether or not a later batch is being applied meanwhile. Hence all of them
 //! together are the state after B, which is durable, and not older than anything that was answered before.
+//! Whoever reads files takes the published number first, too, and a snapshot that shows no later batch: so all
+//! answers, from here and from files, follow the one number, and nobody who has seen a batch sees the state before it.
 //!
 //! # Whole sets
 //!

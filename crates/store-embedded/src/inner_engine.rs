@@ -12,6 +12,8 @@ pub(crate) trait InnerEngine: Send + Sync + 'static {
 
     fn snapshot(&self) -> Self::Snapshot;
 
+    fn snapshot_by(&self, number: u64) -> Option<Self::Snapshot>;
+
     fn is_poisoned(&self) -> bool;
 
     fn disk_bytes(&self) -> Result<u64, EngineError>;
@@ -41,6 +43,10 @@ impl InnerEngine for Engine {
 
     fn snapshot(&self) -> Snapshot {
         self.snapshot()
+    }
+
+    fn snapshot_by(&self, number: u64) -> Option<Snapshot> {
+        self.snapshot_by(number)
     }
 
     fn is_poisoned(&self) -> bool {

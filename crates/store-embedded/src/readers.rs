@@ -77,7 +77,7 @@ impl<E: InnerEngine> Reader<E> {
     /// Runs the command's rule over a snapshot, only to see what it looks at.
     pub(crate) fn fetch(&self, mut job: Box<Job>) {
         let fetched = guarded(|| {
-            let view = Loading::attaching(self.engine.snapshot(), &self.cache);
+            let view = Loading::attaching(self.snapshot(), &self.cache);
             // The verdict is the writer's business: it may see a later state.
             drop(decide(&view, &job.command, &self.limits));
             view.finish()
@@ -90,7 +90,7 @@ impl<E: InnerEngine> Reader<E> {
     /// Answers a question from a snapshot.
     pub(crate) fn answer(&self, Question { query, reply, place }: Question) {
         let answered = guarded(|| {
-            let view = Loading::new(self.engine.snapshot(), &self.cache);
+            let view = Loading::new(self.snapshot(), &self.cache);
             let answered = answer(&view, &query, &self.limits);
             let failed = view.finish().err();
             match (answered, failed) {
@@ -102,5 +102,17 @@ impl<E: InnerEngine> Reader<E> {
         drop(place);
         // Whoever asked may have gone.
         drop(reply.send(answered.and_then(|answered| answered)));
+    }
+
+    /// The state that memory shows, or showed a moment ago. A batch that memory does not show yet is not to be seen
+    /// here either: whoever had seen it, and then asked what memory can answer, would go back in time.
+    fn snapshot(&self) -> E::Snapshot {
+        loop {
+            // The engine is at most one batch ahead of memory, for the writer shows each batch before it commits
+            // the next. So this goes wrong only if two commits come between the two calls.
+            if let Some(snapshot) = self.engine.snapshot_by(self.cache.published()) {
+                return snapshot;
+            }
+        }
     }
 }

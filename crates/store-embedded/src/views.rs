@@ -90,13 +90,11 @@ impl Rows for Warm<'_> {
 /// A set of so many entries is read whole when one of them is asked for.
 const SMALL_SET: u32 = 64;
 
-/// Rows as of one batch, read from its snapshot or found in memory. What is read is kept in memory.
+/// Rows as of one batch, read from its snapshot or found in memory. What is read is kept in memory. The batch must
+/// have been published: only then may entries of the cache stand for the snapshot's rows.
 pub(crate) struct Loading<'a, S> {
     snapshot: S,
     cache: &'a Cache,
-    /// Whether entries of the cache may stand for the snapshot's rows. A snapshot shows its batch a moment before
-    /// the batch is applied to the cache, and in between entries may be older than the snapshot.
-    cache_is_as_new: bool,
     hits: Cell<u64>,
     misses: Cell<u64>,
     failed: RefCell<Option<StoreError>>,
@@ -127,11 +125,9 @@ impl<'a, S: InnerSnapshot> Loading<'a, S> {
     /// For a question: answers and forgets.
     pub(crate) fn new(snapshot: S, cache: &'a Cache) -> Self {
         let number = snapshot.number();
-        let cache_is_as_new = number <= cache.published();
         Self {
             snapshot,
             cache,
-            cache_is_as_new,
             hits: Cell::new(0),
             misses: Cell::new(0),
             failed: RefCell::new(None),
@@ -174,7 +170,7 @@ impl<'a, S: InnerSnapshot> Loading<'a, S> {
         let state = RowKey::Within(*incarnation, Part::Message(*message, MessagePart::Extension));
         let number = self.snapshot.number();
         let Ok(Some(Row::Extension(state))) = self.cache.row(&state, number) else { return None };
-        if !self.cache_is_as_new || state.live.saturating_add(state.tombstones) > SMALL_SET {
+        if state.live.saturating_add(state.tombstones) > SMALL_SET {
             return None;
         }
         let rows = self.read_range(&Range::pairs(*incarnation, *message), usize::MAX);
@@ -213,8 +209,7 @@ impl<S> Drop for Loading<'_, S> {
 impl<S: InnerSnapshot> Rows for Loading<'_, S> {
     fn row(&self, key: &RowKey) -> Result<Option<Row>, Missing> {
         let number = self.snapshot.number();
-        let kept = if self.cache_is_as_new { self.cache.row(key, number) } else { Err(Missing) };
-        let row = if let Ok(row) = kept {
+        let row = if let Ok(row) = self.cache.row(key, number) {
             self.hits.set(self.hits.get() + 1);
             row
         } else {
@@ -253,8 +248,7 @@ impl<S: InnerSnapshot> Rows for Loading<'_, S> {
     fn pairs(&self, incarnation: Incarnation, message: MessageName) -> Result<Arc<Pairs>, Missing> {
         let (of, number) = ((incarnation, message), self.snapshot.number());
         // A command takes the rows along, for by the time it is decided memory may have lost them.
-        if self.cache_is_as_new
-            && !self.attaching
+        if !self.attaching
             && let Ok(pairs) = self.cache.pairs(of, number)
         {
             self.hits.set(self.hits.get() + 1);

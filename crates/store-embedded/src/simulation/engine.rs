@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::world;
+use super::{Defect, world};
 use crate::engine::{Bytes, Change, EngineError, Order, Row};
 use crate::inner_engine::{InnerEngine, InnerSnapshot};
 
@@ -48,6 +48,8 @@ impl Disk {
 pub(super) struct SimulatedEngine {
     disk: Arc<Mutex<Disk>>,
     shown: Mutex<SimulatedSnapshot>,
+    /// What was shown one batch before.
+    before: Mutex<Option<SimulatedSnapshot>>,
     poisoned: AtomicBool,
 }
 
@@ -63,7 +65,7 @@ impl SimulatedEngine {
             let disk = disk.lock().unwrap();
             SimulatedSnapshot { number: disk.number, rows: Arc::clone(&disk.rows) }
         };
-        Self { disk, shown: Mutex::new(shown), poisoned: AtomicBool::new(false) }
+        Self { disk, shown: Mutex::new(shown), before: Mutex::default(), poisoned: AtomicBool::new(false) }
     }
 
     fn fail(&self) -> EngineError {
@@ -84,8 +86,8 @@ impl InnerEngine for SimulatedEngine {
             return Err(EngineError::Poisoned);
         }
         let fate = world::fate();
-        // Others go on while a commit is under way.
-        world::pause();
+        // Others go on while a commit is under way, which takes longer than anything else.
+        (0..4).for_each(|_| world::pause());
         if fate == Fate::FailsBefore {
             world::commit_ended(false);
             return Err(self.fail());
@@ -111,16 +113,24 @@ impl InnerEngine for SimulatedEngine {
         world::commit_ended(shown.is_some());
         let Some(shown) = shown else { return Err(self.fail()) };
         let number = shown.number;
-        *self.shown.lock().unwrap() = shown;
+        let before = std::mem::replace(&mut *self.shown.lock().unwrap(), shown);
+        *self.before.lock().unwrap() = Some(before);
         // Readers may be given the new state before the writer hears of it.
         world::pause();
         Ok(number)
     }
 
     fn snapshot(&self) -> SimulatedSnapshot {
-        let snapshot = self.shown.lock().unwrap().clone();
+        self.shown.lock().unwrap().clone()
+    }
+
+    fn snapshot_by(&self, number: u64) -> Option<SimulatedSnapshot> {
         world::pause();
-        snapshot
+        let number = if world::is_broken(Defect::ReadsUnshownFiles) { u64::MAX } else { number };
+        let shown = self.shown.lock().unwrap().clone();
+        let snapshot = if shown.number <= number { Some(shown) } else { self.before.lock().unwrap().clone() };
+        world::pause();
+        snapshot.filter(|snapshot| snapshot.number <= number)
     }
 
     fn is_poisoned(&self) -> bool {

@@ -32,6 +32,8 @@ pub(crate) enum Defect {
     FillsWithStaleRows,
     /// Readers of memory take rows of batches that are being applied.
     TakesRowsTooEarly,
+    /// Readers read files as of a batch that memory does not show yet.
+    ReadsUnshownFiles,
     /// The writer decides without what the batch holds already.
     IgnoresStagedChanges,
     /// The writer takes what was fetched for what is.
@@ -100,6 +102,7 @@ fn every_defect_is_noticed() {
         Defect::ShowsBeforeCommit,
         Defect::FillsWithStaleRows,
         Defect::TakesRowsTooEarly,
+        Defect::ReadsUnshownFiles,
         Defect::IgnoresStagedChanges,
         Defect::IgnoresRecentChanges,
     ] {

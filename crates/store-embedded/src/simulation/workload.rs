@@ -69,7 +69,7 @@ pub(super) fn any_command(random: &mut Random, number: u64) -> Command {
         2 | 3 => create(random.pick(&GROUPS), number, name),
         _ => {
             // Mostly the same group.
-            let id = if random.one_in(4) { GROUPS[1] } else { GROUPS[0] };
+            let id = random.pick(&GROUPS);
             on(id, group_action(random, name))
         }
     };
@@ -132,7 +132,7 @@ fn extend(random: &mut Random) -> Extend {
 
 /// Any question.
 pub(super) fn any_question(random: &mut Random, incarnations: &[Incarnation]) -> Query {
-    let id = group(if random.one_in(4) { GROUPS[1] } else { GROUPS[0] });
+    let id = group(random.pick(&GROUPS));
     match random.within(0..24) {
         0 => Accounts { ids: PEOPLE.map(account).into() }.into_query(),
         1 | 2 => DescribeGroup { id }.into_query(),

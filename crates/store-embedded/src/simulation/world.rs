@@ -27,7 +27,7 @@ use crate::writer::{Batch, Input, Job, State};
 use crate::{EmbeddedStore, Settings};
 
 /// Steps of a run, beside those that lie within others.
-const STEPS: usize = 500;
+const STEPS: usize = 1500;
 
 /// Nobody waits longer than so many steps once everybody only finishes what was begun.
 const PATIENCE: usize = 20_000;
@@ -164,12 +164,12 @@ impl World {
     fn new(seed: u64, defect: Option<Defect>) -> Self {
         let mut random = Random::new(seed);
         let settings = Settings {
-            queue: random.pick(&[1, 2, 8]),
-            batch: random.pick(&[1, 3, 8]),
-            row_cache_bytes: random.pick(&[0, 2000, 6000, 20_000]),
+            queue: random.pick(&[2, 4, 8]),
+            batch: random.pick(&[1, 4, 8]),
+            row_cache_bytes: random.pick(&[0, 4000, 10_000, 20_000]),
             ..Settings::default()
         };
-        let clients = 2 + random.index(5);
+        let clients = 2 + random.index(8);
         Self {
             defect,
             random: RefCell::new(random),
@@ -250,7 +250,7 @@ impl World {
 
     fn pause(&self) {
         let is_open = self.life.borrow().is_some();
-        if !is_open || self.depth.get() >= 3 || self.is_over() || !self.one_in(8) {
+        if !is_open || self.depth.get() >= 3 || self.is_over() || !self.one_in(6) {
             return;
         }
         self.depth.set(self.depth.get() + 1);
@@ -262,7 +262,7 @@ impl World {
     }
 
     fn fate(&self) -> Fate {
-        if self.is_calm.get() || !self.one_in(20) {
+        if self.is_calm.get() || !self.one_in(40) {
             return Fate::Succeeds;
         }
         let fate = self.random.borrow_mut().pick(&[Fate::FailsBefore, Fate::FailsAfter]);
@@ -292,7 +292,7 @@ impl World {
     /// What befalls the whole store.
     fn move_fate(&self) {
         let has_failed = self.judge.borrow().has_failed();
-        let rarely = if has_failed { 15 } else { 150 };
+        let rarely = if has_failed { 15 } else { 400 };
         if self.one_in(rarely) {
             self.tell("crash");
             self.reopen();
@@ -387,7 +387,7 @@ impl World {
 
     fn wish(&self) -> What {
         let mut random = self.random.borrow_mut();
-        if random.one_in(2) {
+        if !random.one_in(3) {
             return What::Question(any_question(&mut random, &self.incarnations.borrow()));
         }
         let number = self.commands.get() + 1;
@@ -508,6 +508,8 @@ impl World {
                     Phase::Gathering(batch)
                 }
             }
+            // These moments are short. Here they last, so that much can happen in them.
+            phase @ (Phase::Committed(..) | Phase::Published(_)) if !self.one_in(3) => phase,
             Phase::Committed(number, mut batch) => {
                 if let Some(number) = number {
                     state.publish(number, &mut batch);
