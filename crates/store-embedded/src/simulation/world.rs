@@ -138,6 +138,8 @@ struct World {
     defect: Option<Defect>,
     random: RefCell<Random>,
     settings: Settings,
+    /// Changed rows that the writer keeps for fetches under way.
+    kept_rows: usize,
     disk: Arc<Mutex<Disk>>,
     life: RefCell<Option<Rc<Life>>>,
     /// `None` while it makes a step.
@@ -172,6 +174,7 @@ impl World {
         let clients = 2 + random.index(8);
         Self {
             defect,
+            kept_rows: random.pick(&[8, 1000]),
             random: RefCell::new(random),
             settings,
             disk: Arc::default(),
@@ -343,7 +346,9 @@ impl World {
         let Parts { store, reader, watch: _, writer } = Parts::new(engine, &self.settings, limits());
         *self.life.borrow_mut() = Some(Rc::new(Life { store: Arc::new(store), reader }));
         let phase = Phase::Gathering(Batch::default());
-        *self.writer.borrow_mut() = Some(WriterActor { state: State::new(writer), phase });
+        let mut state = State::new(writer);
+        state.recent.most_rows = self.kept_rows;
+        *self.writer.borrow_mut() = Some(WriterActor { state, phase });
     }
 
     /// Everything in memory is gone, and what was not synced, if luck is bad.
