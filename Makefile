@@ -25,6 +25,7 @@ soak: ## the long tests: failures under load, hundreds of rounds, each with the 
 	target/debug/sidenote-torture power --lives 30
 	target/debug/sidenote-torture linear-power --rounds 100
 	target/debug/sidenote-torture linear --lives 20 --rounds 25
+	SIDENOTE_SIMULATION_SEEDS=5000 cargo test --locked --package sidenote-store-embedded --lib simulation::nobody
 
 check: ## formatting, lints, documentation, tidiness, and dependencies where cargo-deny is installed
 	@tools/need.sh cc

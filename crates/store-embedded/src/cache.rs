@@ -23,6 +23,8 @@
 //! as missing. All batches up to B have been applied before B was published, so by the promise each entry that is
 //! used holds the value after batch B, whether or not a later batch is being applied meanwhile. Hence all of them
 //! together are the state after B, which is durable, and not older than anything that was answered before.
+//! Whoever reads files takes the published number first, too, and a snapshot that shows no later batch: so all
+//! answers, from here and from files, follow the one number, and nobody who has seen a batch sees the state before it.
 //!
 //! # Whole sets
 //!
@@ -37,17 +39,27 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quick_cache::sync::{Cache as QuickCache, EntryAction, EntryResult};
-use quick_cache::{DefaultHashBuilder, Equivalent, Weighter};
+use quick_cache::sync::{Cache as QuickCache, DefaultLifecycle, EntryAction, EntryResult};
+use quick_cache::{Equivalent, Weighter};
 use sidenote_core::extension::Key;
 use sidenote_core::ids::{Incarnation, MessageName};
 use sidenote_core::pairs::Pairs;
 use sidenote_core::rows::{MessagePart, Missing, Part, Row, RowKey};
 
+#[cfg(test)]
+use crate::simulation::{Defect, is_broken, pause};
 use crate::weight::{key_bytes, row_bytes};
 
+/// How keys are hashed.
+#[cfg(not(test))]
+pub(crate) type Hashing = quick_cache::DefaultHashBuilder;
+
+/// How keys are hashed: alike in every run, so that a simulation can be run again.
+#[cfg(test)]
+pub(crate) type Hashing = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+
 /// Rows that changed, by key; `None` is a row that was removed.
-pub(crate) type Changes = HashMap<RowKey, Option<Row>, DefaultHashBuilder>;
+pub(crate) type Changes = HashMap<RowKey, Option<Row>, Hashing>;
 
 /// A message of one life of a conversation.
 pub(crate) type MessageId = (Incarnation, MessageName);
@@ -114,9 +126,9 @@ impl Weighter<CacheKey, Entry> for Weight {
 }
 
 pub(crate) struct Cache {
-    entries: QuickCache<CacheKey, Entry, Weight>,
+    entries: QuickCache<CacheKey, Entry, Weight, Hashing>,
     stripes: Box<[Mutex<[u64; SLOTS_PER_STRIPE]>]>,
-    slots: DefaultHashBuilder,
+    slots: Hashing,
     published: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -126,10 +138,11 @@ impl Cache {
     /// An empty cache of at most so many bytes, beside files that end with batch `published`.
     pub(crate) fn new(bytes: u64, published: u64) -> Self {
         let usual_entries = usize::try_from(bytes / USUAL_ENTRY_BYTES).unwrap_or(usize::MAX).max(1);
+        let (hashing, lifecycle) = (Hashing::default(), DefaultLifecycle::default());
         Self {
-            entries: QuickCache::with_weighter(usual_entries, bytes, Weight),
+            entries: QuickCache::with(usual_entries, bytes, Weight, hashing, lifecycle),
             stripes: (0..STRIPES).map(|_| Mutex::new([0; SLOTS_PER_STRIPE])).collect(),
-            slots: DefaultHashBuilder::default(),
+            slots: Hashing::default(),
             published: AtomicU64::new(published),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -153,6 +166,8 @@ impl Cache {
         {
             return Ok(pairs.get(key).cloned().map(Row::Pair));
         }
+        #[cfg(test)]
+        pause();
         match self.entries.get(&Wanted(key)) {
             Some(Entry { as_of, value: Value::Row(row), .. }) if as_of <= by => Ok(row),
             _ => Err(Missing),
@@ -161,6 +176,8 @@ impl Cache {
 
     /// All pairs of a message as of batch `by`.
     pub(crate) fn pairs(&self, of: MessageId, by: u64) -> Result<Arc<Pairs>, Missing> {
+        #[cfg(test)]
+        pause();
         match self.entries.get(&CacheKey::Pairs(of)) {
             Some(Entry { as_of, value: Value::Pairs(pairs), .. }) if as_of <= by => Ok(pairs),
             _ => Err(Missing),
@@ -194,6 +211,8 @@ impl Cache {
             }
         }
         for (key, row) in changes {
+            #[cfg(test)]
+            pause();
             let is_part_of_a_set =
                 pair(key).is_some_and(|(of, key)| self.apply_pair(of, key, row.as_ref(), number));
             if is_part_of_a_set {
@@ -269,7 +288,10 @@ impl Cache {
 
     fn fill(&self, key: CacheKey, entry: Entry) {
         let (stripe, slot) = self.slot(&key);
-        if stripe[slot] <= entry.as_of {
+        let is_stale = stripe[slot] > entry.as_of;
+        #[cfg(test)]
+        let is_stale = is_stale && !is_broken(Defect::FillsWithStaleRows);
+        if !is_stale {
             self.entries.insert(key, entry);
         }
         drop(stripe);

@@ -24,6 +24,8 @@ pub(crate) struct Recent {
     /// Ascending.
     batches: VecDeque<(u64, Changes)>,
     rows: usize,
+    /// Rows that are kept at most, beside the newest batch.
+    pub(crate) most_rows: usize,
     /// Every change of a later batch than this is here.
     complete_after: u64,
     /// How many fetches under way began when a batch was the newest.
@@ -32,7 +34,13 @@ pub(crate) struct Recent {
 
 impl Recent {
     pub(crate) fn new(newest: u64) -> Self {
-        Self { batches: VecDeque::new(), rows: 0, complete_after: newest, fetches: BTreeMap::new() }
+        Self {
+            batches: VecDeque::new(),
+            rows: 0,
+            most_rows: KEPT_ROWS,
+            complete_after: newest,
+            fetches: BTreeMap::new(),
+        }
     }
 
     /// A fetch begins; its snapshot will show `newest` or a later batch.
@@ -69,7 +77,7 @@ impl Recent {
     pub(crate) fn prune(&mut self) {
         let oldest = self.fetches.first_key_value().map_or(u64::MAX, |(began, _)| *began);
         while let Some((number, changes)) = self.batches.front() {
-            let is_too_much = self.rows > KEPT_ROWS && self.batches.len() > 1;
+            let is_too_much = self.rows > self.most_rows && self.batches.len() > 1;
             if *number > oldest && !is_too_much {
                 break;
             }

@@ -18,6 +18,8 @@ pub mod engine;
 
 pub mod schema;
 
+mod inner_engine;
+
 mod cache;
 mod weight;
 
@@ -34,6 +36,8 @@ mod store;
 
 pub mod backup;
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
 

@@ -10,7 +10,7 @@ use sidenote_store::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::cache::Cache;
-use crate::engine::Engine;
+use crate::inner_engine::InnerEngine;
 use crate::views::{Loading, guarded};
 use crate::writer::{Input, Job};
 
@@ -23,9 +23,8 @@ pub(crate) struct Question {
 }
 
 /// What one reader works with.
-#[derive(Clone)]
-pub(crate) struct Reader {
-    pub(crate) engine: Arc<Engine>,
+pub(crate) struct Reader<E> {
+    pub(crate) engine: Arc<E>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) limits: Limits,
     /// Commands to fetch for, from the writer.
@@ -36,7 +35,20 @@ pub(crate) struct Reader {
     pub(crate) questions: Receiver<Box<Question>>,
 }
 
-impl Reader {
+impl<E> Clone for Reader<E> {
+    fn clone(&self) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            cache: Arc::clone(&self.cache),
+            limits: self.limits,
+            fetches: self.fetches.clone(),
+            writer: self.writer.clone(),
+            questions: self.questions.clone(),
+        }
+    }
+}
+
+impl<E: InnerEngine> Reader<E> {
     /// Runs until both the writer and the store have let go of their ends.
     pub(crate) fn run(mut self) {
         let (mut fetches_end, mut questions_end) = (false, false);
@@ -63,9 +75,9 @@ impl Reader {
     }
 
     /// Runs the command's rule over a snapshot, only to see what it looks at.
-    fn fetch(&self, mut job: Box<Job>) {
+    pub(crate) fn fetch(&self, mut job: Box<Job>) {
         let fetched = guarded(|| {
-            let view = Loading::attaching(self.engine.snapshot(), &self.cache);
+            let view = Loading::attaching(self.snapshot(), &self.cache);
             // The verdict is the writer's business: it may see a later state.
             drop(decide(&view, &job.command, &self.limits));
             view.finish()
@@ -75,9 +87,10 @@ impl Reader {
         drop(self.writer.send(Input::Job(job)));
     }
 
-    fn answer(&self, Question { query, reply, place }: Question) {
+    /// Answers a question from a snapshot.
+    pub(crate) fn answer(&self, Question { query, reply, place }: Question) {
         let answered = guarded(|| {
-            let view = Loading::new(self.engine.snapshot(), &self.cache);
+            let view = Loading::new(self.snapshot(), &self.cache);
             let answered = answer(&view, &query, &self.limits);
             let failed = view.finish().err();
             match (answered, failed) {
@@ -89,5 +102,17 @@ impl Reader {
         drop(place);
         // Whoever asked may have gone.
         drop(reply.send(answered.and_then(|answered| answered)));
+    }
+
+    /// The state that memory shows, or showed a moment ago. A batch that memory does not show yet is not to be seen
+    /// here either: whoever had seen it, and then asked what memory can answer, would go back in time.
+    fn snapshot(&self) -> E::Snapshot {
+        loop {
+            // The engine is at most one batch ahead of memory, for the writer shows each batch before it commits
+            // the next. So this goes wrong only if two commits come between the two calls.
+            if let Some(snapshot) = self.engine.snapshot_by(self.cache.published()) {
+                return snapshot;
+            }
+        }
     }
 }

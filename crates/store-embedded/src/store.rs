@@ -20,6 +20,7 @@ use crate::cache::Cache;
 use crate::condition::Condition;
 use crate::engine::{self, Engine, EngineError, OpenError};
 use crate::figures::Figures;
+use crate::inner_engine::{InnerEngine, InnerSnapshot};
 use crate::readers::{Question, Reader};
 use crate::views::{Warm, guarded, in_full};
 use crate::writer::{Input, Job, Writer};
@@ -102,66 +103,21 @@ impl EmbeddedStore {
     }
 
     pub(crate) fn start(engine: Arc<Engine>, settings: &Settings, limits: Limits) -> std::io::Result<Self> {
-        let queue = settings.queue.clamp(1, MAX_QUEUE);
-        let cache = Arc::new(Cache::new(settings.row_cache_bytes, engine.snapshot().number()));
-        let condition = Arc::new(Condition::default());
-        let figures = Arc::new(Figures::default());
-        // One more, so that the word to close never waits either.
-        let (writer, inbox) = bounded(queue + 1);
-        let (fetches, to_fetch) = bounded(queue);
-        let (questions, asked) = bounded(queue);
-        let (watched, watch_ends) = bounded(0);
-
         // What is started before a failure ends by itself when the channels are dropped here, the writer included:
         // it is started last.
-        let mut threads = Vec::new();
         let snapshots = Arc::downgrade(&engine);
-        let reader = Reader {
-            engine: Arc::clone(&engine),
-            cache: Arc::clone(&cache),
-            limits,
-            fetches: to_fetch,
-            writer: writer.clone(),
-            questions: asked,
-        };
+        let Parts { mut store, reader, watch, writer } = Parts::new(engine, settings, limits);
+        store.engine = snapshots;
+        let mut threads = Vec::new();
         for number in 0..settings.reader_threads.max(1) {
             let reader = reader.clone();
             threads.push(Thread::spawn(format!("store-reader-{number}"), || reader.run())?);
         }
         drop(reader);
-        let watch = Watch {
-            engine: Arc::clone(&engine),
-            condition: Arc::clone(&condition),
-            figures: Arc::clone(&figures),
-            ends: watch_ends,
-        };
         threads.push(Thread::spawn("store-watch".to_owned(), || watch.run())?);
-        let work = Writer {
-            engine,
-            cache: Arc::clone(&cache),
-            condition: Arc::clone(&condition),
-            figures: Arc::clone(&figures),
-            limits,
-            batch: settings.batch.max(1),
-            inbox,
-            fetches,
-            closing: Cell::new(false),
-        };
-        threads.push(Thread::spawn("store-writer".to_owned(), || work.run())?);
-        Ok(Self {
-            limits,
-            cache,
-            condition,
-            figures,
-            queue,
-            places: Arc::new(Semaphore::new(queue)),
-            writer,
-            question_places: Arc::new(Semaphore::new(queue)),
-            questions: RwLock::new(Some(questions)),
-            watched: RwLock::new(Some(watched)),
-            threads: Mutex::new(threads),
-            engine: snapshots,
-        })
+        threads.push(Thread::spawn("store-writer".to_owned(), || writer.run())?);
+        store.threads = Mutex::new(threads);
+        Ok(store)
     }
 
     /// The way to the rows of the store as of one batch, for backups while it is in use.
@@ -280,6 +236,69 @@ impl std::fmt::Debug for EmbeddedStore {
     }
 }
 
+/// A store and those who do its work, each for a thread of its own (readers: any number of clones).
+pub(crate) struct Parts<E> {
+    pub(crate) store: EmbeddedStore,
+    pub(crate) reader: Reader<E>,
+    pub(crate) watch: Watch<E>,
+    pub(crate) writer: Writer<E>,
+}
+
+impl<E: InnerEngine> Parts<E> {
+    pub(crate) fn new(engine: Arc<E>, settings: &Settings, limits: Limits) -> Self {
+        let queue = settings.queue.clamp(1, MAX_QUEUE);
+        let cache = Arc::new(Cache::new(settings.row_cache_bytes, engine.snapshot().number()));
+        let condition = Arc::new(Condition::default());
+        let figures = Arc::new(Figures::default());
+        // One more, so that the word to close never waits either.
+        let (writer, inbox) = bounded(queue + 1);
+        let (fetches, to_fetch) = bounded(queue);
+        let (questions, asked) = bounded(queue);
+        let (watched, watch_ends) = bounded(0);
+        Self {
+            reader: Reader {
+                engine: Arc::clone(&engine),
+                cache: Arc::clone(&cache),
+                limits,
+                fetches: to_fetch,
+                writer: writer.clone(),
+                questions: asked,
+            },
+            watch: Watch {
+                engine: Arc::clone(&engine),
+                condition: Arc::clone(&condition),
+                figures: Arc::clone(&figures),
+                ends: watch_ends,
+            },
+            writer: Writer {
+                engine,
+                cache: Arc::clone(&cache),
+                condition: Arc::clone(&condition),
+                figures: Arc::clone(&figures),
+                limits,
+                batch: settings.batch.max(1),
+                inbox,
+                fetches,
+                closing: Cell::new(false),
+            },
+            store: EmbeddedStore {
+                limits,
+                cache,
+                condition,
+                figures,
+                queue,
+                places: Arc::new(Semaphore::new(queue)),
+                writer,
+                question_places: Arc::new(Semaphore::new(queue)),
+                questions: RwLock::new(Some(questions)),
+                watched: RwLock::new(Some(watched)),
+                threads: Mutex::default(),
+                engine: Weak::new(),
+            },
+        }
+    }
+}
+
 impl Thread {
     fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
         let (alive, ended) = oneshot::channel::<()>();
@@ -293,14 +312,14 @@ impl Thread {
 }
 
 /// Looks at what may take a while to look at, so that nobody who serves a request has to.
-struct Watch {
-    engine: Arc<Engine>,
+pub(crate) struct Watch<E> {
+    engine: Arc<E>,
     condition: Arc<Condition>,
     figures: Arc<Figures>,
     ends: Receiver<()>,
 }
 
-impl Watch {
+impl<E: InnerEngine> Watch<E> {
     fn run(self) {
         loop {
             if let Ok(bytes) = self.engine.disk_bytes() {

@@ -8,11 +8,15 @@ use sidenote_core::Limits;
 use sidenote_core::command::{AccountAction, Action, Command};
 use sidenote_core::event::Operator;
 use sidenote_core::ids::{AccountId, AppId, Timestamp, TinyId, UserId};
-use sidenote_core::query::Accounts;
+use sidenote_core::query::{Accounts, Answer, Ask};
 use sidenote_core::rows::{Row, RowKey};
 use sidenote_store::{Store, StoreError};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::engine::{self, Engine};
+use crate::readers::Question;
+use crate::store::Parts;
+use crate::writer::{Batch, Input, Job, State};
 use crate::{EmbeddedStore, Settings};
 
 fn account(name: &str) -> AccountId {
@@ -97,4 +101,38 @@ fn a_rule_that_panics_fails_what_was_asked_of_it_alone() {
         assert_eq!(store.health(), Ok(()));
         store.close().await;
     });
+}
+
+#[test]
+fn files_do_not_show_a_batch_before_memory_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Arc::new(Engine::open(folder.path(), &engine::Settings::default()).unwrap());
+    let Parts { store: _store, reader, watch: _, writer } =
+        Parts::new(engine, &Settings::default(), Limits::default());
+    let mut writer = State::new(writer);
+    let places = Arc::new(Semaphore::new(9));
+    let place = || Arc::clone(&places).try_acquire_owned().unwrap();
+    let is_there_in_files = |name: &str| {
+        let (reply, mut answer) = oneshot::channel();
+        reader.answer(Question {
+            query: Accounts { ids: vec![account(name)] }.into_query(),
+            reply,
+            place: place(),
+        });
+        match answer.try_recv().unwrap().unwrap() {
+            Answer::Accounts(accounts) => accounts[0].is_some(),
+            other => panic!("{other:?}"),
+        }
+    };
+
+    // The first time the row is not in memory, and a reader brings it.
+    writer.take(Input::Job(Job::new(import("ann"), oneshot::channel().0, place())), &mut Batch::default());
+    reader.fetch(Job::new(import("ann"), oneshot::channel().0, place()));
+    let mut batch = Batch::default();
+    writer.take(writer.writer.inbox.try_recv().unwrap(), &mut batch);
+    let number = writer.commit(&mut batch).unwrap();
+    // Somebody who saw the batch here, and then asked what memory can answer, would go back in time.
+    assert!(!is_there_in_files("ann"));
+    writer.publish(number, &mut batch);
+    assert!(is_there_in_files("ann"));
 }

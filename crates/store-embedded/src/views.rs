@@ -6,15 +6,17 @@ use std::error::Error;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use quick_cache::DefaultHashBuilder;
 use sidenote_core::ids::{Incarnation, MessageName};
 use sidenote_core::pairs::Pairs;
 use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Rows, Span};
 use sidenote_store::StoreError;
 
-use crate::cache::Cache;
-use crate::engine::{EngineError, Order, Snapshot};
+use crate::cache::{Cache, Hashing};
+use crate::engine::{EngineError, Order};
+use crate::inner_engine::InnerSnapshot;
 use crate::schema::{decode_key, decode_row, encode_key, span_bounds};
+#[cfg(test)]
+use crate::simulation::{Defect, is_broken};
 
 /// Runs a rule. A rule that panics is a bug, but no reason to stop serving others.
 pub(crate) fn guarded<T>(rule: impl FnOnce() -> T) -> Result<T, StoreError> {
@@ -47,7 +49,10 @@ pub(crate) struct Warm<'a> {
 
 impl<'a> Warm<'a> {
     pub(crate) fn new(cache: &'a Cache) -> Self {
-        Self { cache, by: cache.published(), hits: Cell::new(0) }
+        let by = cache.published();
+        #[cfg(test)]
+        let by = if is_broken(Defect::TakesRowsTooEarly) { u64::MAX } else { by };
+        Self { cache, by, hits: Cell::new(0) }
     }
 
     /// Whether no later batch was published since this view was made.
@@ -85,13 +90,11 @@ impl Rows for Warm<'_> {
 /// A set of so many entries is read whole when one of them is asked for.
 const SMALL_SET: u32 = 64;
 
-/// Rows as of one batch, read from its snapshot or found in memory. What is read is kept in memory.
-pub(crate) struct Loading<'a> {
-    snapshot: Snapshot,
+/// Rows as of one batch, read from its snapshot or found in memory. What is read is kept in memory. The batch must
+/// have been published: only then may entries of the cache stand for the snapshot's rows.
+pub(crate) struct Loading<'a, S> {
+    snapshot: S,
     cache: &'a Cache,
-    /// Whether entries of the cache may stand for the snapshot's rows. A snapshot shows its batch a moment before
-    /// the batch is applied to the cache, and in between entries may be older than the snapshot.
-    cache_is_as_new: bool,
     hits: Cell<u64>,
     misses: Cell<u64>,
     failed: RefCell<Option<StoreError>>,
@@ -104,7 +107,7 @@ pub(crate) struct Loading<'a> {
 #[derive(Default)]
 pub(crate) struct Attached {
     pub(crate) number: u64,
-    pub(crate) rows: HashMap<RowKey, Option<Row>, DefaultHashBuilder>,
+    pub(crate) rows: HashMap<RowKey, Option<Row>, Hashing>,
     pub(crate) ranges: Vec<AttachedRange>,
 }
 
@@ -118,15 +121,13 @@ pub(crate) struct AttachedRange {
     pub(crate) whole: bool,
 }
 
-impl<'a> Loading<'a> {
+impl<'a, S: InnerSnapshot> Loading<'a, S> {
     /// For a question: answers and forgets.
-    pub(crate) fn new(snapshot: Snapshot, cache: &'a Cache) -> Self {
+    pub(crate) fn new(snapshot: S, cache: &'a Cache) -> Self {
         let number = snapshot.number();
-        let cache_is_as_new = number <= cache.published();
         Self {
             snapshot,
             cache,
-            cache_is_as_new,
             hits: Cell::new(0),
             misses: Cell::new(0),
             failed: RefCell::new(None),
@@ -136,7 +137,7 @@ impl<'a> Loading<'a> {
     }
 
     /// For a command: remembers all that is looked at.
-    pub(crate) fn attaching(snapshot: Snapshot, cache: &'a Cache) -> Self {
+    pub(crate) fn attaching(snapshot: S, cache: &'a Cache) -> Self {
         let mut view = Self::new(snapshot, cache);
         view.attaching = true;
         view
@@ -169,7 +170,7 @@ impl<'a> Loading<'a> {
         let state = RowKey::Within(*incarnation, Part::Message(*message, MessagePart::Extension));
         let number = self.snapshot.number();
         let Ok(Some(Row::Extension(state))) = self.cache.row(&state, number) else { return None };
-        if !self.cache_is_as_new || state.live.saturating_add(state.tombstones) > SMALL_SET {
+        if state.live.saturating_add(state.tombstones) > SMALL_SET {
             return None;
         }
         let rows = self.read_range(&Range::pairs(*incarnation, *message), usize::MAX);
@@ -199,17 +200,16 @@ impl<'a> Loading<'a> {
     }
 }
 
-impl Drop for Loading<'_> {
+impl<S> Drop for Loading<'_, S> {
     fn drop(&mut self) {
         self.cache.count(self.hits.get(), self.misses.get());
     }
 }
 
-impl Rows for Loading<'_> {
+impl<S: InnerSnapshot> Rows for Loading<'_, S> {
     fn row(&self, key: &RowKey) -> Result<Option<Row>, Missing> {
         let number = self.snapshot.number();
-        let kept = if self.cache_is_as_new { self.cache.row(key, number) } else { Err(Missing) };
-        let row = if let Ok(row) = kept {
+        let row = if let Ok(row) = self.cache.row(key, number) {
             self.hits.set(self.hits.get() + 1);
             row
         } else {
@@ -248,8 +248,7 @@ impl Rows for Loading<'_> {
     fn pairs(&self, incarnation: Incarnation, message: MessageName) -> Result<Arc<Pairs>, Missing> {
         let (of, number) = ((incarnation, message), self.snapshot.number());
         // A command takes the rows along, for by the time it is decided memory may have lost them.
-        if self.cache_is_as_new
-            && !self.attaching
+        if !self.attaching
             && let Ok(pairs) = self.cache.pairs(of, number)
         {
             self.hits.set(self.hits.get() + 1);

@@ -24,8 +24,9 @@ use crate::answers::{Answers, Reply, answer, deliver};
 use crate::cache::{Cache, Changes};
 use crate::condition::Condition;
 use crate::desk::{Desk, Recent};
-use crate::engine::{self, Engine, EngineError, MAX_BATCH_BYTES, MAX_VALUE_BYTES};
+use crate::engine::{self, EngineError, MAX_BATCH_BYTES, MAX_VALUE_BYTES};
 use crate::figures::Figures;
+use crate::inner_engine::InnerEngine;
 use crate::schema::{encode_key, encode_row};
 use crate::views::{Attached, guarded, in_full};
 use crate::weight::{key_bytes, row_bytes};
@@ -69,8 +70,8 @@ pub(crate) enum Input {
 }
 
 /// What the writer works with.
-pub(crate) struct Writer {
-    pub(crate) engine: Arc<Engine>,
+pub(crate) struct Writer<E> {
+    pub(crate) engine: Arc<E>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) condition: Arc<Condition>,
     pub(crate) figures: Arc<Figures>,
@@ -85,23 +86,29 @@ pub(crate) struct Writer {
     pub(crate) closing: Cell<bool>,
 }
 
+/// Commands that share a commit.
 #[derive(Default)]
-struct Batch {
-    staged: Changes,
+pub(crate) struct Batch {
+    pub(crate) staged: Changes,
     bytes: usize,
-    decided: Answers,
+    pub(crate) decided: Answers,
     #[expect(clippy::vec_box, reason = "jobs stay where they are while they pass through the queues")]
     to_fetch: Vec<Box<Job>>,
 }
 
-impl Writer {
+impl<E: InnerEngine> Writer<E> {
     /// Runs until it is told to close.
     pub(crate) fn run(self) {
-        let run = std::panic::AssertUnwindSafe(|| State::new(&self).run());
+        let mut state = State::new(self);
+        let run = std::panic::AssertUnwindSafe(|| state.run());
         if std::panic::catch_unwind(run).is_ok() {
             return;
         }
         // Whatever was half-done is unknown. Nothing is written any more, but nobody is left waiting.
+        state.writer.answer_rest();
+    }
+
+    fn answer_rest(&self) {
         self.condition.poison("the writer panicked, which is a bug; see the log".to_owned());
         while !self.closing.get() {
             match self.inbox.recv() {
@@ -113,7 +120,7 @@ impl Writer {
 }
 
 impl Batch {
-    fn commands(&self) -> usize {
+    pub(crate) fn commands(&self) -> usize {
         self.decided.len() + self.to_fetch.len()
     }
 }
@@ -145,19 +152,20 @@ impl Gathering {
     }
 }
 
-struct State<'a> {
-    writer: &'a Writer,
+/// The writer at work. Each method is one step; [`State::run`] takes them in turn.
+pub(crate) struct State<E> {
+    pub(crate) writer: Writer<E>,
     /// The last batch. It is published.
-    newest: u64,
-    recent: Recent,
+    pub(crate) newest: u64,
+    pub(crate) recent: Recent,
     /// How many commands the last batch answered.
     last: usize,
     /// What a commit took lately, on average.
     commit_takes: Duration,
 }
 
-impl<'a> State<'a> {
-    fn new(writer: &'a Writer) -> Self {
+impl<E: InnerEngine> State<E> {
+    pub(crate) fn new(writer: Writer<E>) -> Self {
         let newest = writer.cache.published();
         Self { writer, newest, recent: Recent::new(newest), last: 0, commit_takes: Duration::ZERO }
     }
@@ -187,7 +195,8 @@ impl<'a> State<'a> {
         self.writer.inbox.recv().ok()
     }
 
-    fn take(&mut self, input: Input, batch: &mut Batch) {
+    /// Decides one command, on top of what the batch holds already, or sets it aside to be fetched for.
+    pub(crate) fn take(&mut self, input: Input, batch: &mut Batch) {
         let mut job = match input {
             Input::Job(job) => job,
             Input::Close => {
@@ -236,30 +245,20 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Makes a batch durable, shows it, answers, and has fetched what was missing.
     fn finish(&mut self, mut batch: Batch) {
-        if !batch.staged.is_empty()
-            && let Err(error) = self.commit(&mut batch)
-        {
-            for (_, answer) in &mut batch.decided {
-                *answer = Err(error.clone());
-            }
+        if let Some(number) = self.commit(&mut batch) {
+            self.publish(number, &mut batch);
         }
-        self.last = batch.decided.len();
-        deliver(batch.decided);
-        for mut job in batch.to_fetch {
-            job.fetches += 1;
-            job.fetch_began = self.newest;
-            self.recent.fetch_begins(self.newest);
-            self.writer.figures.fetch();
-            self.writer.fetches.send(job).expect("readers live for as long as they may be sent something");
-        }
-        self.recent.prune();
+        self.conclude(batch);
     }
 
-    fn commit(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
-        let staged = std::mem::take(&mut batch.staged);
-        let encoded = staged.iter().map(|(key, row)| {
+    /// Makes a batch durable; its number. `None` if it changes nothing, or could not be made durable, which is then
+    /// what everybody is told.
+    pub(crate) fn commit(&mut self, batch: &mut Batch) -> Option<u64> {
+        if batch.staged.is_empty() {
+            return None;
+        }
+        let encoded = batch.staged.iter().map(|(key, row)| {
             let key = encode_key(key).into();
             match row {
                 Some(row) => engine::Change::Put { key, value: encode_row(row).into() },
@@ -271,15 +270,12 @@ impl<'a> State<'a> {
         let mut changes: Vec<_> = encoded.collect();
         changes.sort_unstable_by(|one, other| one.key().cmp(other.key()));
         let began = Instant::now();
-        match self.writer.engine.commit(changes) {
+        let failed = match self.writer.engine.commit(changes) {
             Ok(number) => {
                 let took = began.elapsed();
                 self.writer.figures.committed(batch.decided.len() as u64, took);
                 self.commit_takes = (self.commit_takes * 7 + took) / 8;
-                self.writer.cache.publish(number, &staged);
-                self.newest = number;
-                self.recent.keep(number, staged);
-                Ok(())
+                return Some(number);
             }
             // Nothing was written, and the engine goes on.
             Err(
@@ -287,9 +283,35 @@ impl<'a> State<'a> {
                 | EngineError::ReservedKey
                 | EngineError::ValueTooLong { .. }
                 | EngineError::BatchTooLarge),
-            ) => Err(StoreError::Busy { reason: in_full(&error) }),
-            Err(error) => Err(self.writer.condition.poison(in_full(&error))),
+            ) => StoreError::Busy { reason: in_full(&error) },
+            Err(error) => self.writer.condition.poison(in_full(&error)),
+        };
+        for (_, answer) in &mut batch.decided {
+            *answer = Err(failed.clone());
         }
+        None
+    }
+
+    /// Shows a batch that is durable.
+    pub(crate) fn publish(&mut self, number: u64, batch: &mut Batch) {
+        let staged = std::mem::take(&mut batch.staged);
+        self.writer.cache.publish(number, &staged);
+        self.newest = number;
+        self.recent.keep(number, staged);
+    }
+
+    /// Answers, and has fetched what was missing.
+    pub(crate) fn conclude(&mut self, batch: Batch) {
+        self.last = batch.decided.len();
+        deliver(batch.decided);
+        for mut job in batch.to_fetch {
+            job.fetches += 1;
+            job.fetch_began = self.newest;
+            self.recent.fetch_begins(self.newest);
+            self.writer.figures.fetch();
+            self.writer.fetches.send(job).expect("readers live for as long as they may be sent something");
+        }
+        self.recent.prune();
     }
 }
 
@@ -326,6 +348,7 @@ mod tests {
     use tokio::sync::{Semaphore, oneshot};
 
     use super::*;
+    use crate::engine::Engine;
 
     #[test]
     fn a_command_that_never_finds_its_rows_is_given_up_after_so_many_fetches() {
@@ -344,7 +367,7 @@ mod tests {
             fetches,
             closing: Cell::new(false),
         };
-        let mut state = State::new(&writer);
+        let mut state = State::new(writer);
         let user = UserId::new("ann").unwrap();
         let account = AccountId { app: AppId::new(1), user: user.clone() };
         let command = Command {

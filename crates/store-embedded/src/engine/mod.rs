@@ -140,6 +140,8 @@ pub struct Engine {
 struct Latest {
     view: fjall::Snapshot,
     number: u64,
+    /// The state one batch before, since this engine was opened.
+    before: Option<fjall::Snapshot>,
 }
 
 /// What an engine and its snapshots hold together. Dropped in this order: the lock goes last.
@@ -206,8 +208,14 @@ impl Engine {
             // The rule that one thread commits was broken from outside; nobody may see this state.
             return Err(self.poison(EngineError::Poisoned));
         }
-        let latest = Latest { view, number };
-        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = latest;
+        let oldest = {
+            let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+            latest.number = number;
+            let before = std::mem::replace(&mut latest.view, view);
+            latest.before.replace(before)
+        };
+        // Closed only now, so that nobody who wants a snapshot waits for it.
+        drop(oldest);
         Ok(number)
     }
 
@@ -215,6 +223,18 @@ impl Engine {
     pub fn snapshot(&self) -> Snapshot {
         let latest = self.read_latest();
         Snapshot { view: latest.view.clone(), number: latest.number, shared: Arc::clone(&self.shared) }
+    }
+
+    /// The last state that shows no later batch than `number`, for those who may not see the newest batch yet.
+    /// `None` if that is older than the last two states.
+    pub fn snapshot_by(&self, number: u64) -> Option<Snapshot> {
+        let latest = self.read_latest();
+        let shared = || Arc::clone(&self.shared);
+        if latest.number <= number {
+            return Some(Snapshot { view: latest.view.clone(), number: latest.number, shared: shared() });
+        }
+        let view = latest.before.as_ref().filter(|_| latest.number - 1 <= number)?.clone();
+        Some(Snapshot { view, number: latest.number - 1, shared: shared() })
     }
 
     /// Whether an earlier write failed, so that every commit answers [`EngineError::Poisoned`]. Notices a
@@ -247,7 +267,7 @@ impl Engine {
         number: u64,
     ) -> Self {
         Self {
-            latest: RwLock::new(Latest { view: database.snapshot(), number }),
+            latest: RwLock::new(Latest { view: database.snapshot(), number, before: None }),
             writer: Mutex::new(witness),
             poisoned: AtomicBool::new(false),
             #[cfg(test)]
@@ -370,9 +390,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let engine = Engine::open(folder.path(), &Settings::default()).unwrap();
         let mut snapshots = vec![engine.snapshot()];
+        assert_eq!(engine.snapshot_by(0).unwrap().number(), 0);
         for number in 1..=20 {
             assert_eq!(engine.commit([put("a", "1")]).unwrap(), number);
             snapshots.push(engine.snapshot());
+            // And so is that of the state before it.
+            let before = engine.snapshot_by(number - 1).unwrap();
+            assert_eq!(read_number(&before.view, &engine.shared.keyspace).unwrap(), before.number());
+            assert_eq!(before.number(), number - 1);
+            assert_eq!(engine.snapshot_by(number + 1).unwrap().number(), number);
+            assert!(number < 2 || engine.snapshot_by(number - 2).is_none());
         }
         for (number, snapshot) in (0..).zip(&snapshots) {
             assert_eq!(snapshot.number(), number);

@@ -241,7 +241,12 @@ fn statistics_tell_what_happened() {
         assert_eq!(after.batch_sizes.iter().map(|(_, count)| count).sum::<u64>(), after.commits);
         assert_eq!(after.commit_times.iter().map(|(_, count)| count).sum::<u64>(), after.commits);
         assert!(after.cache_bytes > 0 && after.commit_time_total > std::time::Duration::ZERO);
-        assert_eq!(after.queue_depth, 0);
+        // A command's place is given back a moment after its answer.
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        while store.statistics().queue_depth > 0 {
+            assert!(tokio::time::Instant::now() < deadline, "a place was never given back");
+            tokio::task::yield_now().await;
+        }
         store.close().await;
     });
 }
