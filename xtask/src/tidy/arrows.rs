@@ -12,6 +12,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("sidenote-store", Some(&["sidenote-core"])),
     ("sidenote-store-embedded", Some(&["sidenote-core", "sidenote-store"])),
     ("sidenote-server", Some(&["sidenote-core", "sidenote-store"])),
+    ("sidenote-properties", Some(&["sidenote-server", "sidenote-store", "sidenote-store-embedded"])),
     ("sidenote", None),
     ("xtask", Some(&[])),
     ("bare", Some(&[])),
