@@ -7,6 +7,9 @@ use crate::door::{ADMINISTRATOR, GROUP, MEMBER, MESSAGE, PULL, SET, post};
 use crate::query::signed;
 use crate::raw_json::Json;
 
+/// White space, as JSON has it: no form feed, and none of Unicode's.
+const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
+
 /// A body is read as `serde_json` reads it or refused for a reason that `serde_json` sees too, and what a request
 /// with it changes is what `serde_json` says that it asks for.
 ///
@@ -99,8 +102,8 @@ fn deserves(body: &[u8], unparsable: &Unparsable) {
     match unparsable.fault {
         Fault::NotUtf8 | Fault::ByteOrderMark => {}
         Fault::TooLarge => panic!("the body has {} bytes", body.len()),
-        Fault::Empty => assert_eq!(text.trim_matches([' ', '\t', '\r', '\n']), ""),
-        Fault::NotAnObject => assert!(!text.trim_start().starts_with('{')),
+        Fault::Empty => assert_eq!(text.trim_matches(BLANKS), ""),
+        Fault::NotAnObject => assert!(!text.trim_start_matches(BLANKS).starts_with('{')),
         Fault::TooDeep => {
             let opened = body[..unparsable.at.byte].iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
             assert!(opened >= MAX_DEPTH, "{unparsable}");

@@ -19,6 +19,9 @@ pub use query::query;
 pub use record::record;
 pub use user_sig::user_sig;
 
+/// Panics if what must hold for these bytes does not.
+pub type Property = fn(&[u8]);
+
 /// A property by the name of its fuzz target and of its folder in `fuzz/corpus`.
-pub const ALL: &[(&str, fn(&[u8]))] =
+pub const ALL: &[(&str, Property)] =
     &[("query", query), ("user_sig", user_sig), ("body", body), ("record", record)];

@@ -141,7 +141,7 @@ impl Claims {
         let mut content =
             format!("TLS.identifier:{user}\nTLS.sdkappid:{app}\nTLS.time:{time}\nTLS.expire:{expire}\n");
         if let Some(userbuf) = &userbuf {
-            content += &format!("TLS.userbuf:{userbuf}\n");
+            content.extend(["TLS.userbuf:", userbuf, "\n"]);
         }
         let signature = BASE64_STANDARD.decode(text("TLS.sig")?);
         let is_legal = signature.is_ok()

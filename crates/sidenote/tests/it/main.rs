@@ -13,3 +13,4 @@ mod capacity;
 mod codes;
 mod concurrency;
 mod crash;
+mod hostile;
