@@ -1,7 +1,11 @@
 # `make` shows what there is. Every target that a reviewer or .ci/run uses is one a contributor can run.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check bench
+.PHONY: help demo test soak check bench fuzz
+
+# How long each fuzz target runs, and which of them do.
+FUZZ_SECONDS ?= 1800
+FUZZ_TARGETS ?= query user_sig body record
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +30,7 @@ soak: ## the long tests: failures under load, hundreds of rounds, each with the 
 	target/debug/sidenote-torture linear-power --rounds 100
 	target/debug/sidenote-torture linear --lives 20 --rounds 25
 	SIDENOTE_SIMULATION_SEEDS=5000 cargo test --locked --package sidenote-store-embedded --lib simulation::nobody
+	SIDENOTE_SOAK=1 cargo test --locked --package sidenote --test it hostile::
 
 check: ## formatting, lints, documentation, tidiness, and dependencies where cargo-deny is installed
 	@tools/need.sh cc
@@ -43,3 +48,13 @@ check: ## formatting, lints, documentation, tidiness, and dependencies where car
 
 bench: ## measure beside a bare HTTP server and other databases; BENCH_QUICK=1 takes five minutes (docs/performance.md)
 	bench/run.sh
+
+fuzz: ## look for input that breaks a property, FUZZ_SECONDS for each target (needs cargo-fuzz; fuzz/README.md)
+	@tools/need.sh cc
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install cargo-fuzz --locked"; exit 1; }
+# The fuzzer needs one unstable option of the compiler, and no other compiler.
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/found/$$target; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target fuzz/found/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=4096 || exit 1; \
+	done

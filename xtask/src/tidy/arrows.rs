@@ -13,6 +13,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("sidenote-export", Some(&["sidenote-core", "sidenote-store"])),
     ("sidenote-store-embedded", Some(&["sidenote-core", "sidenote-store", "sidenote-export"])),
     ("sidenote-server", Some(&["sidenote-core", "sidenote-store"])),
+    ("sidenote-properties", Some(&["sidenote-server", "sidenote-store", "sidenote-store-embedded"])),
     ("sidenote", None),
     ("sidenote-torture", None),
     ("xtask", Some(&[])),

@@ -13,4 +13,5 @@ mod capacity;
 mod codes;
 mod concurrency;
 mod crash;
+mod hostile;
 mod linear;
