@@ -130,7 +130,7 @@ impl Batch {
 /// The callers of a large batch send their next commands all at about the same time, but the first of them is here
 /// while most are still on their way. To commit that one alone would let all others wait for a whole sync. So after
 /// a large batch the next one waits until it is half as large, but never longer than a part of what a commit takes,
-/// by which it could at most be late. After a batch of one or two commands nothing ever waits.
+/// by which it could at most be late. After a batch of up to three commands nothing ever waits.
 struct Gathering {
     enough: usize,
     until: Option<Instant>,
