@@ -59,10 +59,10 @@ struct Arguments {
     #[arg(long, env = "BENCH_STORED_BASE", value_name = "NUMBER",
           value_parser = clap::value_parser!(u64).range(2000..=10_000_000))]
     stored_base: Option<u64>,
-    /// Size in MiB of each of the two caches of the product's store
-    #[arg(long, env = "BENCH_CACHE_MIB", value_name = "MIB", default_value_t = 64,
+    /// Size in MiB of each of the two caches of the product's store [default: as the product comes]
+    #[arg(long, env = "BENCH_CACHE_MIB", value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(0..=65536))]
-    cache_mib: u64,
+    cache_mib: Option<u64>,
     /// Threads of the load generator
     #[arg(long, env = "BENCH_THREADS", value_name = "NUMBER", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -89,7 +89,8 @@ pub(crate) struct Settings {
     pub(crate) sustain_seconds: u64,
     pub(crate) stored: Vec<u64>,
     pub(crate) stored_base: u64,
-    pub(crate) cache_mib: u64,
+    /// Size of each of the two caches of the product; `None` leaves them as it comes.
+    pub(crate) cache_mib: Option<u64>,
     pub(crate) threads: u32,
     #[serde(skip)]
     pub(crate) folder: PathBuf,

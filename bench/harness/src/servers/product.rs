@@ -34,12 +34,13 @@ const PAGE: usize = 200;
 pub(crate) struct Product {
     bin: PathBuf,
     folder: PathBuf,
-    cache_mib: u64,
+    cache_mib: Option<u64>,
 }
 
 impl Product {
-    /// Nothing is started or made yet. `cache_mib` is the size of each of the two caches of the store.
-    pub(crate) fn new(bin: &Path, folder: &Path, cache_mib: u64) -> Self {
+    /// Nothing is started or made yet. `cache_mib` is the size of each of the two caches of the store, if not
+    /// what the product chooses.
+    pub(crate) fn new(bin: &Path, folder: &Path, cache_mib: Option<u64>) -> Self {
         Self { bin: bin.join("sidenote"), folder: folder.to_owned(), cache_mib }
     }
 
@@ -86,11 +87,14 @@ impl Product {
         let port = free_port()?;
         let config = self.folder.join("sidenote.toml");
         // A path as a JSON text is one that TOML reads as well.
-        let (store, cache) = (json!(self.store()), self.cache_mib);
+        let store = json!(self.store());
+        let caches = self.cache_mib.map_or_else(String::new, |mib| {
+            format!("block_cache_bytes = \"{mib}MiB\"\nstate_cache_bytes = \"{mib}MiB\"\n")
+        });
         let text = format!(
             "listen = \"127.0.0.1:{port}\"\n\
              [store]\nengine = \"embedded\"\npath = {store}\n\
-             block_cache_bytes = \"{cache}MiB\"\nstate_cache_bytes = \"{cache}MiB\"\n\
+             {caches}\
              [[apps]]\nsdk_app_id = {APP}\nsecret_key = \"{KEY}\"\nadmins = [\"{ADMINISTRATOR}\"]\n\
              [limits]\nattempts_per_minute = 0\n"
         );

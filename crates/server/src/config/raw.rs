@@ -134,7 +134,7 @@ impl Default for Store {
             engine: "embedded".to_owned(),
             path: "./sidenote-data".to_owned(),
             block_cache_bytes: ByteSize::mib(64),
-            state_cache_bytes: ByteSize::mib(64),
+            state_cache_bytes: ByteSize::mib(256),
             queue_length: 4096,
             batch_commands: 1024,
             reader_threads: 2,

@@ -19,6 +19,9 @@
 //! A crash in between leaves the copy, and the next open begins by putting it back: no batch is committed
 //! before step 5 has ended.
 
+use std::sync::Arc;
+
+use fjall::compaction::Leveled;
 use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable};
 
 use super::{
@@ -34,8 +37,19 @@ const KEYSPACE: &str = "rows";
 /// Rows gather in memory up to this size before they are flushed into a table. Fixed when the store is made.
 const MEMTABLE_BYTES: u64 = 16 * MIB;
 
+/// So many tables of level 0 are merged into level 1 at once. Twice fjall's default: each merge writes all of level 1
+/// anew, so half as many merges write nearly half as much. Fixed when the store is made.
+const LEVEL_0_MERGED: u8 = 8;
+
+/// Size of the tables that a merge writes; half of fjall's default, because a table is synced in one go, for which
+/// the sync of a commit waits. Fixed when the store is made.
+const TABLE_BYTES: u64 = 32 * MIB;
+
 /// fjall's floor. It bounds the disk space of the journals, and with it the time to reopen.
 const JOURNAL_BYTES: u64 = 64 * MIB;
+
+/// How much nicer the threads that flush and compact are than those that serve.
+const NICENESS: i32 = 5;
 
 /// Open table files; the operating system's usual limit for a process is 1024.
 const OPEN_FILES: usize = 256;
@@ -179,6 +193,31 @@ fn open_with_threads(
     settings: &Settings,
     threads: usize,
 ) -> Result<(Database, Keyspace), OpenError> {
+    // Threads take their niceness from the thread that starts them, and one that has become nicer may not become
+    // less so again. Hence fjall is opened on a thread of its own.
+    let open = || {
+        become_nicer();
+        open_here(folder, settings, threads)
+    };
+    std::thread::scope(|scope| match std::thread::Builder::new().spawn_scoped(scope, open) {
+        Ok(opened) => opened.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        Err(source) => Err(OpenError::Threads { source }),
+    })
+}
+
+/// Lets requests go before flushes and compactions where there are too few processors for both. Not being able to
+/// is no reason not to serve.
+fn become_nicer() {
+    // Elsewhere this would change the whole process.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(NICENESS);
+}
+
+fn open_here(
+    folder: &Folder,
+    settings: &Settings,
+    threads: usize,
+) -> Result<(Database, Keyspace), OpenError> {
     let failed = |error| match error {
         fjall::Error::Locked => OpenError::InUse { folder: folder.path().to_path_buf() },
         source => OpenError::Engine { folder: folder.path().to_path_buf(), source },
@@ -195,7 +234,13 @@ fn open_with_threads(
         return Err(damaged(folder, "it holds no rows"));
     }
     let keyspace = database
-        .keyspace(KEYSPACE, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))
+        .keyspace(KEYSPACE, || {
+            let compaction =
+                Leveled::default().with_l0_threshold(LEVEL_0_MERGED).with_table_target_size(TABLE_BYTES);
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(MEMTABLE_BYTES)
+                .compaction_strategy(Arc::new(compaction))
+        })
         .map_err(failed)?;
     Ok((database, keyspace))
 }
@@ -219,5 +264,39 @@ fn damaged(folder: &Folder, detail: &str) -> OpenError {
         folder: folder.path().to_path_buf(),
         file: folder.engine(),
         detail: detail.to_owned(),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+
+    /// Niceness of each thread of this process by its name.
+    fn nicenesses() -> Vec<(String, i32)> {
+        let threads = std::fs::read_dir("/proc/self/task").expect("Linux lists threads there");
+        let of = |folder: std::path::PathBuf| {
+            let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+            let (head, numbers) = stat.rsplit_once(')')?;
+            let name = head.split_once('(')?.1.to_owned();
+            // The 19th field; the two before the bracket closes are not among these.
+            Some((name, numbers.split_whitespace().nth(16)?.parse().ok()?))
+        };
+        threads.filter_map(|thread| of(thread.ok()?.path())).collect()
+    }
+
+    #[test]
+    fn threads_that_flush_and_compact_are_nicer_than_those_that_serve() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = rustix::process::getpriority_process(None).unwrap();
+        let engine = Engine::open(folder.path(), &Settings::default()).unwrap();
+        assert_eq!(rustix::process::getpriority_process(None).unwrap(), own);
+        let of_fjall: Vec<_> =
+            nicenesses().into_iter().filter(|(name, _)| name.starts_with("fjall")).collect();
+        assert!(!of_fjall.is_empty());
+        // 19 is the nicest that there is.
+        let expected = (own + NICENESS).min(19);
+        assert!(of_fjall.iter().all(|(_, niceness)| *niceness == expected), "{of_fjall:?} beside {own}");
+        drop(engine);
     }
 }
