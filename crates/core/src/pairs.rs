@@ -100,6 +100,11 @@ impl Pairs {
         self.text_bytes
     }
 
+    /// Whether the first page is kept, which takes memory of its own.
+    pub fn keeps_first_page(&self) -> bool {
+        self.first_page.get().is_some()
+    }
+
     /// The page of entries from `start` on, with tombstones or without, of a set in this state (rules 3.8 and 3.9).
     /// Live pairs from the start on are what nearly every reader asks for; that page is kept. A store must use one
     /// `limit` for all pages.
@@ -272,6 +277,7 @@ mod tests {
 
         let before = pairs.clone();
         pairs.put(key("c"), Some(live(3)));
+        assert!(before.keeps_first_page() && !pairs.keeps_first_page());
         let second = page(&pairs, at(3, 0));
         assert_eq!((second.pairs.len(), second.rendering.get::<&str>()), (3, None));
         assert_eq!(page(&before, at(2, 0)).rendering.get(), Some(&"made of the first"));

@@ -70,8 +70,11 @@ const SLOTS_PER_STRIPE: usize = 64;
 /// What an entry takes beside its key and rows.
 const ENTRY_BYTES: usize = 96;
 
-/// What an entry of a whole set takes beside its texts: in the list, in the page made of it, and written out.
-const PAIR_BYTES: usize = 224;
+/// What an entry of a whole set takes in the list, beside its texts.
+const PAIR_BYTES: usize = 112;
+
+/// What it takes besides in the first page, once that was made: in the page itself, and written out.
+const PAGE_PAIR_BYTES: usize = 112;
 
 /// A first guess of how large entries are; the cache sizes its inner tables by it.
 const USUAL_ENTRY_BYTES: u64 = 320;
@@ -125,6 +128,14 @@ impl Weighter<CacheKey, Entry> for Weight {
     }
 }
 
+/// A whole set in a reader's hands.
+pub(crate) struct Lent {
+    of: MessageId,
+    pub(crate) pairs: Arc<Pairs>,
+    /// What it is counted as.
+    bytes: u64,
+}
+
 pub(crate) struct Cache {
     entries: QuickCache<CacheKey, Entry, Weight, Hashing>,
     stripes: Box<[Mutex<[u64; SLOTS_PER_STRIPE]>]>,
@@ -176,12 +187,39 @@ impl Cache {
 
     /// All pairs of a message as of batch `by`.
     pub(crate) fn pairs(&self, of: MessageId, by: u64) -> Result<Arc<Pairs>, Missing> {
+        self.lend_pairs(of, by).map(|lent| Arc::clone(&lent.pairs))
+    }
+
+    /// The same for a reader, who may have the set make its first page.
+    pub(crate) fn lend_pairs(&self, of: MessageId, by: u64) -> Result<Lent, Missing> {
         #[cfg(test)]
         pause();
         match self.entries.get(&CacheKey::Pairs(of)) {
-            Some(Entry { as_of, value: Value::Pairs(pairs), .. }) if as_of <= by => Ok(pairs),
+            Some(Entry { as_of, value: Value::Pairs(pairs), bytes }) if as_of <= by => {
+                Ok(Lent { of, pairs, bytes })
+            }
             _ => Err(Missing),
         }
+    }
+
+    /// Counts the memory of the first page of a set, if it was made while the set was lent. A set that nobody pulls
+    /// has none, and then twice as many sets find room.
+    pub(crate) fn take_back(&self, Lent { of, pairs, bytes }: Lent) {
+        let (key, now) = (CacheKey::Pairs(of), set_bytes(&pairs));
+        if now == bytes || !self.entries.contains_key(&key) {
+            return;
+        }
+        // Under the lock of the stripe, as everything that changes an entry.
+        let (stripe, _) = self.slot(&key);
+        // As in `apply_pair`, a place that is empty by now is given back with the result.
+        let result = self.entries.entry(&key, None, |_, kept| {
+            if matches!(&kept.value, Value::Pairs(held) if Arc::ptr_eq(held, &pairs)) {
+                kept.bytes = now;
+            }
+            EntryAction::Retain(())
+        });
+        drop(result);
+        drop(stripe);
     }
 
     /// Keeps a row that was read from a snapshot of batch `as_of`, unless it may be stale.
@@ -193,9 +231,11 @@ impl Cache {
     }
 
     /// Keeps all pairs of a message, likewise.
-    pub(crate) fn fill_pairs(&self, of: MessageId, pairs: Arc<Pairs>, as_of: u64) {
-        let entry = Entry { as_of, bytes: set_bytes(&pairs), value: Value::Pairs(pairs) };
+    pub(crate) fn fill_pairs(&self, of: MessageId, pairs: Arc<Pairs>, as_of: u64) -> Lent {
+        let bytes = set_bytes(&pairs);
+        let entry = Entry { as_of, bytes, value: Value::Pairs(Arc::clone(&pairs)) };
         self.fill(CacheKey::Pairs(of), entry);
+        Lent { of, pairs, bytes }
     }
 
     /// Applies a durable batch and publishes it. Only the writer calls this, batch by batch.
@@ -322,9 +362,11 @@ fn entry_bytes(key: &RowKey, row: Option<&Row>) -> u64 {
     (ENTRY_BYTES + key_bytes(key) + row.map_or(0, row_bytes)) as u64
 }
 
-/// What a whole set takes: its entries, the page that is made of them, and that page once more as it is written out.
+/// What a whole set takes: its entries and, if it was made, the page of them, as it is and as it is written out.
 fn set_bytes(pairs: &Pairs) -> u64 {
-    (6 * ENTRY_BYTES + pairs.len() * PAIR_BYTES + 2 * pairs.text_bytes()) as u64
+    let list = 2 * ENTRY_BYTES + pairs.len() * PAIR_BYTES + pairs.text_bytes();
+    let page = 4 * ENTRY_BYTES + pairs.len() * PAGE_PAIR_BYTES + pairs.text_bytes();
+    (list + if pairs.keeps_first_page() { page } else { 0 }) as u64
 }
 
 /// The message and the key of a pair's row.

@@ -1,4 +1,4 @@
-//! What cannot be brought about from outside: a disk that fails, a rule that panics.
+//! What cannot be brought about or seen from outside: a disk that fails, a rule that panics, what memory is counted as.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,12 +7,15 @@ use futures_util::future::join_all;
 use sidenote_core::Limits;
 use sidenote_core::command::{AccountAction, Action, Command};
 use sidenote_core::event::Operator;
-use sidenote_core::ids::{AccountId, AppId, Timestamp, TinyId, UserId};
+use sidenote_core::extension::{Entry, ExtensionState, Key, Seq, Value};
+use sidenote_core::ids::{AccountId, AppId, Incarnation, MessageName, MsgSeq, Timestamp, TinyId, UserId};
+use sidenote_core::pairs::Pairs;
 use sidenote_core::query::{Accounts, Answer, Ask};
-use sidenote_core::rows::{Row, RowKey};
+use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 use sidenote_store::{Store, StoreError};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::cache::{Cache, Changes};
 use crate::engine::{self, Engine};
 use crate::readers::Question;
 use crate::store::Parts;
@@ -135,4 +138,35 @@ fn files_do_not_show_a_batch_before_memory_does() {
     assert!(!is_there_in_files("ann"));
     writer.publish(number, &mut batch);
     assert!(is_there_in_files("ann"));
+}
+
+#[test]
+fn the_page_of_a_set_is_counted_from_when_it_is_made_until_the_set_changes() {
+    let cache = Cache::new(1 << 20, 0);
+    let of = (Incarnation::from_random(1), MessageName::Seq(MsgSeq::new(1).unwrap()));
+    let entry = |seq| Entry::Live { value: Value::new("forty bytes").unwrap(), seq: Seq::new(seq).unwrap() };
+    let key = |number: u64| Key::new(&format!("key {number}")).unwrap();
+    let pairs: Pairs = (1..=20).map(|number| (key(number), entry(number))).collect();
+    let pull = |pairs: &Pairs| pairs.page(&ExtensionState::default(), Seq::NEVER, false, 200);
+
+    cache.take_back(cache.fill_pairs(of, Arc::new(pairs), 0));
+    let without = cache.bytes();
+    assert!(without > 0);
+    // Whoever looks at one pair makes no page.
+    cache.take_back(cache.lend_pairs(of, 0).unwrap());
+    assert_eq!(cache.bytes(), without);
+
+    for _ in 0..2 {
+        let lent = cache.lend_pairs(of, 0).unwrap();
+        pull(&lent.pairs);
+        cache.take_back(lent);
+        assert!(cache.bytes() > 2 * without, "{} after {without}", cache.bytes());
+    }
+    // A set that changes while somebody has it is another one than is given back.
+    let lent = cache.lend_pairs(of, 0).unwrap();
+    let row = RowKey::Within(of.0, Part::Message(of.1, MessagePart::Pair(key(1))));
+    cache.publish(1, &Changes::from_iter([(row, Some(Row::Pair(entry(21))))]));
+    pull(&lent.pairs);
+    cache.take_back(lent);
+    assert_eq!(cache.bytes(), without);
 }

@@ -11,7 +11,7 @@ use sidenote_core::pairs::Pairs;
 use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Rows, Span};
 use sidenote_store::StoreError;
 
-use crate::cache::{Cache, Hashing};
+use crate::cache::{Cache, Hashing, Lent};
 use crate::engine::{EngineError, Order};
 use crate::inner_engine::InnerSnapshot;
 use crate::schema::{decode_key, decode_row, encode_key, span_bounds};
@@ -45,6 +45,7 @@ pub(crate) struct Warm<'a> {
     cache: &'a Cache,
     by: u64,
     hits: Cell<u64>,
+    lent: Cell<Option<Lent>>,
 }
 
 impl<'a> Warm<'a> {
@@ -52,7 +53,7 @@ impl<'a> Warm<'a> {
         let by = cache.published();
         #[cfg(test)]
         let by = if is_broken(Defect::TakesRowsTooEarly) { u64::MAX } else { by };
-        Self { cache, by, hits: Cell::new(0) }
+        Self { cache, by, hits: Cell::new(0), lent: Cell::new(None) }
     }
 
     /// Whether no later batch was published since this view was made.
@@ -70,6 +71,9 @@ impl Drop for Warm<'_> {
     fn drop(&mut self) {
         // What was missing is looked for again in a snapshot's view, and counted there.
         self.cache.count(self.hits.get(), 0);
+        if let Some(lent) = self.lent.take() {
+            self.cache.take_back(lent);
+        }
     }
 }
 
@@ -83,7 +87,10 @@ impl Rows for Warm<'_> {
     }
 
     fn pairs(&self, incarnation: Incarnation, message: MessageName) -> Result<Arc<Pairs>, Missing> {
-        self.found(self.cache.pairs((incarnation, message), self.by))
+        let lent = self.found(self.cache.lend_pairs((incarnation, message), self.by))?;
+        let pairs = Arc::clone(&lent.pairs);
+        self.lent.set(Some(lent));
+        Ok(pairs)
     }
 }
 
@@ -98,6 +105,7 @@ pub(crate) struct Loading<'a, S> {
     hits: Cell<u64>,
     misses: Cell<u64>,
     failed: RefCell<Option<StoreError>>,
+    lent: Cell<Option<Lent>>,
     /// What was looked at; stays empty unless it is `attaching`.
     attached: RefCell<Attached>,
     attaching: bool,
@@ -131,6 +139,7 @@ impl<'a, S: InnerSnapshot> Loading<'a, S> {
             hits: Cell::new(0),
             misses: Cell::new(0),
             failed: RefCell::new(None),
+            lent: Cell::new(None),
             attached: RefCell::new(Attached { number, rows: HashMap::default(), ranges: Vec::new() }),
             attaching: false,
         }
@@ -149,6 +158,13 @@ impl<'a, S: InnerSnapshot> Loading<'a, S> {
             Some(error) => Err(error),
             None => Ok(self.attached.take()),
         }
+    }
+
+    /// A set goes back once the view is done with it. A question looks at one at most.
+    fn keep_lent(&self, lent: Lent) -> Arc<Pairs> {
+        let pairs = Arc::clone(&lent.pairs);
+        self.lent.set(Some(lent));
+        pairs
     }
 
     fn fail(&self, error: StoreError) -> Missing {
@@ -179,7 +195,8 @@ impl<'a, S: InnerSnapshot> Loading<'a, S> {
             Err(error) => return Some(Err(self.fail(error))),
         };
         let row = pairs.get(name).cloned().map(Row::Pair);
-        self.cache.fill_pairs((*incarnation, *message), pairs, number);
+        // Nobody pulls here, so no page can be made of it.
+        drop(self.cache.fill_pairs((*incarnation, *message), pairs, number));
         Some(Ok(row))
     }
 
@@ -203,6 +220,9 @@ impl<'a, S: InnerSnapshot> Loading<'a, S> {
 impl<S> Drop for Loading<'_, S> {
     fn drop(&mut self) {
         self.cache.count(self.hits.get(), self.misses.get());
+        if let Some(lent) = self.lent.take() {
+            self.cache.take_back(lent);
+        }
     }
 }
 
@@ -249,13 +269,12 @@ impl<S: InnerSnapshot> Rows for Loading<'_, S> {
         let (of, number) = ((incarnation, message), self.snapshot.number());
         // A command takes the rows along, for by the time it is decided memory may have lost them.
         if !self.attaching
-            && let Ok(pairs) = self.cache.pairs(of, number)
+            && let Ok(lent) = self.cache.lend_pairs(of, number)
         {
             self.hits.set(self.hits.get() + 1);
-            return Ok(pairs);
+            return Ok(self.keep_lent(lent));
         }
         let pairs = Arc::new(Pairs::of_rows(self.range(&Range::pairs(incarnation, message))?));
-        self.cache.fill_pairs(of, Arc::clone(&pairs), number);
-        Ok(pairs)
+        Ok(self.keep_lent(self.cache.fill_pairs(of, pairs, number)))
     }
 }
