@@ -43,6 +43,8 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 /// What a test wants to be different.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigOptions {
+    /// Lines of `[store]`.
+    pub store: String,
     /// Lines of `[limits]`.
     pub limits: String,
     /// Lines of `[http]`.
@@ -56,8 +58,9 @@ pub struct ConfigOptions {
 impl ConfigOptions {
     /// The text of a configuration that listens on a free port and keeps its data in `data`.
     pub fn toml(&self, data: &Path) -> String {
-        let Self { limits, http, more, plan } = self;
-        let mut text = format!("listen = \"127.0.0.1:0\"\n\n[store]\npath = {:?}\n", data.to_str().unwrap());
+        let Self { store, limits, http, more, plan } = self;
+        let mut text =
+            format!("listen = \"127.0.0.1:0\"\n\n[store]\npath = {:?}\n{store}\n", data.to_str().unwrap());
         for (app, plan) in [(APP, plan.unwrap_or("ultimate")), (OTHER_APP, "ultimate")] {
             let key = key_of(app);
             write!(

@@ -29,14 +29,14 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the process may take beyond what it took before the attack, apart from what a test adds for connections and
 /// bodies: caches of small configurations, stacks, and what the allocator keeps.
-const SLACK: usize = 48 * MIB;
+pub(crate) const SLACK: usize = 48 * MIB;
 
 /// What one connection may take: its task, its deadlines and, where a head has begun, hyper's buffers. Without
 /// optimisation futures are larger: 34 KiB were measured.
 const PER_CONNECTION: usize = 40 * 1024;
 
 /// One of two numbers: for every run, and for a long one.
-fn scale(quick: usize, full: usize) -> usize {
+pub(crate) fn scale(quick: usize, full: usize) -> usize {
     if std::env::var_os("SIDENOTE_SOAK").is_some() { full } else { quick }
 }
 
@@ -195,7 +195,7 @@ fn request(command: &str, query: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// The process that was started with this server's configuration, which no other has.
-fn pid_of(server: &Running) -> u32 {
+pub(crate) fn pid_of(server: &Running) -> u32 {
     let config = server.config();
     let config = config.to_str().unwrap();
     let is_it = |pid: &u32| {
@@ -208,7 +208,7 @@ fn pid_of(server: &Running) -> u32 {
 }
 
 /// Most bytes that the process ever had in memory.
-fn peak_memory(pid: u32) -> usize {
+pub(crate) fn peak_memory(pid: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
