@@ -37,12 +37,13 @@ const KEYSPACE: &str = "rows";
 /// Rows gather in memory up to this size before they are flushed into a table. Fixed when the store is made.
 const MEMTABLE_BYTES: u64 = 16 * MIB;
 
-/// So many tables of level 0 are merged into level 1 at once. Twice fjall's default: each merge writes all of level 1
-/// anew, so half as many merges write nearly half as much. Fixed when the store is made.
+/// So many tables of level 0 are merged into level 1 at once. Twice fjall's default: keys are spread over
+/// the whole store, so that each merge writes all of level 1 anew. docs/performance.md has what it brought. Fixed when
+/// the store is made.
 const LEVEL_0_MERGED: u8 = 8;
 
-/// Size of the tables that a merge writes; half of fjall's default, because a table is synced in one go, for which
-/// the sync of a commit waits. Fixed when the store is made.
+/// Size of the tables that a merge writes; half of fjall's default. A table is synced in one go, beside
+/// the syncs of commits. Fixed when the store is made.
 const TABLE_BYTES: u64 = 32 * MIB;
 
 /// fjall's floor. It bounds the disk space of the journals, and with it the time to reopen.
