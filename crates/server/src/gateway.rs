@@ -88,6 +88,13 @@ impl Gateway {
     }
 }
 
+/// Who asks for a stream.
+pub(crate) struct Caller {
+    pub(crate) app: Arc<App>,
+    pub(crate) operator: Operator,
+    pub(crate) last_event_id: Option<String>,
+}
+
 /// A request that is answered below the API, or with a code of it.
 enum Rejection {
     /// By status, with a closed connection: what is wrong below HTTP.
@@ -197,20 +204,7 @@ impl Gateway {
             return Err(ErrorCode::BadMethod.into());
         }
         let query = Query::parse(head.uri.query().unwrap_or_default())?;
-        let place = self.apps.binary_search_by_key(&query.app, |served| served.app.id);
-        let served = &self.apps[place.map_err(|_| ErrorCode::UnknownApp)?];
-        query.check()?;
-        let mut operator = Operator {
-            user: self.verify(&served.app, &query)?,
-            tiny_id: None,
-            kind: CallerKind::Administrator,
-            platform: Platform::RestApi,
-            address: Some(peer.0.ip()),
-        };
-        if !served.app.administrators.contains(&operator.user) {
-            operator.kind = CallerKind::Member;
-            operator.tiny_id = Some(self.require_account(&served.app, endpoint, &operator.user).await?);
-        }
+        let (served, operator) = self.operator(&query, endpoint.service, peer).await?;
         if !served.frequency.admits(number) {
             return Err(ErrorCode::TooManyCalls.into());
         }
@@ -233,30 +227,66 @@ impl Gateway {
         }
     }
 
+    /// Steps 3 to 6: who calls.
+    async fn operator(
+        &self,
+        query: &Query<'_>,
+        service: Service,
+        peer: Peer,
+    ) -> Result<(&Served, Operator), Fault> {
+        let place = self.apps.binary_search_by_key(&query.app, |served| served.app.id);
+        let served = &self.apps[place.map_err(|_| Fault::Plain(ErrorCode::UnknownApp))?];
+        query.check()?;
+        let mut operator = Operator {
+            user: self.verify(&served.app, query)?,
+            tiny_id: None,
+            kind: CallerKind::Administrator,
+            platform: Platform::RestApi,
+            address: Some(peer.0.ip()),
+        };
+        if !served.app.administrators.contains(&operator.user) {
+            operator.kind = CallerKind::Member;
+            operator.tiny_id = Some(self.require_account(&served.app, service, &operator.user).await?);
+        }
+        Ok((served, operator))
+    }
+
+    /// Who asks for a stream, by the query and, in place of its `usersig`, a signature from a header.
+    pub(crate) async fn identify(
+        &self,
+        query: &str,
+        user_sig: Option<&str>,
+        peer: Peer,
+    ) -> Result<Caller, Fault> {
+        let mut query = Query::parse(query)?;
+        if let Some(user_sig) = user_sig {
+            query.user_sig = user_sig.into();
+        }
+        let (served, operator) = self.operator(&query, Service::Extensions, peer).await?;
+        let last_event_id = query.last_event_id.map(Into::into);
+        Ok(Caller { app: Arc::clone(&served.app), operator, last_event_id })
+    }
+
     /// Step 5.
-    fn verify(&self, app: &App, query: &Query<'_>) -> Result<UserId, Rejection> {
+    fn verify(&self, app: &App, query: &Query<'_>) -> Result<UserId, Fault> {
         let now = self.now().secs();
         self.signatures
             .check(&query.user_sig, app.id.get(), &query.identifier, &app.keys, now)
             .map_err(|error| Fault::Code(signature_code(error), error.to_string()))?;
         UserId::new(&query.identifier).map_err(|malformed| {
-            Fault::Code(ErrorCode::BadQuery, format!("identifier {malformed}; it can be no UserID")).into()
+            Fault::Code(ErrorCode::BadQuery, format!("identifier {malformed}; it can be no UserID"))
         })
     }
 
     /// Step 6, for a caller who is no administrator: the account must exist (70107, told right after the signature,
     /// rule 3.12) and the service must be open to members (60010).
-    async fn require_account(
-        &self,
-        app: &App,
-        endpoint: &Endpoint,
-        user: &UserId,
-    ) -> Result<TinyId, Rejection> {
+    async fn require_account(&self, app: &App, service: Service, user: &UserId) -> Result<TinyId, Fault> {
         let ids = vec![AccountId { app: app.id, user: user.clone() }];
-        let accounts = self.store.ask(Accounts { ids }).await.map_err(Fault::from)?;
-        let account = accounts.into_iter().next().flatten().ok_or(ErrorCode::CallerUnknown)?;
-        if !endpoint.service.is_open_to_members() {
-            return Err(ErrorCode::NotAnAdministrator.into());
+        let accounts = self.store.ask(Accounts { ids }).await?;
+        let account = accounts.into_iter().next().flatten();
+        let account = account.ok_or(Fault::Plain(ErrorCode::CallerUnknown))?;
+        if !service.is_open_to_members() {
+            return Err(Fault::Plain(ErrorCode::NotAnAdministrator));
         }
         Ok(account.tiny_id)
     }

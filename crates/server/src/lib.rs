@@ -9,7 +9,9 @@ pub mod wire;
 
 mod api;
 mod gateway;
+mod live;
 mod router;
+mod stream;
 
 pub mod clock;
 pub mod listener;
@@ -20,4 +22,5 @@ pub mod telemetry;
 mod server;
 
 pub use api::commands;
+pub use router::Page;
 pub use server::{Drained, Server, StartError, rule_limits};

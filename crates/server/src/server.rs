@@ -18,9 +18,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::listener::{ListenError, Listener, Tls, TlsError};
+use crate::live::Hub;
 use crate::ops::health::Health;
 use crate::ops::metrics::{CacheStatistics, Distribution, Metrics, Statistics, StoreStatistics};
-use crate::router::Front;
+use crate::router::{Front, Page};
+use crate::stream::Streams;
 use crate::tasks::{Tasks, TooManyTasks};
 
 pub use crate::listener::Drained;
@@ -89,6 +91,16 @@ impl Server {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
+        Self::start_with_pages(config, store, clock, Vec::new()).await
+    }
+
+    /// The same, with pages beside the API.
+    pub async fn start_with_pages(
+        config: &Config,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        pages: Vec<Page>,
+    ) -> Result<Self, StartError> {
         let tls = config.tls.as_ref().map(Tls::load).transpose()?;
         let listener = Listener::bind(config.listen, &config.http, tls).await?;
         let apps = apps(config)?;
@@ -119,8 +131,16 @@ impl Server {
             move |stop| keep_house(store, clock, stop)
         })?;
         let gateway = Gateway::new(config, apps, Arc::clone(&store), clock, signatures, &metrics);
-        let front = Front::new(Arc::new(gateway), health, metrics);
-        let (address, stop) = (listener.local_addr(), CancellationToken::new());
+        let (gateway, stop) = (Arc::new(gateway), CancellationToken::new());
+        let hub = Hub::new(Arc::clone(&store));
+        tasks.spawn("hub", {
+            // It ends with the listener, for the requests of those who follow end with it.
+            let (hub, stop) = (Arc::clone(&hub), stop.clone());
+            move |_| hub.run(stop)
+        })?;
+        let streams = Arc::new(Streams::new(Arc::clone(&gateway), hub, &config.http));
+        let front = Front::new(gateway, streams, health, metrics, pages);
+        let address = listener.local_addr();
         #[expect(clippy::disallowed_methods, reason = "stop waits for it and sees its panic")]
         let serving = tokio::spawn(listener.serve(front, stop.clone()));
         Ok(Self { address, stop, serving, tasks, store })

@@ -11,6 +11,7 @@ mod origin;
 mod restore;
 mod serve;
 mod usersig;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ enum Command {
     Serve(serve::Serve),
     Usersig(usersig::UserSig),
     Call(call::Call),
+    Watch(watch::Watch),
     CheckConfig(check_config::CheckConfig),
     Backup(backup::Backup),
     Restore(restore::Restore),
@@ -51,6 +53,7 @@ impl Cli {
             Command::Serve(serve) => serve.run(),
             Command::Usersig(usersig) => usersig.run(),
             Command::Call(call) => call.run(),
+            Command::Watch(watch) => watch.run(),
             Command::CheckConfig(check) => check.run(),
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),

@@ -11,6 +11,7 @@ use sidenote_core::query::{Answer, Query};
 use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Rows, Span};
 use sidenote_core::{Limits, decide, query};
 
+use crate::news::{Follower, Gathered, Newsroom};
 use crate::{Committed, Statistics, Store, StoreError};
 
 /// A store that forgets everything when it is dropped. "Durable" here means "in the map".
@@ -18,6 +19,7 @@ use crate::{Committed, Statistics, Store, StoreError};
 pub struct MemoryStore {
     limits: Limits,
     state: Mutex<State>,
+    newsroom: Newsroom,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +32,7 @@ struct State {
 impl MemoryStore {
     /// An empty store.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, state: Mutex::default() }
+        Self { limits, state: Mutex::default(), newsroom: Newsroom::default() }
     }
 
     /// How many rows there are. Tests use it to see that nothing is left behind.
@@ -52,6 +54,8 @@ impl Store for MemoryStore {
             return Err(StoreError::Closed);
         }
         let decision = decide(&state.rows, &command, &self.limits).expect("a map has every row at hand");
+        let mut gathered = Gathered::default();
+        gathered.add(&command, &decision.changes);
         for change in decision.changes {
             match change.row {
                 Some(row) => state.rows.0.insert(change.key, row),
@@ -59,12 +63,18 @@ impl Store for MemoryStore {
             };
         }
         state.commits += 1;
+        // Under the lock, so that news comes in the order of commits.
+        self.newsroom.tell(&gathered);
         Ok(Committed { verdict: decision.verdict, prompt_debts: decision.prompt_debts })
     }
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
         let state = self.lock();
         Ok(query::answer(&state.rows, &query, &self.limits).expect("a map has every row at hand"))
+    }
+
+    fn news(&self) -> Follower {
+        self.newsroom.follow()
     }
 
     fn health(&self) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! `sidenote demo`: a server with something in it, and `curl` lines to paste.
 
 mod folder;
+mod live_poll;
 mod seed;
 mod transcript;
 
@@ -80,7 +81,10 @@ async fn demonstrate(config: Config, any_port: bool, folder: &Folder) -> anyhow:
 
 /// Starts the server; with `any_port` on a free port if the configured one is taken.
 async fn start(config: &Config, any_port: bool, store: &Arc<dyn Store>) -> anyhow::Result<Server> {
-    let start = async |config: &Config| Server::start(config, Arc::clone(store), Arc::new(SystemClock)).await;
+    let start = async |config: &Config| {
+        let pages = config.apps.first().map(live_poll::page).into_iter().collect();
+        Server::start_with_pages(config, Arc::clone(store), Arc::new(SystemClock), pages).await
+    };
     let mut config = config.clone();
     match start(&config).await {
         Err(StartError::Listen(refused)) if any_port && refused.source.kind() == io::ErrorKind::AddrInUse => {

@@ -169,7 +169,7 @@ fn a_folder_that_is_kept_is_gone_on_with() {
     let info: Value = serde_json::from_str(&info).unwrap();
     assert_eq!(
         (&info["GroupInfo"][0]["NextMsgSeq"], &info["GroupInfo"][0]["MemberNum"]),
-        (&json!(159), &json!(3))
+        (&json!(160), &json!(3))
     );
     demo.interrupt();
     assert!(folder.join("demo.toml").exists());

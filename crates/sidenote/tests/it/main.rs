@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod protocol;
 mod serve;
+mod stream;
 
 mod backup;
 mod capacity;

@@ -51,6 +51,7 @@ pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
         extensions::attempts_are_counted_for_a_minute,
         events::events_are_numbered_without_gaps,
         events::events_of_a_compaction_share_a_commit,
+        events::followers_are_told_of_every_event,
         events::old_events_are_trimmed,
         debts::what_is_owed_is_kept_until_it_is_paid,
         debts::debts_paid_twice_do_no_harm,

@@ -1,0 +1,161 @@
+//! One conversation from an event on: what is in the log first, then what happens, at the reader's own pace.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use sidenote_core::Refusal;
+use sidenote_core::event::Happening;
+use sidenote_core::ids::{ConversationId, EventNumber, Incarnation, TinyId, UserId};
+use sidenote_core::query::{DescribeGroup, Events, FindMembers};
+use sidenote_store::StoreError;
+
+use super::delivery::Delivery;
+use super::hub::Hub;
+use super::mailbox::{Ended, Inbox};
+
+/// Events that are read from the log at a time.
+const EVENTS_PER_READ: usize = 64;
+
+/// What a follower gets.
+#[derive(Debug)]
+pub(crate) enum Followed {
+    /// The next event.
+    Event(Delivery),
+    /// Events after the follower's cursor are no longer kept, or the cursor is none of this conversation. It goes
+    /// on after this event; what was before has to be read from the state.
+    StartOver(Incarnation, EventNumber),
+}
+
+/// A reader of one conversation. It never holds up others: where it is too slow for what happens, it goes on from
+/// the log.
+#[derive(Debug)]
+pub(crate) struct Follow {
+    hub: Arc<Hub>,
+    conversation: ConversationId,
+    incarnation: Incarnation,
+    /// Follows for as long as this account is a member; `None`: whatever happens.
+    member: Option<UserId>,
+    /// The last event when it was seen to be a member. Older events of leaving count no more.
+    verified_at: EventNumber,
+    /// The last event that was given to the reader.
+    cursor: EventNumber,
+    starts_over: bool,
+    ended: Option<Ended>,
+    read: VecDeque<Delivery>,
+    inbox: Option<Inbox>,
+}
+
+impl Hub {
+    /// Follows a group after the event of a cursor, or from now on. A member may for as long as it is one; `None`
+    /// stands for an administrator.
+    pub(crate) async fn follow(
+        self: &Arc<Self>,
+        conversation: ConversationId,
+        member: Option<(UserId, TinyId)>,
+        after: Option<(Incarnation, EventNumber)>,
+    ) -> Result<Result<Follow, Refusal>, StoreError> {
+        let Some(view) = self.store().ask(DescribeGroup { id: conversation.clone() }).await? else {
+            return Ok(Err(Refusal::NoSuchGroup));
+        };
+        if let Some((user, tiny_id)) = &member {
+            let question = FindMembers { id: conversation.clone(), users: vec![user.clone()] };
+            let found = match self.store().ask(question).await? {
+                Ok(found) => found,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            if !found.iter().flatten().any(|member| member.tiny_id == *tiny_id) {
+                return Ok(Err(Refusal::NotAMember));
+            }
+        }
+        let (incarnation, last) = (view.group.incarnation, view.counters.last_event);
+        let (cursor, starts_over) = match after {
+            None => (last, false),
+            Some((of, number)) if of == incarnation && number <= last => (number, false),
+            Some(_) => (last, true),
+        };
+        Ok(Ok(Follow {
+            hub: Arc::clone(self),
+            conversation,
+            incarnation,
+            member: member.map(|(user, _)| user),
+            verified_at: last,
+            cursor,
+            starts_over,
+            ended: None,
+            read: VecDeque::new(),
+            inbox: None,
+        }))
+    }
+}
+
+impl Follow {
+    /// Waits for what comes next. Nothing is lost if the future is dropped before it is done.
+    pub(crate) async fn next(&mut self) -> Result<Result<Followed, Ended>, StoreError> {
+        loop {
+            if std::mem::take(&mut self.starts_over) {
+                return Ok(Ok(Followed::StartOver(self.incarnation, self.cursor)));
+            }
+            if let Some(delivery) = self.read.pop_front() {
+                return Ok(Ok(self.give(delivery)));
+            }
+            if let Some(ended) = self.ended {
+                return Ok(Err(ended));
+            }
+            if let Some(inbox) = &mut self.inbox {
+                match inbox.next().await {
+                    Ok(delivery) => return Ok(Ok(self.give(delivery))),
+                    // The log has what this reader was too slow for, or it says that it has not.
+                    Err(Ended::Overrun | Ended::Lost) => self.inbox = None,
+                    Err(ended) => self.ended = Some(ended),
+                }
+            } else {
+                self.read_on().await?;
+            }
+        }
+    }
+
+    fn give(&mut self, delivery: Delivery) -> Followed {
+        let number = delivery.event().number;
+        self.cursor = number;
+        let leaves = match &delivery.event().what {
+            Happening::MembersLeft { users, .. } => {
+                self.member.as_ref().is_some_and(|user| users.contains(user))
+            }
+            Happening::GroupDestroyed => true,
+            _ => false,
+        };
+        if leaves && number > self.verified_at {
+            self.ended = Some(Ended::Removed);
+            self.read.clear();
+        }
+        Followed::Event(delivery)
+    }
+
+    /// Reads the log, or follows what happens where there is nothing to read any more.
+    async fn read_on(&mut self) -> Result<(), StoreError> {
+        let hub = Arc::clone(&self.hub);
+        let question = Events { incarnation: self.incarnation, after: self.cursor, limit: EVENTS_PER_READ };
+        let page = hub.store().ask(question).await?;
+        if page.cursor_too_old {
+            match hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await? {
+                Some(view) if view.group.incarnation == self.incarnation => {
+                    self.cursor = view.counters.last_event;
+                    self.starts_over = true;
+                }
+                _ => self.ended = Some(Ended::Removed),
+            }
+            return Ok(());
+        }
+        if page.events.is_empty() {
+            let member = self.member.clone();
+            self.inbox = hub.follow_from(&self.conversation, self.incarnation, self.cursor, member).await;
+            return Ok(());
+        }
+        let mut read = VecDeque::with_capacity(page.events.len());
+        for event in &page.events {
+            read.push_back(hub.delivery(&self.conversation, self.incarnation, event).await);
+        }
+        self.read = read;
+        Ok(())
+    }
+}

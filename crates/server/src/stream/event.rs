@@ -1,0 +1,294 @@
+//! An event as the stream tells it: one JSON object, and its frame.
+
+use std::fmt::Write as _;
+
+use axum::body::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sidenote_core::event::{CallerKind, ChangedPair, Event, Happening, Operation, Platform};
+use sidenote_core::extension::Value;
+use sidenote_core::ids::{Conversation, EventNumber, Incarnation, MessageName, UserId};
+use sidenote_core::message::{Message, MessageBody};
+
+use crate::live::Delivery;
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Told<'a> {
+    group_id: &'a str,
+    number: u64,
+    /// Milliseconds since 1970.
+    event_time: u64,
+    operator: Operator<'a>,
+    #[serde(flatten)]
+    what: What<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Operator<'a> {
+    #[serde(rename = "UserID")]
+    user_id: &'a str,
+    kind: &'static str,
+    platform: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "Type", rename_all_fields = "PascalCase")]
+enum What<'a> {
+    GroupCreated {
+        imported: bool,
+    },
+    GroupChanged,
+    GroupDestroyed,
+    OwnerChanged {
+        #[serde(rename = "OldOwner_Account")]
+        from: &'a str,
+        #[serde(rename = "NewOwner_Account")]
+        to: &'a str,
+    },
+    MembersJoined {
+        member_list: Vec<&'a str>,
+        imported: bool,
+    },
+    MembersLeft {
+        member_list: Vec<&'a str>,
+        reason: &'a str,
+    },
+    MessageSent(Sent<'a>),
+    MessagesRecalled {
+        msg_seq_list: Vec<u64>,
+        reason: &'a str,
+    },
+    ExtensionChanged {
+        msg_seq: u64,
+        operate_type: u8,
+        compaction: bool,
+        extension_list: Vec<Pair<'a>>,
+        latest_seq: u64,
+        clear_seq: u64,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Sent<'a> {
+    /// Absent for a message that is only for those who are online.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    msg_seq: Option<u64>,
+    #[serde(rename = "From_Account")]
+    from_account: &'a str,
+    msg_random: u32,
+    msg_client_time: u64,
+    msg_time: u64,
+    support_message_extension: u8,
+    imported: bool,
+    /// Absent where the message was recalled before it could be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    msg_body: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cloud_custom_data: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Pair<'a> {
+    key: &'a str,
+    /// Empty where the pair was deleted or cleared.
+    value: &'a str,
+    seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<Previous<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Previous<'a> {
+    value: &'a str,
+    seq: u64,
+}
+
+/// An event with its id, as Server-Sent Events frame it.
+pub(super) fn frame(delivery: &Delivery) -> Bytes {
+    let json = json(delivery);
+    let id = id(delivery.incarnation(), delivery.event().number);
+    format!("id: {id}\ndata: {json}\n\n").into()
+}
+
+/// Something that is said about the stream itself.
+pub(super) fn notice(
+    kind: &str,
+    reason: &str,
+    cursor: Option<(Incarnation, EventNumber)>,
+    info: &str,
+) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Notice<'a> {
+        reason: &'a str,
+        info: &'a str,
+    }
+    let json = serde_json::to_string(&Notice { reason, info }).expect("two texts are always JSON");
+    let mut frame = format!("event: {kind}\ndata: {json}\n");
+    if let Some((incarnation, number)) = cursor {
+        writeln!(frame, "id: {}", id(incarnation, number)).expect("memory takes all text");
+    }
+    frame.push('\n');
+    frame
+}
+
+/// The name of an event, which is a cursor: the life of its conversation, and its number in it.
+fn id(incarnation: Incarnation, number: EventNumber) -> String {
+    format!("{:016x}-{}", incarnation.get(), number.get())
+}
+
+/// Reads such a name.
+pub(super) fn read_id(text: &str) -> Option<(Incarnation, EventNumber)> {
+    let (incarnation, number) = text.split_once('-')?;
+    let is_hex = incarnation.len() == 16 && incarnation.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_decimal = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_hex || !is_decimal {
+        return None;
+    }
+    let incarnation = u64::from_str_radix(incarnation, 16).ok()?;
+    Some((Incarnation::from_random(incarnation), EventNumber::new(number.parse().ok()?)))
+}
+
+fn json(delivery: &Delivery) -> String {
+    let group_id = match &delivery.conversation().conversation {
+        Conversation::Group(group) => group.as_str(),
+        // Nobody can ask for the stream of another kind.
+        Conversation::Direct(..) => "",
+    };
+    let event = delivery.event();
+    let told = Told {
+        group_id,
+        number: event.number.get(),
+        event_time: event.at.millis(),
+        operator: Operator {
+            user_id: event.operator.user.as_str(),
+            kind: kind(event.operator.kind),
+            platform: platform(event.operator.platform),
+        },
+        what: what(event, delivery.body()),
+    };
+    let json = serde_json::to_string(&told).expect("texts, numbers and a body are always JSON");
+    // The body of a message stands there as it was sent, and may hold line breaks between its parts (inside of
+    // texts JSON allows none). A frame must not.
+    if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json }
+}
+
+fn what<'a>(event: &'a Event, body: Option<&'a MessageBody>) -> What<'a> {
+    let names = |users: &'a [UserId]| users.iter().map(UserId::as_str).collect();
+    match &event.what {
+        Happening::GroupCreated { imported } => What::GroupCreated { imported: *imported },
+        Happening::GroupChanged => What::GroupChanged,
+        Happening::GroupDestroyed => What::GroupDestroyed,
+        Happening::OwnerChanged { from, to } => {
+            What::OwnerChanged { from: from.as_ref().map_or("", UserId::as_str), to: to.as_str() }
+        }
+        Happening::MembersJoined { users, imported } => {
+            What::MembersJoined { member_list: names(users), imported: *imported }
+        }
+        Happening::MembersLeft { users, reason } => What::MembersLeft { member_list: names(users), reason },
+        Happening::MessageSent { seq, message } => What::MessageSent(sent(Some(seq.get()), message, body)),
+        Happening::TransientMessage { message, .. } => What::MessageSent(sent(None, message, body)),
+        Happening::MessagesRecalled { seqs, reason } => {
+            What::MessagesRecalled { msg_seq_list: seqs.iter().map(|seq| seq.get()).collect(), reason }
+        }
+        Happening::Extension(change) => What::ExtensionChanged {
+            msg_seq: match change.message {
+                MessageName::Seq(seq) => seq.get(),
+                MessageName::Key(_) => 0,
+            },
+            operate_type: match change.operation {
+                Operation::Set => 1,
+                Operation::Delete => 2,
+                Operation::Clear => 3,
+            },
+            compaction: change.compaction,
+            extension_list: change.pairs.iter().map(pair).collect(),
+            latest_seq: change.latest.get(),
+            clear_seq: change.clear.get(),
+        },
+    }
+}
+
+fn sent<'a>(seq: Option<u64>, message: &'a Message, body: Option<&'a MessageBody>) -> Sent<'a> {
+    let elements = body.map(|body| {
+        serde_json::from_str(&body.elements).expect("a body is kept as the JSON that it was read from")
+    });
+    Sent {
+        msg_seq: seq,
+        from_account: message.sender.as_str(),
+        msg_random: message.random,
+        msg_client_time: message.client_time,
+        msg_time: message.sent_at.secs(),
+        support_message_extension: u8::from(message.supports_extension),
+        imported: message.imported,
+        msg_body: elements,
+        cloud_custom_data: body.map(|body| body.cloud_custom_data.as_str()).filter(|data| !data.is_empty()),
+    }
+}
+
+fn pair(pair: &ChangedPair) -> Pair<'_> {
+    Pair {
+        key: pair.key.as_str(),
+        value: pair.value.as_ref().map_or("", Value::as_str),
+        seq: pair.seq.get(),
+        previous: pair.previous.as_ref().map(|previous| Previous {
+            value: previous.value.as_ref().map_or("", Value::as_str),
+            seq: previous.seq.get(),
+        }),
+    }
+}
+
+const fn kind(kind: CallerKind) -> &'static str {
+    match kind {
+        CallerKind::Administrator => "Administrator",
+        CallerKind::Member => "Member",
+        CallerKind::Connected => "Connected",
+        CallerKind::Server => "Server",
+    }
+}
+
+/// As `OptPlatform` has it (webhooks.md section 1).
+const fn platform(platform: Platform) -> &'static str {
+    match platform {
+        Platform::RestApi => "RESTAPI",
+        Platform::Web => "Web",
+        Platform::Android => "Android",
+        Platform::Ios => "iOS",
+        Platform::Windows => "Windows",
+        Platform::Mac => "Mac",
+        Platform::Ipad => "iPad",
+        Platform::Unknown => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_as_it_was_written_and_nothing_else_is() {
+        for (incarnation, number) in [(0, 0), (u64::MAX, u64::MAX), (0x0123_4567_89ab_cdef, 42)] {
+            let cursor = (Incarnation::from_random(incarnation), EventNumber::new(number));
+            assert_eq!(read_id(&id(cursor.0, cursor.1)), Some(cursor));
+        }
+        for wrong in [
+            "",
+            "-",
+            "1-1",
+            "0123456789abcdef",
+            "0123456789abcdef-",
+            "0123456789abcdef-+1",
+            "0123456789abcdeg-1",
+            "0123456789abcdef-1 ",
+            "+123456789abcdef-1",
+            "0123456789abcdef-18446744073709551616",
+        ] {
+            assert_eq!(read_id(wrong), None, "{wrong:?}");
+        }
+    }
+}
