@@ -20,6 +20,7 @@ demo: ## build, then start a throw-away server and print curl lines that work wh
 test: ## run every test; brings the published signature packages on the first run
 	@tools/need.sh cc curl strace
 	@if [ -x tests/signers/install.sh ]; then tests/signers/install.sh; fi
+	@if [ -x tests/stock-client/install.sh ]; then tests/stock-client/install.sh; fi
 	SIDENOTE_REQUIRE_SIGNERS=1 cargo test --workspace --locked
 
 soak: ## the long tests: failures under load, hundreds of rounds, each with the line that repeats it

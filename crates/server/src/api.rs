@@ -7,7 +7,7 @@ mod parameters;
 mod accounts;
 mod extensions;
 mod groups;
-mod messages;
+pub(crate) mod messages;
 
 #[cfg(test)]
 mod testing;
@@ -101,9 +101,9 @@ pub(crate) type Handler = for<'a> fn(&'a Call, Object<'a>) -> BoxFuture<'a, Resu
 
 /// One line for each command: its service and the file that holds it, which is named like the command.
 macro_rules! endpoints {
-    ($($service:ident $room:ident::$command:ident,)*) => {
-        /// All commands. The place of a command in this list is its number in frequency limits.
-        pub(crate) static ENDPOINTS: &[Endpoint] = &[$(Endpoint {
+    ($(#[$doc:meta])* $list:ident: $($service:ident $room:ident::$command:ident,)*) => {
+        $(#[$doc])*
+        pub(crate) static $list: &[Endpoint] = &[$(Endpoint {
             service: Service::$service,
             command: stringify!($command),
             handle: |call, body| $room::$command::handle(call, body).map_ok(Into::into).boxed(),
@@ -112,6 +112,9 @@ macro_rules! endpoints {
 }
 
 endpoints! {
+    /// All commands of the REST API. The place of a command in this list is its number in frequency limits.
+    ENDPOINTS:
+
     Extensions extensions::group_set_key_values,
     Extensions extensions::group_get_key_values,
 
@@ -138,6 +141,23 @@ endpoints! {
     Groups messages::group_msg_recall,
     Groups messages::import_group_msg,
 }
+
+endpoints! {
+    /// Commands that only accounts on the long connection call (long-connection.md section 5).
+    CONNECTED_ENDPOINTS:
+
+    Groups groups::get_group_self_member_info,
+    Groups messages::group_msg_get,
+}
+
+/// Commands of the REST API that accounts on the long connection call too. Each handler knows by the kind of its caller
+/// what an account may do for itself.
+pub(crate) const SHARED_WITH_CONNECTED: &[(Service, &str)] = &[
+    (Service::Extensions, "group_set_key_values"),
+    (Service::Extensions, "group_get_key_values"),
+    (Service::Groups, "get_joined_group_list"),
+    (Service::Groups, "send_group_msg"),
+];
 
 /// Service and name of every command, as in the URL `/v4/<service>/<command>`.
 pub fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -170,6 +190,20 @@ impl Call {
 
     pub(crate) fn is_administrator(&self) -> bool {
         self.operator.kind == CallerKind::Administrator
+    }
+
+    /// Does the call come over the long connection?
+    pub(crate) fn is_connected(&self) -> bool {
+        self.operator.kind == CallerKind::Connected
+    }
+
+    /// On the long connection an account speaks for itself alone, whatever account the field of this name holds.
+    pub(crate) fn require_self(&self, field: &str, user: &UserId) -> Result<(), Fault> {
+        if self.is_connected() && *user != self.operator.user {
+            let info = format!("{field} names another account than the one that is logged in");
+            return Err(Fault::Code(ErrorCode::NoPermission, info));
+        }
+        Ok(())
     }
 
     /// Is this account one of the app's administrators?

@@ -1,6 +1,7 @@
 //! From a request to a command: everything that is checked before a command looks at its own fields, in the order
 //! of rest-overview.md section 5, and the envelope around what it answers.
 
+mod connected;
 mod frequency;
 mod query;
 
@@ -21,7 +22,7 @@ use sidenote_core::query::Accounts;
 use sidenote_store::Store;
 use tokio::time::Instant;
 
-use crate::api::{App, Call, ENDPOINTS, Endpoint, Fault, Service};
+use crate::api::{App, CONNECTED_ENDPOINTS, Call, ENDPOINTS, Endpoint, Fault, Service};
 use crate::auth::VerifiedSignatures;
 use crate::auth::user_sig::UserSigError;
 use crate::clock::Clock;
@@ -31,6 +32,8 @@ use crate::ops::metrics::{CommandMetrics, Metrics};
 use crate::wire::envelope;
 use crate::wire::error_code::{Blame, ErrorCode};
 use crate::wire::json::Document;
+
+pub(crate) use connected::{Connected, ConnectedCommand};
 
 use frequency::Frequency;
 use query::Query;
@@ -46,6 +49,8 @@ pub(crate) struct Gateway {
     http: Http,
     /// One for each of [`ENDPOINTS`].
     commands: Vec<CommandMetrics>,
+    /// One for each of [`CONNECTED_ENDPOINTS`].
+    connected_commands: Vec<CommandMetrics>,
     unknown: CommandMetrics,
     request_ids: RequestIds,
 }
@@ -70,6 +75,9 @@ impl Gateway {
         };
         let mut apps: Vec<_> = apps.into_iter().map(served).collect();
         apps.sort_by_key(|served| served.app.id);
+        let figures = |list: &'static [Endpoint]| {
+            list.iter().map(|endpoint| metrics.command(endpoint.command)).collect()
+        };
         Self {
             apps,
             signatures,
@@ -77,7 +85,8 @@ impl Gateway {
             clock,
             limits: config.limits,
             http: config.http,
-            commands: ENDPOINTS.iter().map(|endpoint| metrics.command(endpoint.command)).collect(),
+            commands: figures(ENDPOINTS),
+            connected_commands: figures(CONNECTED_ENDPOINTS),
             unknown: metrics.command("unknown"),
             request_ids: RequestIds::new(),
         }

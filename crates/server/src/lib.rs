@@ -10,6 +10,7 @@ pub mod wire;
 mod api;
 mod gateway;
 mod live;
+mod long_connection;
 mod router;
 mod stream;
 

@@ -11,6 +11,7 @@ use http_body_util::{Either, Full};
 
 use crate::gateway::Gateway;
 use crate::listener::{PacedBody, Peer, Responder};
+use crate::long_connection::LongConnections;
 use crate::ops;
 use crate::ops::health::{Health, answer_head};
 use crate::ops::metrics::Metrics;
@@ -20,6 +21,7 @@ use crate::stream::{self, Streams};
 #[derive(Clone)]
 pub(crate) struct Front {
     gateway: Arc<Gateway>,
+    long_connections: Arc<LongConnections>,
     streams: Arc<Streams>,
     ops: Router,
     pages: Arc<[Page]>,
@@ -37,6 +39,7 @@ pub struct Page {
 impl Front {
     pub(crate) fn new(
         gateway: Arc<Gateway>,
+        long_connections: Arc<LongConnections>,
         streams: Arc<Streams>,
         health: Health,
         metrics: Arc<Metrics>,
@@ -44,7 +47,7 @@ impl Front {
     ) -> Self {
         // The layer also covers the paths that the routes do not have.
         let ops = ops::routes(health, metrics).layer(from_fn(answer_head));
-        Self { gateway, streams, ops, pages: pages.into() }
+        Self { gateway, long_connections, streams, ops, pages: pages.into() }
     }
 }
 
@@ -71,6 +74,10 @@ impl Responder for Front {
             let html = HeaderValue::from_static("text/html; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, html);
             response
+        } else if request.method() == Method::GET
+            && let Some(answer) = self.long_connections.answer(&request, peer)
+        {
+            answer.map(Either::Left)
         } else {
             self.gateway.serve(request, peer).await.map(Either::Left)
         }

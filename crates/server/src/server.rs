@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::listener::{ListenError, Listener, Tls, TlsError};
 use crate::live::Hub;
+use crate::long_connection::{LongConnections, Presence};
 use crate::ops::health::Health;
 use crate::ops::metrics::{CacheStatistics, Distribution, Metrics, Statistics, StoreStatistics};
 use crate::router::{Front, Page};
@@ -108,10 +109,11 @@ impl Server {
 
         let tasks = Tasks::new();
         let signatures = Arc::new(VerifiedSignatures::new(config.http.signature_cache));
+        let presence = Presence::new(config.long_connection.logins_per_account);
         let metrics = Arc::new(Metrics::new({
             let (store, signatures) = (Arc::clone(&store), Arc::clone(&signatures));
-            let connections = listener.connections();
-            move || statistics(&store.statistics(), &signatures, connections.open())
+            let (connections, presence) = (listener.connections(), Arc::clone(&presence));
+            move || statistics(&store.statistics(), &signatures, connections.open(), presence.count())
         }));
         let health = Health::new(vec![
             Box::new({
@@ -138,8 +140,10 @@ impl Server {
             let (hub, stop) = (Arc::clone(&hub), stop.clone());
             move |_| hub.run(stop)
         })?;
+        let long_connections =
+            LongConnections::new(Arc::clone(&gateway), Arc::clone(&hub), presence, config.long_connection);
         let streams = Arc::new(Streams::new(Arc::clone(&gateway), hub, &config.http));
-        let front = Front::new(gateway, streams, health, metrics, pages);
+        let front = Front::new(gateway, long_connections, streams, health, metrics, pages);
         let address = listener.local_addr();
         #[expect(clippy::disallowed_methods, reason = "stop waits for it and sees its panic")]
         let serving = tokio::spawn(listener.serve(front, stop.clone()));
@@ -242,6 +246,7 @@ fn statistics(
     store: &sidenote_store::Statistics,
     signatures: &VerifiedSignatures,
     connections: usize,
+    logins: usize,
 ) -> Statistics {
     #[expect(clippy::cast_precision_loss, reason = "a figure for people, exact up to 2^53")]
     let float = |count: u64| count as f64;
@@ -271,5 +276,6 @@ fn statistics(
         store: store_statistics,
         caches,
         connections: u64::try_from(connections).unwrap_or(u64::MAX),
+        logins: u64::try_from(logins).unwrap_or(u64::MAX),
     }
 }

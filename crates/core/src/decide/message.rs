@@ -7,7 +7,7 @@ use crate::command::NewMessage;
 use crate::debt::Task;
 use crate::decide::ledger::Opened;
 use crate::decide::{Judged, Ledger, Outcome};
-use crate::event::Happening;
+use crate::event::{CallerKind, Happening};
 use crate::group::{Member, Role};
 use crate::ids::{ConversationId, MessageName, MsgSeq, Timestamp};
 use crate::message::{Fingerprint, Message, Sent};
@@ -22,6 +22,14 @@ pub(super) fn send(ledger: &mut Ledger<'_>, id: &ConversationId, new: &NewMessag
     let (incarnation, now) = (opened.incarnation(), ledger.now());
     let member =
         ledger.rows.member((incarnation, &new.sender))?.filter(|member| member.tiny_id == new.sender_tiny_id);
+    let operator = &ledger.command.operator;
+    // An administrator may send in anybody's name and without being a member. A connected account is no administrator,
+    // and one that was deleted and imported again is not the one that is connected.
+    if operator.kind == CallerKind::Connected
+        && (member.is_none() || operator.tiny_id != Some(new.sender_tiny_id))
+    {
+        return Ok(Err(Refusal::NotAMember));
+    }
     if !new.sender_is_administrator
         && let Some(member) = &member
         && (member.muted_until > now || (opened.group.profile.mute_all && member.role == Role::Member))

@@ -32,6 +32,8 @@ pub struct Config {
     pub events: Events,
     /// Limits below the API.
     pub http: Http,
+    /// Limits of long connections.
+    pub long_connection: LongConnection,
     /// Certificate and key; plain HTTP without them.
     pub tls: Option<Tls>,
     /// What is logged, and how.
@@ -134,6 +136,25 @@ pub struct Http {
     pub drain_timeout: Duration,
     /// How many verified signatures are remembered; 0 is none.
     pub signature_cache: usize,
+}
+
+/// `[long_connection]`: limits of long connections, beside those of `[http]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongConnection {
+    /// Bytes of a frame; more closes the connection with 1009.
+    pub frame_bytes: usize,
+    /// From the handshake to a login that succeeds.
+    pub login_timeout: Duration,
+    /// How long a client may send nothing at all. Published clients send a heartbeat every 10 seconds.
+    pub idle_timeout: Duration,
+    /// How long a client may take to accept what it is sent.
+    pub write_timeout: Duration,
+    /// Connections of one account that are logged in; one more kicks the oldest.
+    pub logins_per_account: usize,
+    /// Logins in a row that are refused before the connection is closed.
+    pub refused_logins: u32,
+    /// The longest that a login lasts without a new UserSig.
+    pub session: Duration,
 }
 
 /// `[tls]`: PEM files.

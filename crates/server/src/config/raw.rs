@@ -14,6 +14,7 @@ pub(super) struct Raw {
     pub(super) limits: Limits,
     pub(super) events: Events,
     pub(super) http: Http,
+    pub(super) long_connection: LongConnection,
     pub(super) tls: Tls,
     pub(super) log: Log,
     pub(super) groups: Groups,
@@ -89,6 +90,19 @@ pub(super) struct Http {
     pub(super) signature_cache: u64,
 }
 
+#[derive(Clone, Deserialize)]
+#[cfg_attr(test, derive(Debug, PartialEq, serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LongConnection {
+    pub(super) frame_bytes: ByteSize,
+    pub(super) login_timeout_ms: u64,
+    pub(super) idle_timeout_ms: u64,
+    pub(super) write_timeout_ms: u64,
+    pub(super) logins_per_account: u64,
+    pub(super) refused_logins: u64,
+    pub(super) session_hours: u64,
+}
+
 #[derive(Clone, Default, Deserialize)]
 #[cfg_attr(test, derive(Debug, PartialEq, serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
@@ -121,6 +135,7 @@ impl Default for Raw {
             limits: Limits::default(),
             events: Events::default(),
             http: Http::default(),
+            long_connection: LongConnection::default(),
             tls: Tls::default(),
             log: Log::default(),
             groups: Groups::default(),
@@ -188,6 +203,20 @@ impl Default for Http {
             max_connections: 16_384,
             drain_timeout_ms: 10_000,
             signature_cache: 65_536,
+        }
+    }
+}
+
+impl Default for LongConnection {
+    fn default() -> Self {
+        Self {
+            frame_bytes: ByteSize::kib(256),
+            login_timeout_ms: 30_000,
+            idle_timeout_ms: 120_000,
+            write_timeout_ms: 10_000,
+            logins_per_account: 10,
+            refused_logins: 5,
+            session_hours: 168,
         }
     }
 }

@@ -10,7 +10,10 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::sources::{ConfigError, Sources, read_text};
-use super::{App, Config, Events, Groups, Http, Limits, Log, LogFormat, Overrides, Secret, Store, Tls, raw};
+use super::{
+    App, Config, Events, Groups, Http, Limits, Log, LogFormat, LongConnection, Overrides, Secret, Store, Tls,
+    raw,
+};
 
 pub(super) fn resolve(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigError> {
     let raw = &sources.raw;
@@ -24,6 +27,7 @@ pub(super) fn resolve(sources: &Sources, overrides: Overrides) -> Result<Config,
         limits: limits(sources)?,
         events: events(sources)?,
         http: http(sources)?,
+        long_connection: long_connection(sources)?,
         tls: tls(sources)?,
         log: log(sources)?,
         groups: Groups { community_extensions: raw.groups.community_extensions },
@@ -253,6 +257,24 @@ fn http(sources: &Sources) -> Result<Http, ConfigError> {
         max_connections: number(sources, "http.max_connections", raw.max_connections, 1..=1_000_000)?,
         drain_timeout: timeout("drain_timeout_ms", raw.drain_timeout_ms)?,
         signature_cache: number(sources, "http.signature_cache", raw.signature_cache, 0..=100_000_000)?,
+    })
+}
+
+fn long_connection(sources: &Sources) -> Result<LongConnection, ConfigError> {
+    let raw = &sources.raw.long_connection;
+    let option = |name: &str| format!("long_connection.{name}");
+    let timeout = |name: &str, value| {
+        number(sources, &option(name), value, 1..=MAX_TIMEOUT_MS).map(Duration::from_millis)
+    };
+    let hours: u64 = number(sources, &option("session_hours"), raw.session_hours, 1..=876_000)?;
+    Ok(LongConnection {
+        frame_bytes: number(sources, &option("frame_bytes"), raw.frame_bytes.0, KIB..=64 * MIB)?,
+        login_timeout: timeout("login_timeout_ms", raw.login_timeout_ms)?,
+        idle_timeout: timeout("idle_timeout_ms", raw.idle_timeout_ms)?,
+        write_timeout: timeout("write_timeout_ms", raw.write_timeout_ms)?,
+        logins_per_account: number(sources, &option("logins_per_account"), raw.logins_per_account, 1..=1000)?,
+        refused_logins: number(sources, &option("refused_logins"), raw.refused_logins, 1..=1000)?,
+        session: Duration::from_secs(hours * 3600),
     })
 }
 

@@ -12,12 +12,14 @@ use sidenote_core::message::MessageBody;
 pub(crate) enum Form {
     /// A push on the long connection.
     LongConnection,
+    /// The same, packed.
+    PackedLongConnection,
     /// An object of the open event stream.
     Stream,
 }
 
 impl Form {
-    const COUNT: usize = 2;
+    const COUNT: usize = 3;
 }
 
 /// An event, with what is needed to tell it. Clones share everything.

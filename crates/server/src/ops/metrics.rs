@@ -36,6 +36,8 @@ pub struct Statistics {
     pub caches: Vec<CacheStatistics>,
     /// Connections that are open now.
     pub connections: u64,
+    /// Long connections that are logged in now.
+    pub logins: u64,
 }
 
 /// What a store counts.
@@ -162,7 +164,7 @@ impl fmt::Debug for Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Statistics { store, caches, connections } = (self.0)();
+        let Statistics { store, caches, connections, logins } = (self.0)();
         let encoder = &mut encoder;
         let mut distributions = [
             ("store_batch_commands", "Commands in one durable batch", None, store.batch_commands),
@@ -176,6 +178,7 @@ impl Collector for Scrape {
             ("store_queued_commands", "Commands that wait for the writer", None, store.queued_commands),
             ("store_size", "Size of the files of the store", Some(&Unit::Bytes), store.stored_bytes),
             ("connections", "Open connections", None, connections),
+            ("long_connection_logins", "Long connections that are logged in", None, logins),
         ];
         for (name, help, unit, value) in gauges {
             encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)?;
@@ -230,6 +233,7 @@ mod tests {
                 CacheStatistics { name: "state", hits: 5, misses: 1 },
             ],
             connections: 9,
+            logins: 8,
         }
     }
 
@@ -271,6 +275,7 @@ mod tests {
             "sidenote_store_queued_commands 3",
             "sidenote_store_size_bytes 4096",
             "sidenote_connections 9",
+            "sidenote_long_connection_logins 8",
             "sidenote_cache_hits_total{cache=\"signatures\"} 10",
             "sidenote_cache_misses_total{cache=\"state\"} 1",
             "# EOF",

@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod protocol;
 mod serve;
+mod stock_client;
 mod stream;
 
 mod backup;
@@ -16,4 +17,5 @@ mod concurrency;
 mod crash;
 mod hostile;
 mod linear;
+mod long_connection;
 mod memory;

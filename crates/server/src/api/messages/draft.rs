@@ -12,6 +12,8 @@ use crate::api::Call;
 pub(super) struct Draft {
     pub(super) sender: UserId,
     pub(super) random: u32,
+    /// When a client made it, Unix seconds; `None`: when the server takes it.
+    pub(super) client_time: Option<u64>,
     /// When it was sent, for an import; `None`: now.
     pub(super) sent_at: Option<Timestamp>,
     pub(super) priority: Priority,
@@ -29,7 +31,7 @@ impl Draft {
             fingerprint: fingerprint(&self.sender, self.random, &self.body.elements),
             sender: self.sender,
             random: self.random,
-            client_time: None,
+            client_time: self.client_time,
             sent_at: self.sent_at,
             priority: self.priority,
             supports_extension: self.supports_extension,

@@ -71,6 +71,7 @@ fn parse(call: &Call, item: Value<'_>) -> Result<Draft, Fault> {
     Ok(Draft {
         sender,
         random,
+        client_time: None,
         sent_at: Some(Timestamp::from_secs(sent_at)),
         priority: Priority::default(),
         supports_extension: false,

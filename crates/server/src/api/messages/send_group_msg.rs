@@ -6,7 +6,7 @@ use sidenote_core::group::GroupType;
 use sidenote_core::ids::{GroupId, MsgSeq};
 use sidenote_core::message::{MessageBody, Priority};
 use sidenote_core::query::DescribeGroup;
-use sidenote_core::{Outcome, Refusal};
+use sidenote_core::{MAX_SAFE_INTEGER, Outcome, Refusal};
 
 use crate::api::messages::body;
 use crate::api::messages::draft::Draft;
@@ -65,7 +65,13 @@ struct Request {
 
 fn parse(call: &Call, body: Object<'_>) -> Result<Request, Fault> {
     let sender = optional_user_id(body, "From_Account")?.unwrap_or_else(|| call.operator.user.clone());
+    call.require_self("From_Account", &sender)?;
     let random = body.integer("Random", 0..=u32::MAX)?;
+    // A part of the message's id, which a client computes when it sends (long-connection.md section 6).
+    let client_time = match call.is_connected() {
+        true => body.optional_integer("MsgClientTime", 0..=MAX_SAFE_INTEGER)?,
+        false => None,
+    };
     let elements = body::elements(body)?.source();
     let cloud_custom_data = body.optional_string("CloudCustomData")?.unwrap_or_default();
     let priority = body.optional_one_of("MsgPriority", PRIORITIES)?.unwrap_or_default();
@@ -79,7 +85,13 @@ fn parse(call: &Call, body: Object<'_>) -> Result<Request, Fault> {
         return Err(controls.as_value().refuse(problem).into());
     }
     let callbacks = ["ForbidBeforeSendMsgCallback", "ForbidAfterSendMsgCallback"];
-    switches(body, "ForbidCallbackControl", &callbacks)?;
+    if let Some(callbacks) = switches(body, "ForbidCallbackControl", &callbacks)?
+        && call.is_connected()
+        && !callbacks.is_empty()
+    {
+        let problem = Problem::Other("is for administrators; leave it out".into());
+        return Err(callbacks.as_value().refuse(problem).into());
+    }
     body.optional_flag("NeedReadReceipt")?;
     body.optional_object("OfflinePushInfo")?;
     mentions(body)?;
@@ -91,7 +103,8 @@ fn parse(call: &Call, body: Object<'_>) -> Result<Request, Fault> {
         cloud_custom_data: cloud_custom_data.to_owned(),
         further: further(body)?,
     };
-    let draft = Draft { sender, random, sent_at: None, priority, supports_extension, online_only, body };
+    let draft =
+        Draft { sender, random, client_time, sent_at: None, priority, supports_extension, online_only, body };
     Ok(Request { draft, targeted })
 }
 
