@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::Malformed;
 use crate::debt::Debt;
+use crate::direct::Peers;
 use crate::event::Operator;
 use crate::extension::{Key, Seq, Value};
 use crate::group::{CustomField, GroupProfile, GroupType, Role};
 use crate::ids::{
-    AccountId, ConversationId, EventNumber, GroupId, Incarnation, MsgSeq, Timestamp, TinyId, UserId,
+    AccountId, ConversationId, EventNumber, GroupId, Incarnation, MsgKey, MsgSeq, Timestamp, TinyId, UserId,
 };
 use crate::message::{Fingerprint, MessageBody, Priority};
 
@@ -30,6 +31,8 @@ pub enum Action {
     Account(AccountId, AccountAction),
     /// To one group.
     Group(ConversationId, GroupAction),
+    /// To the conversation of two accounts.
+    Direct(Box<Peers>, DirectAction),
     /// To whatever home owes this debt: pay the next bounded part of it.
     Pay(Debt),
 }
@@ -94,6 +97,17 @@ pub enum GroupAction {
     },
     /// Change the extension set of a message.
     Extend(MsgSeq, Extend),
+}
+
+/// Changes to the conversation of two accounts. The first of the two is who sent the message.
+#[derive(Clone, Debug)]
+pub enum DirectAction {
+    /// Store a message. The first one begins the conversation.
+    Send(Box<NewDirectMessage>),
+    /// Recall a message.
+    Recall(MsgKey),
+    /// Change the extension set of a message.
+    Extend(MsgKey, Extend),
 }
 
 /// Members that one command may add (groups-and-messages.md section 3.5).
@@ -177,6 +191,27 @@ pub struct NewMessage {
     pub sent_at: Option<Timestamp>,
     /// Priority.
     pub priority: Priority,
+    /// Whether it may carry key-value pairs.
+    pub supports_extension: bool,
+    /// Not to be stored.
+    pub online_only: bool,
+    /// What it says.
+    pub body: MessageBody,
+    /// Identity for the duplicate check.
+    pub fingerprint: Fingerprint,
+}
+
+/// A one-to-one message to be stored.
+#[derive(Clone, Debug)]
+pub struct NewDirectMessage {
+    /// Drawn at random for the conversation, should this be its first message.
+    pub incarnation: Incarnation,
+    /// The client's number, or one drawn for it.
+    pub seq: u32,
+    /// The client's random number.
+    pub random: u32,
+    /// When the client made it, seconds; `None`: when the server takes it.
+    pub client_time: Option<u64>,
     /// Whether it may carry key-value pairs.
     pub supports_extension: bool,
     /// Not to be stored.

@@ -2,13 +2,14 @@
 
 mod account;
 mod debt;
+mod direct;
 mod extension;
 mod group;
 mod ledger;
 mod member;
 mod message;
 
-use crate::command::{Action, Command, GroupAction};
+use crate::command::{Action, Command, DirectAction, GroupAction};
 use crate::debt::Debt;
 use crate::extension::{Pair, Seq};
 use crate::ids::{MsgSeq, UserId};
@@ -20,6 +21,7 @@ use crate::rows::{Change, Missing, Rows};
 use ledger::Ledger;
 
 pub(crate) use debt::ROWS_PER_PART;
+pub(crate) use direct::{admit as direct_extension_admission, find as find_direct};
 pub(crate) use extension::admit as extension_admission;
 
 /// What is to be committed and what is to be answered.
@@ -117,6 +119,11 @@ pub fn decide(rows: &dyn Rows, command: &Command, limits: &Limits) -> Result<Dec
             GroupAction::Import(messages) => message::import(&mut ledger, id, messages)?,
             GroupAction::Recall { seqs, reason } => message::recall(&mut ledger, id, seqs, reason)?,
             GroupAction::Extend(seq, extend) => extension::extend(&mut ledger, id, *seq, extend)?,
+        },
+        Action::Direct(peers, action) => match action {
+            DirectAction::Send(new) => direct::send(&mut ledger, peers, new)?,
+            DirectAction::Recall(key) => direct::recall(&mut ledger, peers, *key)?,
+            DirectAction::Extend(key, extend) => direct::extend(&mut ledger, peers, *key, extend)?,
         },
     };
     Ok(ledger.finish(verdict))

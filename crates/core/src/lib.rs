@@ -23,6 +23,7 @@ pub mod extension;
 pub mod pairs;
 
 pub mod account;
+pub mod direct;
 pub mod group;
 pub mod message;
 

@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use crate::account::{Account, Membership};
 use crate::debt::Debt;
+use crate::direct::Direct;
 use crate::event::Event;
 use crate::extension::{Entry, ExtensionState, Key};
 use crate::group::{Counters, Group, Member};
 use crate::ids::{
-    AccountId, ConversationId, EventNumber, GroupId, Incarnation, MessageName, Timestamp, UserId,
+    AccountId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, MessageName, Recency,
+    Timestamp, UserId,
 };
 use crate::message::{Fingerprint, Message, MessageBody, Sent};
 use crate::pairs::Pairs;
@@ -46,6 +48,8 @@ pub enum Part {
     Repeat(Fingerprint),
     /// Something of a message.
     Message(MessageName, MessagePart),
+    /// "There is a message here in the history of a one-to-one conversation."
+    Recent(Recency),
 }
 
 /// The rows of a message.
@@ -68,8 +72,10 @@ pub enum Row {
     Account(Arc<Account>),
     /// Under [`RowKey::Membership`].
     Membership(Membership),
-    /// Under [`RowKey::Conversation`].
+    /// Under [`RowKey::Conversation`] of a group.
     Group(Arc<Group>),
+    /// Under [`RowKey::Conversation`] of two accounts.
+    Direct(Direct),
     /// Under [`Part::Counters`].
     Counters(Counters),
     /// Under [`Part::Member`].
@@ -84,6 +90,8 @@ pub enum Row {
     Extension(ExtensionState),
     /// Under [`MessagePart::Pair`].
     Pair(Entry),
+    /// Under [`Part::Recent`]: the key says it all.
+    Recent,
     /// Under [`RowKey::Event`].
     Event(Arc<Event>),
     /// Under [`RowKey::Debt`]: the key says it all.
@@ -126,6 +134,8 @@ pub enum Span {
     Members(Incarnation),
     /// The pairs and tombstones of a message.
     Pairs(Incarnation, MessageName),
+    /// The history of a one-to-one conversation, newest first.
+    Recent(Incarnation),
     /// Everything inside a conversation (its events lie elsewhere).
     Within(Incarnation),
     /// The events of a conversation.
@@ -140,6 +150,7 @@ impl Span {
         match (self, key) {
             (Self::Memberships(account), RowKey::Membership(of, ..)) => account == of,
             (Self::Members(inc), RowKey::Within(of, Part::Member(_)))
+            | (Self::Recent(inc), RowKey::Within(of, Part::Recent(_)))
             | (Self::Within(inc), RowKey::Within(of, _))
             | (Self::Events(inc), RowKey::Event(of, _)) => inc == of,
             (Self::Pairs(inc, message), RowKey::Within(of, Part::Message(name, MessagePart::Pair(_)))) => {
@@ -192,7 +203,8 @@ reads! {
     account(id: &AccountId => RowKey::Account(id.clone())) -> Account(Arc<Account>);
     membership(of: (&AccountId, &GroupId, Incarnation)
         => RowKey::Membership(of.0.clone(), of.1.clone(), of.2)) -> Membership(Membership);
-    group(id: &ConversationId => RowKey::Conversation(id.clone())) -> Group(Arc<Group>);
+    group_row(id: &ConversationId => RowKey::Conversation(id.clone())) -> Group(Arc<Group>);
+    direct_row(id: &ConversationId => RowKey::Conversation(id.clone())) -> Direct(Direct);
     counters(inc: Incarnation => RowKey::Within(inc, Part::Counters)) -> Counters(Counters);
     member(of: (Incarnation, &UserId) => RowKey::Within(of.0, Part::Member(of.1.clone()))) -> Member(Arc<Member>);
     repeat(of: (Incarnation, Fingerprint) => RowKey::Within(of.0, Part::Repeat(of.1))) -> Repeat(Sent);
@@ -204,6 +216,32 @@ reads! {
         => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Extension))) -> Extension(ExtensionState);
     pair(of: (Incarnation, MessageName, &Key)
         => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Pair(of.2.clone())))) -> Pair(Entry);
+}
+
+impl Typed<'_> {
+    /// A group; `None` for a conversation of two accounts too.
+    pub(crate) fn group(&self, id: &ConversationId) -> Result<Option<Arc<Group>>, Missing> {
+        match id.conversation {
+            Conversation::Group(_) => self.group_row(id),
+            Conversation::Direct(..) => Ok(None),
+        }
+    }
+
+    /// A conversation of two accounts; `None` for a group too.
+    pub(crate) fn direct(&self, id: &ConversationId) -> Result<Option<Direct>, Missing> {
+        match id.conversation {
+            Conversation::Group(_) => Ok(None),
+            Conversation::Direct(..) => self.direct_row(id),
+        }
+    }
+
+    /// The incarnation of a conversation that there is now.
+    pub(crate) fn incarnation(&self, id: &ConversationId) -> Result<Option<Incarnation>, Missing> {
+        Ok(match id.conversation {
+            Conversation::Group(_) => self.group_row(id)?.map(|group| group.incarnation),
+            Conversation::Direct(..) => self.direct_row(id)?.map(|direct| direct.incarnation),
+        })
+    }
 }
 
 #[cfg(test)]

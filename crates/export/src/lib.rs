@@ -14,7 +14,7 @@ mod write;
 use serde::{Deserialize, Serialize};
 use sidenote_core::debt::Task;
 use sidenote_core::ids::{AppId, Incarnation};
-use sidenote_core::rows::RowKey;
+use sidenote_core::rows::{Row, RowKey};
 
 pub use read::{ExportError, Reader};
 pub use write::Writer;
@@ -67,6 +67,15 @@ pub fn app_of(key: &RowKey) -> Option<AppId> {
             | Task::ForgetSend(id, ..)
             | Task::TrimEvents(id, _) => id.app,
         }),
+    }
+}
+
+/// The incarnation that a conversation's own row gives to all that is stored inside it; `None` for other rows.
+pub fn own_incarnation(row: &Row) -> Option<Incarnation> {
+    match row {
+        Row::Group(group) => Some(group.incarnation),
+        Row::Direct(direct) => Some(direct.incarnation),
+        _ => None,
     }
 }
 

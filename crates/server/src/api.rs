@@ -5,6 +5,7 @@ mod fault;
 mod parameters;
 
 mod accounts;
+mod direct;
 mod extensions;
 mod groups;
 pub(crate) mod messages;
@@ -18,7 +19,8 @@ use axum::body::Bytes;
 use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
 use sidenote_core::Outcome;
 use sidenote_core::account::Account;
-use sidenote_core::command::{AccountAction, Action, Command, GroupAction};
+use sidenote_core::command::{AccountAction, Action, Command, DirectAction, GroupAction};
+use sidenote_core::direct::Peers;
 use sidenote_core::event::{CallerKind, Operator};
 use sidenote_core::ids::{AccountId, AppId, ConversationId, GroupId, Timestamp, UserId};
 use sidenote_core::query::{Accounts, Ask};
@@ -37,14 +39,19 @@ pub(crate) enum Service {
     Accounts,
     /// `group_open_http_svc`
     Groups,
-    /// `openim_msg_ext_http_svc`
+    /// `openim_msg_ext_http_svc`, for messages of groups
     Extensions,
+    /// `openim`
+    Messages,
+    /// `openim_msg_ext_http_svc` too, for one-to-one messages
+    DirectExtensions,
 }
 
 impl Service {
     /// The service of this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        [Self::Accounts, Self::Groups, Self::Extensions].into_iter().find(|service| service.name() == name)
+        let by_name = [Self::Accounts, Self::Groups, Self::Extensions, Self::Messages];
+        by_name.into_iter().find(|service| service.name() == name)
     }
 
     /// Its name, the middle part of the URL.
@@ -52,7 +59,8 @@ impl Service {
         match self {
             Self::Accounts => "im_open_login_svc",
             Self::Groups => "group_open_http_svc",
-            Self::Extensions => "openim_msg_ext_http_svc",
+            Self::Extensions | Self::DirectExtensions => "openim_msg_ext_http_svc",
+            Self::Messages => "openim",
         }
     }
 
@@ -60,7 +68,17 @@ impl Service {
     pub(crate) const fn unknown_command(self) -> ErrorCode {
         match self {
             Self::Groups => ErrorCode::UnknownGroupCommand,
-            Self::Accounts | Self::Extensions => ErrorCode::UnknownCommand,
+            Self::Accounts | Self::Extensions | Self::Messages | Self::DirectExtensions => {
+                ErrorCode::UnknownCommand
+            }
+        }
+    }
+
+    /// Code for a body that is no JSON object (rest-overview.md section 5, step 8).
+    pub(crate) const fn bad_json(self) -> ErrorCode {
+        match self {
+            Self::Messages => ErrorCode::BadMessageJson,
+            Self::Accounts | Self::Groups | Self::Extensions | Self::DirectExtensions => ErrorCode::BadJson,
         }
     }
 
@@ -69,6 +87,7 @@ impl Service {
         match self {
             Self::Accounts => ErrorCode::BadAccountParameter,
             Self::Groups | Self::Extensions => ErrorCode::BadParameter,
+            Self::Messages | Self::DirectExtensions => ErrorCode::BadMessageParameter,
         }
     }
 
@@ -77,12 +96,22 @@ impl Service {
         match self {
             Self::Accounts => ErrorCode::AccountInternal,
             Self::Groups | Self::Extensions => ErrorCode::GroupInternal,
+            Self::Messages => ErrorCode::MessageInternal,
+            Self::DirectExtensions => ErrorCode::DirectExtensionInternal,
+        }
+    }
+
+    /// Code for a fault that is ours, passes, and has changed nothing.
+    pub(crate) const fn busy(self) -> ErrorCode {
+        match self {
+            Self::DirectExtensions => ErrorCode::DirectExtensionBusy,
+            Self::Accounts | Self::Groups | Self::Extensions | Self::Messages => self.internal(),
         }
     }
 
     /// Whether accounts that are no administrators may call it (rest-overview.md section 4).
     pub(crate) const fn is_open_to_members(self) -> bool {
-        matches!(self, Self::Extensions)
+        matches!(self, Self::Extensions | Self::DirectExtensions)
     }
 }
 
@@ -117,6 +146,8 @@ endpoints! {
 
     Extensions extensions::group_set_key_values,
     Extensions extensions::group_get_key_values,
+    DirectExtensions extensions::set_key_values,
+    DirectExtensions extensions::get_key_values,
 
     Accounts accounts::account_import,
     Accounts accounts::multiaccount_import,
@@ -140,6 +171,10 @@ endpoints! {
     Groups messages::group_msg_get_simple,
     Groups messages::group_msg_recall,
     Groups messages::import_group_msg,
+
+    Messages direct::sendmsg,
+    Messages direct::admin_msgwithdraw,
+    Messages direct::admin_getroammsg,
 }
 
 endpoints! {
@@ -233,6 +268,11 @@ impl Call {
     ) -> Result<Outcome, Fault> {
         let operator = Operator { user: operator, ..self.operator.clone() };
         self.execute(operator, Action::Group(self.group(group), action)).await
+    }
+
+    /// Carries out a change of the conversation of two accounts.
+    pub(crate) async fn change_direct(&self, peers: Peers, action: DirectAction) -> Result<Outcome, Fault> {
+        self.execute(self.operator.clone(), Action::Direct(Box::new(peers), action)).await
     }
 
     /// Carries out a change of an account.

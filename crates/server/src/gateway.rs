@@ -195,7 +195,7 @@ fn find_endpoint(path: &str) -> Result<(usize, &'static Endpoint), ErrorCode> {
     ENDPOINTS
         .iter()
         .enumerate()
-        .find(|(_, endpoint)| endpoint.service == service && endpoint.command == command)
+        .find(|(_, endpoint)| endpoint.service.name() == service.name() && endpoint.command == command)
         .ok_or_else(|| service.unknown_command())
 }
 
@@ -220,7 +220,7 @@ impl Gateway {
         refuse_compression(&head.headers)?;
         let body = body::read(body, &self.http).await.map_err(Rejection::Http)?;
         let document = Document::parse(&body)
-            .map_err(|unparsable| Fault::Code(ErrorCode::BadJson, unparsable.to_string()))?;
+            .map_err(|unparsable| Fault::Code(endpoint.service.bad_json(), unparsable.to_string()))?;
         let call = Call {
             app: Arc::clone(&served.app),
             operator,

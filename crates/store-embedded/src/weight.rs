@@ -22,7 +22,7 @@ pub(crate) fn key_bytes(key: &RowKey) -> usize {
         RowKey::Within(_, part) => match part {
             Part::Member(user) => user_bytes(user),
             Part::Message(_, MessagePart::Pair(key)) => SHARED + key.as_str().len(),
-            Part::Counters | Part::Repeat(_) | Part::Message(..) => 0,
+            Part::Counters | Part::Repeat(_) | Part::Message(..) | Part::Recent(_) => 0,
         },
         RowKey::Event(..) => 0,
         RowKey::Debt(Debt { task, .. }) => match task {
@@ -55,7 +55,13 @@ pub(crate) fn row_bytes(row: &Row) -> usize {
         Row::Body(it) => SHARED + body_bytes(it),
         Row::Pair(entry) => entry_bytes(entry),
         Row::Event(it) => SHARED + event_bytes(it),
-        Row::Membership(_) | Row::Counters(_) | Row::Repeat(_) | Row::Extension(_) | Row::Debt => 0,
+        Row::Membership(_)
+        | Row::Direct(_)
+        | Row::Counters(_)
+        | Row::Repeat(_)
+        | Row::Extension(_)
+        | Row::Recent
+        | Row::Debt => 0,
     };
     size_of::<Row>() + beyond
 }
@@ -108,12 +114,19 @@ fn changed_bytes(pair: &ChangedPair) -> usize {
 fn event_bytes(event: &Event) -> usize {
     let users = |users: &[UserId]| users.iter().map(|user| size_of_val(user) + user_bytes(user)).sum();
     let what: usize = match &event.what {
-        Happening::GroupCreated { .. } | Happening::GroupChanged | Happening::GroupDestroyed => 0,
+        Happening::GroupCreated { .. }
+        | Happening::GroupChanged
+        | Happening::GroupDestroyed
+        | Happening::DirectRecalled { .. } => 0,
         Happening::OwnerChanged { from, to } => from.as_ref().map_or(0, user_bytes) + user_bytes(to),
         Happening::MembersJoined { users: who, .. } => users(who),
         Happening::MembersLeft { users: who, reason } => users(who) + reason.len(),
-        Happening::MessageSent { message, .. } => message_bytes(message),
-        Happening::TransientMessage { message, body } => message_bytes(message) + body_bytes(body),
+        Happening::MessageSent { message, .. } | Happening::DirectSent { message, .. } => {
+            message_bytes(message)
+        }
+        Happening::TransientMessage { message, body } | Happening::DirectTransient { message, body, .. } => {
+            message_bytes(message) + body_bytes(body)
+        }
         Happening::MessagesRecalled { seqs, reason } => size_of_val(&seqs[..]) + reason.len(),
         Happening::Extension(change) => change.pairs.iter().map(changed_bytes).sum(),
     };

@@ -76,3 +76,9 @@ fn random_requests_agree_with_the_model() {
     conformance::check_property(warm, 12);
     conformance::check_property(cold, 12);
 }
+
+#[test]
+fn random_letters_agree_with_a_list_of_them() {
+    conformance::check_letters(warm, 12);
+    conformance::check_letters(cold, 12);
+}

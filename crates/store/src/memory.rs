@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use sidenote_core::command::Command;
-use sidenote_core::ids::{EventNumber, Incarnation};
+use sidenote_core::ids::{EventNumber, Incarnation, MsgKey, Recency};
 use sidenote_core::query::{Answer, Query};
 use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Rows, Span};
 use sidenote_core::{Limits, decide, query};
@@ -123,6 +123,10 @@ fn start_of(span: &Span) -> Bound<RowKey> {
         }
         Span::Pairs(incarnation, message) => {
             Bound::Excluded(RowKey::Within(*incarnation, Part::Message(*message, MessagePart::Extension)))
+        }
+        Span::Recent(incarnation) => {
+            let newest = MsgKey { seq: u32::MAX, random: u32::MAX, time: u64::MAX };
+            Bound::Included(RowKey::Within(*incarnation, Part::Recent(Recency::of(newest))))
         }
         Span::Events(incarnation) => Bound::Included(RowKey::Event(*incarnation, EventNumber::START)),
         Span::Debts(_) => {

@@ -3,7 +3,6 @@
 use crate::debt::{Debt, Task};
 use crate::decide::{Judged, Ledger, Outcome};
 use crate::ids::{ConversationId, Incarnation, Timestamp};
-use crate::message::Fingerprint;
 use crate::rows::{Missing, Part, Range, Row, RowKey, Span};
 
 /// Rows that one commit removes at most.
@@ -25,8 +24,7 @@ pub(super) fn decide(ledger: &mut Ledger<'_>, debt: &Debt) -> Judged {
         Task::ForgetSend(_, incarnation, fingerprint) => {
             // The same message may have been sent again since; that send has a debt of its own.
             let sent = ledger.rows.repeat((*incarnation, *fingerprint))?;
-            let forgotten_at = |at: Timestamp| at.plus_millis(Fingerprint::REMEMBERED_MILLIS);
-            if sent.is_some_and(|sent| forgotten_at(sent.at) <= debt.due) {
+            if sent.is_some_and(|sent| sent.forgotten_at() <= debt.due) {
                 ledger.remove(RowKey::Within(*incarnation, Part::Repeat(*fingerprint)));
             }
             Rest::Nothing
@@ -65,7 +63,7 @@ fn sweep(ledger: &mut Ledger<'_>, span: Span) -> Result<Rest, Missing> {
 
 /// Removes events beyond the retention, and comes back for as long as there are any or may be.
 fn trim(ledger: &mut Ledger<'_>, id: &ConversationId, incarnation: Incarnation) -> Result<Rest, Missing> {
-    let lives = ledger.rows.group(id)?.is_some_and(|group| group.incarnation == incarnation);
+    let lives = ledger.rows.incarnation(id)? == Some(incarnation);
     let span = Span::Events(incarnation);
     let rows = ledger.rows.0.range(&Range { span, after: None, limit: ROWS_PER_PART })?;
     let (kept_millis, kept, now) =

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::command::Command;
 use crate::debt::{Debt, Task};
 use crate::decide::{Decision, Outcome};
+use crate::direct::Direct;
 use crate::event::{Event, Happening};
 use crate::group::{Counters, Group};
 use crate::ids::{ConversationId, EventNumber, Incarnation, Timestamp};
@@ -20,16 +21,35 @@ pub(super) struct Ledger<'a> {
     prompt_debts: Vec<Debt>,
 }
 
-/// An existing conversation that a command is about to change.
-pub(super) struct Opened {
+/// An existing conversation that a command is about to change: a group unless it says otherwise.
+pub(super) struct Opened<H = Arc<Group>> {
     pub(super) id: ConversationId,
-    pub(super) group: Arc<Group>,
+    /// What the conversation's own row says.
+    pub(super) home: H,
     pub(super) counters: Counters,
 }
 
-impl Opened {
+/// The own row of a conversation.
+pub(super) trait Home {
+    /// Under which number everything else of the conversation is stored.
+    fn incarnation(&self) -> Incarnation;
+}
+
+impl Home for Arc<Group> {
+    fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+}
+
+impl Home for Direct {
+    fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+}
+
+impl<H: Home> Opened<H> {
     pub(super) fn incarnation(&self) -> Incarnation {
-        self.group.incarnation
+        self.home.incarnation()
     }
 }
 
@@ -56,12 +76,12 @@ impl<'a> Ledger<'a> {
             return Ok(Err(Refusal::NoSuchGroup));
         };
         let counters = self.rows.counters(group.incarnation)?.unwrap_or_default();
-        Ok(Ok(Opened { id: id.clone(), group, counters }))
+        Ok(Ok(Opened { id: id.clone(), home: group, counters }))
     }
 
     /// Writes an event under the next number of the conversation, and drops the one that falls out of the
     /// retention by count. The caller must [`close`](Self::close) the conversation afterwards.
-    pub(super) fn event(&mut self, opened: &mut Opened, what: Happening) -> EventNumber {
+    pub(super) fn event(&mut self, opened: &mut Opened<impl Home>, what: Happening) -> EventNumber {
         let number = opened.counters.last_event.next();
         opened.counters.last_event = number;
         let incarnation = opened.incarnation();
@@ -74,7 +94,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// Writes the counters of the conversation back.
-    pub(super) fn close(&mut self, opened: &Opened) {
+    pub(super) fn close(&mut self, opened: &Opened<impl Home>) {
         self.put(RowKey::Within(opened.incarnation(), Part::Counters), Row::Counters(opened.counters));
     }
 

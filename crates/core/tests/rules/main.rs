@@ -9,6 +9,7 @@ mod world;
 mod admission;
 mod compaction;
 mod conversations;
+mod direct;
 mod events;
 mod limits;
 mod pulls;

@@ -8,5 +8,5 @@ pub(super) mod import_group_msg;
 pub(super) mod send_group_msg;
 
 pub(crate) mod audience;
-mod body;
-mod draft;
+pub(in crate::api) mod body;
+pub(in crate::api) mod draft;

@@ -61,10 +61,22 @@ impl World {
 
     /// The administrator calls a command; the whole answer.
     pub(super) async fn post(&self, command: &str, body: &str) -> Value {
+        self.answer(&self.call("administrator"), command, body).await
+    }
+
+    /// An account calls a command in this way; the whole answer.
+    pub(super) async fn post_as(&self, caller: &str, kind: CallerKind, command: &str, body: &str) -> Value {
+        let mut call = self.call(caller);
+        call.operator.kind = kind;
+        let account = call.find_account(&call.operator.user).await.expect("a volatile store answers");
+        call.operator.tiny_id = account.map(|account| account.tiny_id);
+        self.answer(&call, command, body).await
+    }
+
+    async fn answer(&self, call: &Call, command: &str, body: &str) -> Value {
         let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.command == command).expect("a command");
-        let call = self.call("administrator");
         let document = Document::parse(body.as_bytes()).expect("a test writes JSON");
-        let answer = match (endpoint.handle)(&call, document.root()).await {
+        let answer = match (endpoint.handle)(call, document.root()).await {
             Ok(answer) => answer,
             Err(fault) => {
                 envelope::failure(fault.code(endpoint.service).code(), &fault.info(endpoint.service)).into()

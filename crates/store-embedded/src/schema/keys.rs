@@ -6,7 +6,7 @@ use sidenote_core::debt::{Debt, Task};
 use sidenote_core::extension::Key;
 use sidenote_core::ids::{
     AccountId, AppId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, MessageName, MsgKey,
-    MsgSeq, Timestamp, TinyId, UserId,
+    MsgSeq, Recency, Timestamp, TinyId, UserId,
 };
 use sidenote_core::message::Fingerprint;
 use sidenote_core::rows::{MessagePart, Part, RowKey, Span};
@@ -27,6 +27,7 @@ const COUNTERS: u8 = 1;
 const MEMBER: u8 = 2;
 const REPEAT: u8 = 3;
 const MESSAGE: u8 = 4;
+const RECENT: u8 = 5;
 
 // Parts of a message.
 const HEADER: u8 = 1;
@@ -122,6 +123,11 @@ pub fn span_bounds(span: &Span) -> (Vec<u8>, Vec<u8>) {
             bytes.u8(MESSAGE);
             bytes.message(*message);
             bytes.u8(PAIR);
+        }
+        Span::Recent(incarnation) => {
+            bytes.u8(WITHIN);
+            bytes.u64(incarnation.get());
+            bytes.u8(RECENT);
         }
         Span::Within(incarnation) => {
             bytes.u8(WITHIN);
@@ -233,6 +239,14 @@ impl Writer {
                         self.0.extend_from_slice(key.as_str().as_bytes());
                     }
                 }
+            }
+            Part::Recent(place) => {
+                // Complements, since the newest comes first.
+                let MsgKey { seq, random, time } = place.key();
+                self.u8(RECENT);
+                self.u64(!time);
+                self.u32(!seq);
+                self.u32(!random);
             }
         }
     }
@@ -365,6 +379,10 @@ impl<'a> Reader<'a> {
                     _ => return None,
                 };
                 Part::Message(name, part)
+            }
+            RECENT => {
+                let (time, seq, random) = (!self.u64()?, !self.u32()?, !self.u32()?);
+                Part::Recent(Recency::of(MsgKey { seq, random, time }))
             }
             _ => return None,
         };

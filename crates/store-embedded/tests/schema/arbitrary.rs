@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use sidenote_core::account::{Account, Membership};
 use sidenote_core::debt::{Debt, Task};
+use sidenote_core::direct::Direct;
 use sidenote_core::event::{
     CallerKind, ChangedPair, Event, ExtensionChange, Happening, Operation, Operator, Platform, Previous,
 };
@@ -18,7 +19,7 @@ use sidenote_core::group::{
 };
 use sidenote_core::ids::{
     AccountId, AppId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, MAX_SAFE_INTEGER,
-    MessageName, MsgKey, MsgSeq, Timestamp, TinyId, UserId,
+    MessageName, MsgKey, MsgSeq, Recency, Timestamp, TinyId, UserId,
 };
 use sidenote_core::message::{Fingerprint, Message, MessageBody, Priority, Sent};
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
@@ -81,15 +82,11 @@ fn msg_seq() -> BoxedStrategy<MsgSeq> {
 }
 
 pub(crate) fn message_name() -> BoxedStrategy<MessageName> {
-    prop_oneof![
-        msg_seq().prop_map(MessageName::Seq),
-        (small(), small(), number()).prop_map(|(seq, random, time)| MessageName::Key(MsgKey {
-            seq,
-            random,
-            time
-        })),
-    ]
-    .boxed()
+    prop_oneof![msg_seq().prop_map(MessageName::Seq), msg_key().prop_map(MessageName::Key),].boxed()
+}
+
+fn msg_key() -> BoxedStrategy<MsgKey> {
+    (small(), small(), number()).prop_map(|(seq, random, time)| MsgKey { seq, random, time }).boxed()
 }
 
 fn extension_key() -> BoxedStrategy<Key> {
@@ -122,6 +119,7 @@ fn part() -> BoxedStrategy<Part> {
         2 => user().prop_map(Part::Member),
         1 => fingerprint().prop_map(Part::Repeat),
         4 => (message_name(), of_message).prop_map(|(name, part)| Part::Message(name, part)),
+        2 => msg_key().prop_map(|key| Part::Recent(Recency::of(key))),
     ]
     .boxed()
 }
@@ -190,6 +188,16 @@ fn group() -> BoxedStrategy<Group> {
             created_at,
             info_seq,
             info_changed_at,
+        })
+        .boxed()
+}
+
+fn direct() -> BoxedStrategy<Direct> {
+    (incarnation(), tiny_id(), tiny_id(), time())
+        .prop_map(|(incarnation, one, other, begun_at)| Direct {
+            incarnation,
+            tiny_ids: [one, other],
+            begun_at,
         })
         .boxed()
 }
@@ -325,6 +333,13 @@ fn happening() -> BoxedStrategy<Happening> {
         (vec(msg_seq(), 0..4), text())
             .prop_map(|(seqs, reason)| Happening::MessagesRecalled { seqs, reason }),
         change().prop_map(Happening::Extension),
+        (msg_key(), message()).prop_map(|(key, message)| Happening::DirectSent { key, message }),
+        (msg_key(), message(), body()).prop_map(|(key, message, body)| Happening::DirectTransient {
+            key,
+            message,
+            body
+        }),
+        msg_key().prop_map(|key| Happening::DirectRecalled { key }),
     ]
     .boxed()
 }
@@ -344,15 +359,19 @@ pub(crate) fn key_and_row() -> BoxedStrategy<(RowKey, Row)> {
                 RowKey::Membership(..) => {
                     event_number().prop_map(|since| Row::Membership(Membership { since })).boxed()
                 }
-                RowKey::Conversation(_) => group().prop_map(|it| Row::Group(Arc::new(it))).boxed(),
+                RowKey::Conversation(id) => match id.conversation {
+                    Conversation::Group(_) => group().prop_map(|it| Row::Group(Arc::new(it))).boxed(),
+                    Conversation::Direct(..) => direct().prop_map(Row::Direct).boxed(),
+                },
                 RowKey::Event(..) => event().prop_map(|it| Row::Event(Arc::new(it))).boxed(),
                 RowKey::Debt(_) => Just(Row::Debt).boxed(),
                 RowKey::Within(_, part) => match part {
                     Part::Counters => counters().prop_map(Row::Counters).boxed(),
                     Part::Member(_) => member().prop_map(|it| Row::Member(Arc::new(it))).boxed(),
-                    Part::Repeat(_) => (option::of(msg_seq()), time())
-                        .prop_map(|(seq, at)| Row::Repeat(Sent { seq, at }))
+                    Part::Repeat(_) => (option::of(message_name()), time())
+                        .prop_map(|(name, at)| Row::Repeat(Sent { name, at }))
                         .boxed(),
+                    Part::Recent(_) => Just(Row::Recent).boxed(),
                     Part::Message(_, part) => match part {
                         MessagePart::Header => message().prop_map(|it| Row::Message(Arc::new(it))).boxed(),
                         MessagePart::Body => body().prop_map(|it| Row::Body(Arc::new(it))).boxed(),

@@ -15,7 +15,7 @@ fn spans_around(key: &RowKey) -> Vec<Span> {
             vec![Span::Memberships(account.clone())]
         }
         RowKey::Within(of, part) => {
-            let mut spans = vec![Span::Within(*of), Span::Members(*of), Span::Events(*of)];
+            let mut spans = vec![Span::Within(*of), Span::Members(*of), Span::Recent(*of), Span::Events(*of)];
             if let Part::Message(name, _) = part {
                 spans.push(Span::Pairs(*of, *name));
             }

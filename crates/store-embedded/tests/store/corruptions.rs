@@ -382,19 +382,19 @@ const CORRUPTIONS: &[(&str, Corruption, &[&str])] = &[
     (
         "a group is lost",
         |rows| remove(rows, &RowKey::Conversation(group(ROOM))),
-        &["incarnation 77: 21 rows belong to no group, and no debt removes them"],
+        &["incarnation 77: 21 rows belong to no conversation, and no debt removes them"],
     ),
     (
         "a destroyed group stays",
         |rows| settle(rows, |task| matches!(task, Task::Reap(..))),
-        &["incarnation 78: 2 rows belong to no group, and no debt removes them"],
+        &["incarnation 78: 2 rows belong to no conversation, and no debt removes them"],
     ),
     (
         "events of a destroyed group stay",
         |rows| {
             settle(rows, |task| matches!(task, Task::TrimEvents(_, of) if of.get() == 78));
         },
-        &["incarnation 78: 3 events belong to no group, and no debt removes them"],
+        &["incarnation 78: 3 events belong to no conversation, and no debt removes them"],
     ),
     (
         "events are never trimmed",
@@ -422,7 +422,7 @@ const CORRUPTIONS: &[(&str, Corruption, &[&str])] = &[
         "a send is of no message",
         |rows| {
             let print = Fingerprint([9; 16]);
-            let sent = sidenote_core::message::Sent { seq: Some(msg(99)), at: at(1) };
+            let sent = sidenote_core::message::Sent { name: Some(MessageName::Seq(msg(99))), at: at(1) };
             put(rows, within(Part::Repeat(print)), Row::Repeat(sent));
         },
         &["remembers the send of a message that was never stored"],

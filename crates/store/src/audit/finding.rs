@@ -82,6 +82,7 @@ impl Place {
                             place.key = Some(key.clone());
                         }
                     }
+                    Part::Recent(at) => place.message = Some(MessageName::Key(at.key())),
                 }
                 place
             }
@@ -124,7 +125,7 @@ impl fmt::Display for Place {
         parts.extend(self.user.as_ref().map(|user| format!("account {:?}", user.as_str())));
         parts.extend(self.message.map(|message| match message {
             MessageName::Seq(seq) => format!("message {}", seq.get()),
-            MessageName::Key(key) => format!("message {}_{}_{}", key.seq, key.random, key.time),
+            MessageName::Key(key) => format!("message {key}"),
         }));
         parts.extend(self.key.as_ref().map(|key| format!("key {:?}", key.as_str())));
         parts.extend(self.event.map(|event| format!("event {}", event.get())));

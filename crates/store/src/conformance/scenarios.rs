@@ -2,6 +2,7 @@
 
 mod accounts;
 mod debts;
+mod direct;
 mod events;
 mod extensions;
 mod groups;
@@ -59,6 +60,11 @@ pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
         debts::a_member_whose_account_was_deleted_meanwhile_does_not_stay,
         debts::news_of_joining_that_comes_late_leaves_no_line_behind,
         debts::a_debt_that_cannot_be_paid_stands_in_nobodys_way,
+        direct::both_sides_change_the_pairs_of_a_message,
+        direct::conversations_of_two_see_nothing_of_each_other,
+        direct::a_recalled_letter_is_gone_with_its_pairs,
+        direct::two_accounts_begin_anew_when_one_of_them_is_another_person,
+        direct::letters_of_many_at_once_have_keys_of_their_own,
         races::one_of_many_writers_wins_each_round,
         races::writers_of_many_keys_all_win,
         races::a_group_is_made_by_one_of_many,
