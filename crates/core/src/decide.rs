@@ -7,6 +7,7 @@ mod group;
 mod ledger;
 mod member;
 mod message;
+mod outbox;
 
 use crate::command::{Action, Command, GroupAction};
 use crate::debt::Debt;
@@ -54,6 +55,13 @@ pub enum Outcome {
     Paid {
         /// True if it is not paid in full yet.
         more: bool,
+    },
+    /// An outbox was settled.
+    Settled {
+        /// Whether nothing is left to tell.
+        empty: bool,
+        /// Dead letters that had to go because there were too many.
+        dropped: usize,
     },
 }
 
@@ -103,6 +111,7 @@ pub fn decide(rows: &dyn Rows, command: &Command, limits: &Limits) -> Result<Dec
     let verdict = match &command.action {
         Action::Account(id, action) => account::decide(&mut ledger, id, action)?,
         Action::Pay(debt) => debt::decide(&mut ledger, debt)?,
+        Action::Outbox(id, incarnation, action) => outbox::decide(&mut ledger, id, *incarnation, action)?,
         Action::Group(id, action) => match action {
             GroupAction::Create(new) => group::create(&mut ledger, id, new)?,
             GroupAction::Modify(patch) => group::modify(&mut ledger, id, patch)?,
