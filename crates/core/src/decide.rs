@@ -12,7 +12,7 @@ mod outbox;
 use crate::command::{Action, Command, GroupAction};
 use crate::debt::Debt;
 use crate::extension::{Pair, Seq};
-use crate::ids::{MsgSeq, UserId};
+use crate::ids::{EventNumber, MsgSeq, UserId};
 use crate::limits::Limits;
 use crate::message::Sent;
 use crate::refusal::Refusal;
@@ -58,6 +58,8 @@ pub enum Outcome {
     },
     /// An outbox was settled.
     Settled {
+        /// How far. One commit does not settle everything if that is much.
+        after: EventNumber,
         /// Whether nothing is left to tell.
         empty: bool,
         /// Dead letters that had to go because there were too many.

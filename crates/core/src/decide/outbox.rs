@@ -1,5 +1,6 @@
 //! What was told by webhook: moving on, giving up, forgetting.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::OutboxAction;
@@ -8,8 +9,8 @@ use crate::ids::{ConversationId, EventNumber, Incarnation};
 use crate::outbox::{DeadLetter, Outbox};
 use crate::rows::{Missing, Range, Row, RowKey, Span};
 
-/// Events beyond the retention that one commit removes at most. What is left is trimmed as any other.
-const MOST_REMOVED: u64 = 1024;
+/// How far one commit moves on at most, because it removes what was kept only for being told.
+const MOST_SETTLED: u64 = 1024;
 
 pub(super) fn decide(
     ledger: &mut Ledger<'_>,
@@ -35,10 +36,11 @@ fn settle(
 ) -> Judged {
     let dropped = bury(ledger, id, incarnation, dead)?;
     let Some(outbox) = ledger.rows.outbox((id, incarnation))? else {
-        return Ok(Ok(Outcome::Settled { empty: true, dropped }));
+        return Ok(Ok(Outcome::Settled { after: through, empty: true, dropped }));
     };
-    // A number from before a crash may come twice, but never leads back.
-    let after = outbox.after.max(through);
+    // A number may come twice, but never leads back.
+    let furthest = EventNumber::new(outbox.after.get().saturating_add(MOST_SETTLED));
+    let after = outbox.after.max(through.min(furthest));
     let last = match &outbox.gone {
         Some(gone) => Some(gone.last),
         None => ledger.rows.counters(incarnation)?.map(|counters| counters.last_event),
@@ -51,7 +53,7 @@ fn settle(
     } else if after > outbox.after {
         ledger.put(key, Row::Outbox(Outbox { after, ..outbox }));
     }
-    Ok(Ok(Outcome::Settled { empty, dropped }))
+    Ok(Ok(Outcome::Settled { after, empty, dropped }))
 }
 
 /// Removes events that were kept longer than others only because they were not told yet.
@@ -64,7 +66,7 @@ fn release(
 ) {
     let Some(last) = last else { return };
     let end = after.get().min(last.get().saturating_sub(ledger.limits.events_kept));
-    for number in (before.get().saturating_add(1)..=end).rev().take(MOST_REMOVED as usize) {
+    for number in before.get().saturating_add(1)..=end {
         ledger.remove(RowKey::Event(incarnation, EventNumber::new(number)));
     }
 }
@@ -82,7 +84,7 @@ fn bury(
     let span = Span::DeadLettersOf(id.clone(), incarnation);
     let kept = ledger.rows.0.range(&Range { span, after: None, limit: usize::MAX })?;
     let key = |number: &EventNumber| RowKey::DeadLetter(id.clone(), incarnation, *number);
-    let mut keys: std::collections::BTreeSet<_> = kept.into_iter().map(|(key, _)| key).collect();
+    let mut keys: BTreeSet<_> = kept.into_iter().map(|(key, _)| key).collect();
     for (number, letter) in dead {
         keys.insert(key(number));
         ledger.put(key(number), Row::DeadLetter(Arc::new(letter.clone())));
