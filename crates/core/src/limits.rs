@@ -1,11 +1,9 @@
 //! Limits that the rules themselves apply. Limits on the shape of a request are the edge's business.
 
-use std::sync::Arc;
-
 use crate::ids::AppId;
 
 /// The configurable numbers of rules 3.7, 3.9 and 3.10, and of event retention.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Live pairs a message may hold (rule 3.7).
     pub pairs_per_message: u32,
@@ -22,7 +20,7 @@ pub struct Limits {
     /// How long events are kept, in milliseconds.
     pub events_kept_millis: u64,
     /// Apps whose events are told by webhook. Only their conversations keep an outbox.
-    pub webhook_apps: Arc<[AppId]>,
+    pub webhook_apps: &'static [AppId],
     /// Events kept for one conversation as long as they are not told by webhook, if that is more.
     pub untold_events_kept: u64,
     /// Dead letters kept for one incarnation of a conversation.
@@ -51,7 +49,7 @@ impl Default for Limits {
             community_extensions: false,
             events_kept: 10_000,
             events_kept_millis: 7 * 24 * 60 * 60 * 1000,
-            webhook_apps: Arc::default(),
+            webhook_apps: &[],
             untold_events_kept: 100_000,
             dead_letters_kept: 1000,
         }

@@ -8,6 +8,7 @@ mod debts;
 mod events;
 mod lines;
 mod names;
+mod outboxes;
 mod read;
 mod write;
 

@@ -18,6 +18,7 @@ use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use sidenote_core::group::Group;
 use sidenote_core::ids::{Conversation, ConversationId, GroupId, Incarnation, UserId};
+use sidenote_core::outbox::Outbox;
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 
 pub use finding::{Finding, Place, Weight};

@@ -11,5 +11,6 @@ mod compaction;
 mod conversations;
 mod events;
 mod limits;
+mod outboxes;
 mod pulls;
 mod versions;

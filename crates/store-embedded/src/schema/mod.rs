@@ -8,6 +8,7 @@
 
 mod events;
 mod keys;
+mod outboxes;
 mod rows;
 mod walk;
 

@@ -12,11 +12,11 @@ use sidenote_core::group::{ApplyJoin, Counters, CustomField, Group, GroupProfile
 use sidenote_core::group::{Member, Role};
 use sidenote_core::ids::{EventNumber, Incarnation, MsgSeq, Timestamp, TinyId, UserId};
 use sidenote_core::message::{Message, MessageBody, Priority, Sent};
-use sidenote_core::outbox::{DeadLetter, Gone, LetterRequest, Outbox};
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 use sidenote_store::StoreError;
 
 use super::events::{decode_event, encode_event};
+use super::outboxes::{decode_dead_letter, decode_outbox, encode_dead_letter, encode_outbox};
 use super::unreadable;
 
 /// The bytes of a row.
@@ -34,8 +34,8 @@ pub fn encode_row(row: &Row) -> Vec<u8> {
         Row::Pair(it) => bytes(PairRow { value: it.value().map(Value::as_str), seq: it.seq().get() }),
         Row::Event(it) => encode_event(it),
         Row::Debt => bytes(DebtRow {}),
-        Row::Outbox(it) => bytes(OutboxRow::from(it)),
-        Row::DeadLetter(it) => bytes(DeadLetterRow::from(&**it)),
+        Row::Outbox(it) => encode_outbox(it),
+        Row::DeadLetter(it) => encode_dead_letter(it),
     }
 }
 
@@ -53,10 +53,8 @@ pub fn decode_row(key: &RowKey, bytes: &[u8]) -> Result<Row, StoreError> {
         }
         RowKey::Event(..) => decode_event(bytes).map(Arc::new).map(Row::Event),
         RowKey::Debt(_) => take(bytes, "a debt", |_: DebtRow| Some(Row::Debt)),
-        RowKey::Outbox(..) => take(bytes, "an outbox", |row: OutboxRow<'_>| row.read().map(Row::Outbox)),
-        RowKey::DeadLetter(..) => take(bytes, "a dead letter", |row: DeadLetterRow<'_>| {
-            Some(Row::DeadLetter(Arc::new(row.read())))
-        }),
+        RowKey::Outbox(..) => decode_outbox(bytes).map(Row::Outbox),
+        RowKey::DeadLetter(..) => decode_dead_letter(bytes).map(Arc::new).map(Row::DeadLetter),
         RowKey::Within(_, part) => match part {
             Part::Counters => {
                 take(bytes, "the counters of a group", |row: CountersRow| Some(Row::Counters(row.read())))
@@ -207,7 +205,7 @@ fn read_customs(rows: Vec<CustomRow<'_>>) -> Vec<CustomField> {
 }
 
 #[derive(Encode, Decode)]
-struct GroupRow<'a> {
+pub(super) struct GroupRow<'a> {
     #[n(0)]
     incarnation: u64,
     #[n(1)]
@@ -266,7 +264,7 @@ impl<'a> From<&'a Group> for GroupRow<'a> {
 }
 
 impl GroupRow<'_> {
-    fn read(self) -> Option<Group> {
+    pub(super) fn read(self) -> Option<Group> {
         Some(Group {
             incarnation: Incarnation::from_random(self.incarnation),
             kind: self.kind.into(),
@@ -533,101 +531,3 @@ impl PairRow<'_> {
 /// Its key says it all.
 #[derive(Encode, Decode)]
 struct DebtRow {}
-
-#[derive(Encode, Decode)]
-struct OutboxRow<'a> {
-    #[n(0)]
-    after: u64,
-    #[n(1)]
-    since: u64,
-    #[b(2)]
-    gone: Option<GoneRow<'a>>,
-}
-
-#[derive(Encode, Decode)]
-struct GoneRow<'a> {
-    #[b(0)]
-    group: GroupRow<'a>,
-    #[n(1)]
-    last: u64,
-}
-
-impl<'a> From<&'a Outbox> for OutboxRow<'a> {
-    fn from(it: &'a Outbox) -> Self {
-        let gone = |gone: &'a Gone| GoneRow { group: GroupRow::from(&*gone.group), last: gone.last.get() };
-        Self { after: it.after.get(), since: it.since.millis(), gone: it.gone.as_ref().map(gone) }
-    }
-}
-
-impl OutboxRow<'_> {
-    fn read(self) -> Option<Outbox> {
-        let gone = optional(self.gone, |gone| {
-            let last = EventNumber::new(gone.last);
-            gone.group.read().map(|group| Gone { group: Arc::new(group), last })
-        })?;
-        let (after, since) = (EventNumber::new(self.after), Timestamp::from_millis(self.since));
-        Some(Outbox { after, since, gone })
-    }
-}
-
-#[derive(Encode, Decode)]
-struct DeadLetterRow<'a> {
-    #[n(0)]
-    first: u64,
-    #[n(1)]
-    happened_at: u64,
-    #[n(2)]
-    given_up_at: u64,
-    #[n(3)]
-    tries: u32,
-    #[b(4)]
-    reason: &'a str,
-    #[b(5)]
-    request: Option<LetterRequestRow<'a>>,
-}
-
-#[derive(Encode, Decode)]
-struct LetterRequestRow<'a> {
-    #[b(0)]
-    command: &'a str,
-    #[b(1)]
-    origin: &'a str,
-    #[b(2)]
-    body: &'a str,
-}
-
-impl<'a> From<&'a DeadLetter> for DeadLetterRow<'a> {
-    fn from(it: &'a DeadLetter) -> Self {
-        let request = |it: &'a LetterRequest| LetterRequestRow {
-            command: &it.command,
-            origin: &it.origin,
-            body: &it.body,
-        };
-        Self {
-            first: it.first.get(),
-            happened_at: it.happened_at.millis(),
-            given_up_at: it.given_up_at.millis(),
-            tries: it.tries,
-            reason: &it.reason,
-            request: it.request.as_ref().map(request),
-        }
-    }
-}
-
-impl DeadLetterRow<'_> {
-    fn read(self) -> DeadLetter {
-        let request = |it: LetterRequestRow<'_>| LetterRequest {
-            command: it.command.to_owned(),
-            origin: it.origin.to_owned(),
-            body: it.body.to_owned(),
-        };
-        DeadLetter {
-            first: EventNumber::new(self.first),
-            happened_at: Timestamp::from_millis(self.happened_at),
-            given_up_at: Timestamp::from_millis(self.given_up_at),
-            tries: self.tries,
-            reason: self.reason.to_owned(),
-            request: self.request.map(request),
-        }
-    }
-}
