@@ -13,7 +13,7 @@ use crate::ids::{
     Timestamp, UserId,
 };
 use crate::limits::Limits;
-use crate::message::StoredMessage;
+use crate::message::{Message, MessageBody, StoredMessage};
 use crate::outbox::{DeadLetter, Outbox};
 pub use crate::pairs::{PullPage, Rendering};
 use crate::refusal::Refusal;
@@ -91,7 +91,7 @@ questions! {
     /// What could not be told by webhook.
     DeadLetters => Vec<DeadLetterAt>;
     /// A message.
-    FindMessage => Option<StoredMessage>;
+    FindMessage => Option<FoundMessage>;
     /// Members among the rows that the next part of a [`Task::Reap`](crate::debt::Task::Reap) will remove.
     NextReaped => Vec<UserId>;
 }
@@ -434,20 +434,29 @@ impl DeadLetters {
     }
 }
 
-/// Asks for a message of one incarnation of a group; a recalled one has no body.
+/// Asks for a message of one incarnation of a conversation.
 #[derive(Clone, Debug)]
 pub struct FindMessage {
     /// In which incarnation.
     pub incarnation: Incarnation,
     /// Which.
-    pub seq: MsgSeq,
+    pub name: MessageName,
+}
+
+/// A message that was asked for by its name.
+#[derive(Clone, Debug)]
+pub struct FoundMessage {
+    /// Its header.
+    pub message: Arc<Message>,
+    /// Its body; `None` once it was recalled.
+    pub body: Option<Arc<MessageBody>>,
 }
 
 impl FindMessage {
-    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Result<Option<StoredMessage>, Missing> {
-        let at = (self.incarnation, MessageName::Seq(self.seq));
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Result<Option<FoundMessage>, Missing> {
+        let at = (self.incarnation, self.name);
         let Some(message) = rows.message(at)? else { return Ok(None) };
-        Ok(Some(StoredMessage { seq: self.seq, message, body: rows.body(at)? }))
+        Ok(Some(FoundMessage { message, body: rows.body(at)? }))
     }
 }
 
