@@ -29,6 +29,7 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::json::Object;
 
 pub(crate) use fault::Fault;
+pub(crate) use groups::group_type_name;
 
 /// The services, which differ in the codes that they use for the same fault (rest-overview.md section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
