@@ -60,7 +60,7 @@ impl FromStr for ReceiverUrl {
 }
 
 impl ReceiverUrl {
-    pub(super) const fn is_https(&self) -> bool {
+    pub(crate) const fn is_https(&self) -> bool {
         self.is_https
     }
 
