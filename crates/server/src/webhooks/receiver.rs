@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -31,7 +31,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Secret, Webhook};
-use crate::webhooks::callback::Callback;
 use crate::webhooks::networks::{Network, is_public};
 use crate::webhooks::url::ReceiverUrl;
 
@@ -40,6 +39,9 @@ pub(super) const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Bytes of an answer's head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Connections that are kept for later, at most.
+const MAX_LINES: usize = 64;
 
 /// Where an app's webhooks go.
 pub(super) struct Receiver {
@@ -50,6 +52,8 @@ pub(super) struct Receiver {
     timeout: Duration,
     networks: Vec<Network>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// Connections that may be used again, the one that was used last at the end.
+    lines: Mutex<Vec<Line>>,
 }
 
 /// Why no webhook can be sent at all.
@@ -126,7 +130,7 @@ impl fmt::Display for Failure {
 
 /// A connection that may be used again. It makes progress only while something is exchanged, so that it needs no task
 /// of its own.
-pub(super) struct Line {
+struct Line {
     sender: SendRequest<Full<Bytes>>,
     running: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -150,6 +154,7 @@ impl Receiver {
             timeout: config.timeout,
             networks: config.allow_networks.clone(),
             tls,
+            lines: Mutex::default(),
         })
     }
 
@@ -157,18 +162,16 @@ impl Receiver {
         &self.url
     }
 
-    /// Sends a letter at `now` (Unix seconds) and gives the body of the answer, which is JSON. `line` is a connection
-    /// left over from before, and afterwards one that may be used again.
-    pub(super) async fn post(
-        &self,
-        line: &mut Option<Line>,
-        letter: &Letter<'_>,
-        now: u64,
-    ) -> Result<Bytes, Failure> {
-        let mut left_over = line.take();
+    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a letter at `now` (Unix seconds) and gives the body of the answer, which is JSON.
+    pub(super) async fn post(&self, letter: &Letter<'_>, now: u64) -> Result<Bytes, Failure> {
         let exchange = async {
-            if let Some(kept) = left_over.take()
-                && let Some(outcome) = self.exchange(kept, letter, now, true).await
+            let left_over = self.lines().pop();
+            if let Some(line) = left_over
+                && let Some(outcome) = self.exchange(line, letter, now, true).await
             {
                 return outcome;
             }
@@ -177,7 +180,12 @@ impl Receiver {
         };
         let outcome = timeout(self.timeout, exchange).await.unwrap_or(Err(Failure::Timeout(self.timeout)));
         let (answer, kept) = outcome?;
-        *line = kept;
+        if let Some(line) = kept {
+            let mut lines = self.lines();
+            if lines.len() < MAX_LINES {
+                lines.push(line);
+            }
+        }
         Ok(answer)
     }
 
