@@ -22,6 +22,7 @@ use crate::ops::health::Health;
 use crate::ops::metrics::{CacheStatistics, Distribution, Metrics, Statistics, StoreStatistics};
 use crate::router::Front;
 use crate::tasks::{Tasks, TooManyTasks};
+use crate::webhooks::{ReceiverError, Webhooks};
 
 pub use crate::listener::Drained;
 
@@ -63,6 +64,9 @@ pub enum StartError {
         /// What is wrong with it.
         malformed: Malformed,
     },
+    /// Webhooks can't be sent.
+    #[error(transparent)]
+    Webhook(#[from] ReceiverError),
     /// Too many background tasks.
     #[error(transparent)]
     Tasks(#[from] TooManyTasks),
@@ -78,7 +82,17 @@ pub fn rule_limits(config: &Config) -> Limits {
         community_extensions: config.groups.community_extensions,
         events_kept: config.events.keep_per_conversation,
         events_kept_millis: u64::try_from(config.events.keep.as_millis()).unwrap_or(u64::MAX),
+        webhook_apps: webhook_apps(config),
+        untold_events_kept: config.events.keep_untold_per_conversation,
+        dead_letters_kept: config.events.keep_dead_letters_per_conversation,
     }
+}
+
+/// The apps that are told what happens. The list is as old as the process and as small as the configuration, and every
+/// thread that decides has a copy of the limits, so it is never taken down.
+fn webhook_apps(config: &Config) -> &'static [AppId] {
+    let apps = config.apps.iter().filter(|app| app.webhook.is_some());
+    apps.map(|app| AppId::new(app.sdk_app_id)).collect::<Vec<_>>().leak()
 }
 
 impl Server {
@@ -93,13 +107,18 @@ impl Server {
         let listener = Listener::bind(config.listen, &config.http, tls).await?;
         let apps = apps(config)?;
         make_administrators(&*store, &apps, &*clock).await?;
+        let webhooks = Arc::new(Webhooks::new(config, &store, &clock)?);
+        let store = webhooks.watch(store);
 
         let tasks = Tasks::new();
         let signatures = Arc::new(VerifiedSignatures::new(config.http.signature_cache));
         let metrics = Arc::new(Metrics::new({
             let (store, signatures) = (Arc::clone(&store), Arc::clone(&signatures));
-            let connections = listener.connections();
-            move || statistics(&store.statistics(), &signatures, connections.open())
+            let (connections, webhooks) = (listener.connections(), Arc::clone(&webhooks));
+            move || Statistics {
+                webhooks: webhooks.statistics(),
+                ..statistics(&store.statistics(), &signatures, connections.open())
+            }
         }));
         let health = Health::new(vec![
             Box::new({
@@ -118,7 +137,9 @@ impl Server {
             let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
             move |stop| keep_house(store, clock, stop)
         })?;
-        let gateway = Gateway::new(config, apps, Arc::clone(&store), clock, signatures, &metrics);
+        let before = webhooks.before();
+        tasks.spawn("webhooks", move |stop| async move { webhooks.run(&stop).await })?;
+        let gateway = Gateway::new(config, apps, Arc::clone(&store), clock, signatures, &metrics, before);
         let front = Front::new(Arc::new(gateway), health, metrics);
         let (address, stop) = (listener.local_addr(), CancellationToken::new());
         #[expect(clippy::disallowed_methods, reason = "stop waits for it and sees its panic")]
@@ -251,5 +272,6 @@ fn statistics(
         store: store_statistics,
         caches,
         connections: u64::try_from(connections).unwrap_or(u64::MAX),
+        webhooks: Vec::new(),
     }
 }

@@ -56,6 +56,7 @@ impl World {
             at: Timestamp::from_secs(self.now),
             limits: limits(),
             store: Arc::clone(&self.store),
+            before: None,
         }
     }
 

@@ -214,8 +214,13 @@ impl Teller {
         let unsettled = place.told.get() - place.settled.get();
         let now = Instant::now();
         let settle_at = *work.settle_at.get_or_insert(now + SETTLE_PAUSE);
+        // Nothing more comes of a life that is over, and another one may be waiting.
         let is_over = is_told && place.gone.is_some();
-        if unsettled >= MOST_UNSETTLED || is_over || settle_at <= now {
+        let is_time = unsettled >= MOST_UNSETTLED || is_over || settle_at <= now;
+        if !is_told && unsettled == 0 {
+            work.settle_at = None;
+            work.place = Some(place);
+        } else if is_time {
             work.settle_at = None;
             let settled = self.settle(&id, &mut place, Vec::new()).await;
             work.place = Some(place);

@@ -63,6 +63,7 @@ pub enum ErrorCode {
     UnknownGroup,
     GroupFull,
     BadGroupId,
+    RefusedByApp,
     Muted,
     AnswerTooLarge,
     UnknownAccount,
@@ -71,6 +72,7 @@ pub enum ErrorCode {
     NoMessageToRecall,
     TooManyMembers,
     MessageTooLong,
+    AppDidNotAnswer,
     // Extensions.
     SeqConflict,
     NoExtensions,
@@ -120,6 +122,7 @@ impl ErrorCode {
             Self::UnknownGroup => row(10_010, "the group does not exist or was dissolved", Blame::Caller),
             Self::GroupFull => row(10_014, "the group is full", Blame::Caller),
             Self::BadGroupId => row(10_015, "the GroupId is impossible", Blame::Caller),
+            Self::RefusedByApp => row(10_016, "the app refused it", Blame::Caller),
             Self::Muted => row(10_017, "the sender is muted in this group", Blame::Caller),
             Self::AnswerTooLarge => {
                 row(10_018, "the answer would be larger than 1 MiB, ask for less", Blame::Caller)
@@ -134,6 +137,9 @@ impl ErrorCode {
             }
             Self::TooManyMembers => row(10_038, "more members than the group may have", Blame::Caller),
             Self::MessageTooLong => row(80_002, "the message body is too long", Blame::Caller),
+            Self::AppDidNotAnswer => {
+                row(80_003, "the app was to be asked and did not answer", Blame::Caller)
+            }
             Self::SeqConflict => {
                 row(23_001, "the pair was changed by somebody else, look at it and try again", Blame::Caller)
             }
