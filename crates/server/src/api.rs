@@ -10,7 +10,7 @@ mod groups;
 mod messages;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
