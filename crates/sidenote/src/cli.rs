@@ -11,6 +11,7 @@ mod origin;
 mod restore;
 mod serve;
 mod usersig;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,7 @@ enum Command {
     Check(check::Check),
     Export(export::Export),
     Import(import::Import),
+    Webhooks(webhooks::Webhooks),
 }
 
 impl Cli {
@@ -57,6 +59,7 @@ impl Cli {
             Command::Check(check) => check.run(),
             Command::Export(export) => export.run(),
             Command::Import(import) => import.run(),
+            Command::Webhooks(webhooks) => webhooks.run(),
         }
     }
 }
