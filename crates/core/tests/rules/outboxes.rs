@@ -135,7 +135,8 @@ fn old_events_stay_until_they_are_told() {
     let mut world = world();
     let trim = |world: &mut World| {
         world.now = world.now.plus_millis(world.limits.events_kept_millis);
-        for debt in world.debts().into_iter().filter(|debt| debt.due <= world.now) {
+        let now = world.now;
+        for debt in world.debts().into_iter().filter(|debt| debt.due <= now) {
             world.pay(&debt);
         }
     };
