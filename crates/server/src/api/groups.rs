@@ -31,7 +31,7 @@ use sidenote_core::query::DescribeGroup;
 use crate::api::{Call, Fault};
 use crate::wire::error_code::ErrorCode;
 
-pub(super) use types::group_type_name;
+pub(crate) use types::group_type_name;
 
 /// A group that must exist (10010).
 async fn find_group(call: &Call, group: &GroupId) -> Result<GroupView, Fault> {

@@ -65,7 +65,8 @@ impl Script {
     pub(super) async fn new(rule: impl Fn(&Got, usize) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (got, connections) = (Arc::default(), Arc::default());
+        let got = Arc::<Mutex<Vec<Got>>>::default();
+        let connections = Arc::<Mutex<usize>>::default();
         let (tasks, rule): (_, Arc<Rule>) = (Tasks::new(), Arc::new(rule));
         tasks
             .spawn("receiver", {
