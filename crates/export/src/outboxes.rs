@@ -31,8 +31,7 @@ struct GonePart<'a> {
 
 impl<'a> OutboxLine<'a> {
     pub(crate) fn of(id: &'a ConversationId, incarnation: Incarnation, it: &'a Outbox) -> Self {
-        let gone =
-            |gone: &'a Gone| GonePart { group: GroupLine::of(id, &gone.group), last: gone.last.get() };
+        let gone = |gone: &'a Gone| GonePart { group: GroupLine::of(id, &gone.group), last: gone.last.get() };
         Self {
             app: id.app.get(),
             conversation: (&id.conversation).into(),
@@ -54,7 +53,9 @@ impl<'a> OutboxLine<'a> {
 impl GonePart<'_> {
     fn read(self, of: &ConversationId, incarnation: Incarnation) -> Read<Gone> {
         match self.group.read()? {
-            (RowKey::Conversation(id), Row::Group(group)) if id == *of && group.incarnation == incarnation => {
+            (RowKey::Conversation(id), Row::Group(group))
+                if id == *of && group.incarnation == incarnation =>
+            {
                 Ok(Gone { group, last: EventNumber::new(self.last) })
             }
             _ => Err("`gone` tells of another group".to_owned()),

@@ -5,8 +5,8 @@
 //! is the socket. Nothing of it can be reached through the network.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, Permissions};
 use std::fmt;
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd as _;

@@ -65,7 +65,8 @@ impl FromStr for Request {
             None
         } else {
             let named = std::iter::once(first).chain(words.by_ref()).take(MAX_NAMED + 1);
-            let letters: BTreeSet<_> = named.map(|name| name.parse().map_err(|_| ())).collect::<Result<_, _>>()?;
+            let letters: BTreeSet<_> =
+                named.map(|name| name.parse().map_err(|_| ())).collect::<Result<_, _>>()?;
             if letters.len() > MAX_NAMED {
                 return Err(());
             }
@@ -234,7 +235,9 @@ mod tests {
             assert_eq!(request.to_string(), line);
             assert_eq!(line.parse(), Ok(request));
         }
-        for wrong in ["", "list", "list 7", "list x all", "burn 7 all", "list 7 all all", "list 7 12", "list 7 "] {
+        for wrong in
+            ["", "list", "list 7", "list x all", "burn 7 all", "list 7 all all", "list 7 12", "list 7 "]
+        {
             assert_eq!(wrong.parse::<Request>(), Err(()), "{wrong}");
         }
     }

@@ -19,7 +19,9 @@ pub(crate) fn key_bytes(key: &RowKey) -> usize {
     let texts = match key {
         RowKey::Account(account) => account_bytes(account),
         RowKey::Membership(account, group, _) => account_bytes(account) + SHARED + group.as_str().len(),
-        RowKey::Conversation(id) | RowKey::Outbox(id, _) | RowKey::DeadLetter(id, ..) => conversation_bytes(id),
+        RowKey::Conversation(id) | RowKey::Outbox(id, _) | RowKey::DeadLetter(id, ..) => {
+            conversation_bytes(id)
+        }
         RowKey::Within(_, part) => match part {
             Part::Member(user) => user_bytes(user),
             Part::Message(_, MessagePart::Pair(key)) => SHARED + key.as_str().len(),
@@ -72,10 +74,8 @@ fn conversation_bytes(id: &ConversationId) -> usize {
 
 fn group_bytes(group: &Group) -> usize {
     let profile = &group.profile;
-    let texts = profile.name.len()
-        + profile.introduction.len()
-        + profile.notification.len()
-        + profile.face_url.len();
+    let texts =
+        profile.name.len() + profile.introduction.len() + profile.notification.len() + profile.face_url.len();
     let owner = group.owner.as_ref().map_or(0, user_bytes);
     size_of_val(group) + SHARED + texts + owner + custom_bytes(&profile.custom)
 }

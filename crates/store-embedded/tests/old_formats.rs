@@ -169,8 +169,7 @@ fn debts() -> Vec<(String, RowKey, Row)> {
 
 fn outboxes() -> Vec<(String, RowKey, Row)> {
     let letter = |number| RowKey::DeadLetter(conversation(), OF, EventNumber::new(number));
-    let outbox =
-        |gone| Row::Outbox(Outbox { after: EventNumber::new(8), since: time(1), gone });
+    let outbox = |gone| Row::Outbox(Outbox { after: EventNumber::new(8), since: time(1), gone });
     let gone = Gone { group: Arc::new(group_row()), last: EventNumber::new(12) };
     let request = LetterRequest {
         command: "Group.CallbackAfterRecallMsg".to_owned(),

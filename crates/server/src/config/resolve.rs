@@ -304,7 +304,12 @@ fn log(sources: &Sources) -> Result<Log, ConfigError> {
 }
 
 /// The number as the type that the program uses, which holds all of `range`.
-pub(super) fn number<T>(sources: &Sources, key: &str, value: u64, range: RangeInclusive<u64>) -> Result<T, ConfigError>
+pub(super) fn number<T>(
+    sources: &Sources,
+    key: &str,
+    value: u64,
+    range: RangeInclusive<u64>,
+) -> Result<T, ConfigError>
 where
     T: TryFrom<u64, Error: fmt::Debug>,
 {

@@ -21,7 +21,8 @@ pub(super) fn resolve(
         if *raw == raw::Webhook::default() {
             return Ok(None);
         }
-        return Err(sources.wrong(at, "there is no url; say where the webhooks are to be sent, or take the rest away"));
+        return Err(sources
+            .wrong(at, "there is no url; say where the webhooks are to be sent, or take the rest away"));
     };
     let wrong = |name: &str, problem: &dyn std::fmt::Display| sources.wrong(&format!("{at}.{name}"), problem);
     let url: ReceiverUrl = url.parse().map_err(|error| wrong("url", &error))?;
@@ -80,7 +81,9 @@ fn commands(sources: &Sources, at: &str, raw: &raw::Webhook) -> Result<Vec<Callb
     };
     let key = format!("{at}.commands");
     if names.is_empty() {
-        return Err(sources.wrong(&key, "the list is empty; name a webhook, or leave it out for all that tell"));
+        return Err(
+            sources.wrong(&key, "the list is empty; name a webhook, or leave it out for all that tell")
+        );
     }
     let mut commands = Vec::new();
     for (index, name) in names.iter().enumerate() {
@@ -132,7 +135,10 @@ mod tests {
         assert!(webhook.commands.iter().all(|callback| !callback.asks()));
         assert!(webhook.commands.contains(&Callback::AfterGroupMsgExtension));
         assert_eq!((webhook.timeout, webhook.parallel), (Duration::from_secs(2), 8));
-        assert_eq!((webhook.give_up_tries, webhook.details, webhook.refuses_unasked), (Some(50), false, false));
+        assert_eq!(
+            (webhook.give_up_tries, webhook.details, webhook.refuses_unasked),
+            (Some(50), false, false)
+        );
     }
 
     #[test]
@@ -155,21 +161,32 @@ mod tests {
                 "6: apps[0].webhook.commands[0]: there is no webhook called \"Group.CallbackAfterSend\"; known: Group.",
             ),
             (
-                &format!("{url}\ncommands = [\"Group.CallbackAfterSendMsg\", \"Group.CallbackAfterSendMsg\"]"),
+                &format!(
+                    "{url}\ncommands = [\"Group.CallbackAfterSendMsg\", \"Group.CallbackAfterSendMsg\"]"
+                ),
                 "6: apps[0].webhook.commands[1]: Group.CallbackAfterSendMsg is named twice",
             ),
             (
                 &format!("{url}\nallow_networks = [\"10.0.0.1/8\"]"),
                 "6: apps[0].webhook.allow_networks[0]: its address has bits beyond its length; write 10.0.0.0/8",
             ),
-            (&format!("{url}\nca_file = \"ca.pem\""), "6: apps[0].webhook.ca_file: certificates are only checked"),
+            (
+                &format!("{url}\nca_file = \"ca.pem\""),
+                "6: apps[0].webhook.ca_file: certificates are only checked",
+            ),
             (&format!("{url}\ntoken = \"\""), "6: apps[0].webhook.token: the secret is empty"),
             (
                 &format!("{url}\ntoken = \"hunter2\"\ntoken_file = \"t\""),
                 "7: apps[0].webhook.token_file: token is given too",
             ),
-            (&format!("{url}\ntimeout_ms = 0"), "6: apps[0].webhook.timeout_ms: 0 is too small; the least is 10"),
-            (&format!("{url}\nparallel = 257"), "6: apps[0].webhook.parallel: 257 is too large; the most is 256"),
+            (
+                &format!("{url}\ntimeout_ms = 0"),
+                "6: apps[0].webhook.timeout_ms: 0 is too small; the least is 10",
+            ),
+            (
+                &format!("{url}\nparallel = 257"),
+                "6: apps[0].webhook.parallel: 257 is too large; the most is 256",
+            ),
             (
                 &format!("{url}\nretry_first_ms = 100\nretry_longest_ms = 99"),
                 "7: apps[0].webhook.retry_longest_ms: it is less than retry_first_ms",

@@ -299,7 +299,12 @@ mod tests {
                 CacheStatistics { name: "state", hits: 5, misses: 1 },
             ],
             connections: 9,
-            webhooks: vec![WebhookStatistics { app: 7, told: 3, oldest_seconds: 12, ..WebhookStatistics::default() }],
+            webhooks: vec![WebhookStatistics {
+                app: 7,
+                told: 3,
+                oldest_seconds: 12,
+                ..WebhookStatistics::default()
+            }],
         }
     }
 

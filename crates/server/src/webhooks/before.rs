@@ -200,9 +200,7 @@ async fn ask_to_send(
     let answer = asking.question(Callback::BeforeSendMsg, operator, &question, call.at.secs()).await;
     match answer {
         None => asking.without_answer(),
-        Some(answer) => {
-            asking.judge(&answer, |answer| replace_message_body(call, answer, &mut message.body))
-        }
+        Some(answer) => asking.judge(&answer, |answer| replace_message_body(call, answer, &mut message.body)),
     }
 }
 
@@ -226,9 +224,8 @@ async fn ask_to_extend(
         Extend::Delete(items) => (Operation::Delete, items.iter().map(without).collect()),
         Extend::Clear => (Operation::Clear, Vec::new()),
     };
-    let pairs = pairs
-        .iter()
-        .map(|(key, value, seq)| (key.as_str(), value.as_ref().map_or("", Value::as_str), *seq));
+    let pairs =
+        pairs.iter().map(|(key, value, seq)| (key.as_str(), value.as_ref().map_or("", Value::as_str), *seq));
     let group = group.as_str();
     let question = body::ask_to_extend(group, seq, &operator.user, operation, pairs, call.at.millis());
     let callback = Callback::BeforeGroupMsgExtension;

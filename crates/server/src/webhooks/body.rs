@@ -56,7 +56,9 @@ pub(super) fn callback_of(conversation: &Conversation, event: &Event) -> Option<
         Happening::MessageSent { message, .. } if !message.imported => Some(Callback::AfterSendMsg),
         Happening::TransientMessage { .. } => Some(Callback::AfterSendMsg),
         Happening::MessagesRecalled { .. } => Some(Callback::AfterRecallMsg),
-        Happening::GroupCreated { .. } | Happening::MembersJoined { .. } | Happening::MessageSent { .. } => None,
+        Happening::GroupCreated { .. } | Happening::MembersJoined { .. } | Happening::MessageSent { .. } => {
+            None
+        }
     }
 }
 
@@ -215,7 +217,8 @@ pub(super) fn tell(of: &Telling<'_>) -> Option<String> {
         Happening::GroupCreated { .. } => {
             (body.kind, body.operator, body.owner) = (kind, Some(operator), Some(owner));
             body.name = of.group.map(|group| group.profile.name.as_str());
-            body.member_list = Some(of.next.filter(|next| is_of_creation(next, of.group)).map_or(Vec::new(), joined));
+            body.member_list =
+                Some(of.next.filter(|next| is_of_creation(next, of.group)).map_or(Vec::new(), joined));
             let custom = of.group.map_or(&[][..], |group| &group.profile.custom);
             let custom = custom.iter().map(|field| CustomItem { key: &field.key, value: &field.value });
             body.user_defined_data_list = Some(custom.collect());

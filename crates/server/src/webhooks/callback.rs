@@ -76,7 +76,8 @@ mod tests {
             assert_eq!(Callback::named(callback.command()), Some(*callback));
             assert_eq!(callback.asks(), callback.command().contains("Before"));
         }
-        for wrong in ["", "Group.CallbackAfterSendMsg ", "group.callbackaftersendmsg", "CallbackAfterSendMsg"] {
+        for wrong in ["", "Group.CallbackAfterSendMsg ", "group.callbackaftersendmsg", "CallbackAfterSendMsg"]
+        {
             assert_eq!(Callback::named(wrong), None);
         }
     }

@@ -80,11 +80,7 @@ impl FromStr for LetterId {
 
 impl DeadLetters {
     /// Over this store. Reads the certificates that receivers are checked with.
-    pub fn new(
-        config: &Config,
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, ReceiverError> {
+    pub fn new(config: &Config, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Result<Self, ReceiverError> {
         let mut receivers = BTreeMap::new();
         for app in &config.apps {
             if let Some(webhook) = &app.webhook {
@@ -142,7 +138,14 @@ mod tests {
         let id: LetterId = "00000000000000ff-12".parse().unwrap();
         assert_eq!((id.incarnation.get(), id.number.get()), (255, 12));
         assert_eq!(id.to_string(), "00000000000000ff-12");
-        for wrong in ["", "ff-12", "00000000000000ff", "00000000000000FF-1", "00000000000000ff-012", "00000000000000ff--1"] {
+        for wrong in [
+            "",
+            "ff-12",
+            "00000000000000ff",
+            "00000000000000FF-1",
+            "00000000000000ff-012",
+            "00000000000000ff--1",
+        ] {
             assert!(wrong.parse::<LetterId>().is_err(), "{wrong}");
         }
     }

@@ -158,10 +158,6 @@ impl Receiver {
         })
     }
 
-    pub(super) const fn url(&self) -> &ReceiverUrl {
-        &self.url
-    }
-
     fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -239,7 +235,9 @@ impl Receiver {
         let port = self.url.port();
         let addresses: Vec<SocketAddr> = match self.url.address() {
             Some(address) => vec![SocketAddr::new(address, port)],
-            None => tokio::net::lookup_host((self.url.host(), port)).await.map_err(Failure::Unknown)?.collect(),
+            None => {
+                tokio::net::lookup_host((self.url.host(), port)).await.map_err(Failure::Unknown)?.collect()
+            }
         };
         let (allowed, forbidden): (Vec<_>, Vec<_>) =
             addresses.into_iter().partition(|address| self.allows(address.ip()));
@@ -343,7 +341,8 @@ fn connector(app: u32, ca_file: Option<&Path>) -> Result<TlsConnector, ReceiverE
     match ca_file {
         Some(path) => {
             let wrong = |problem: String| ReceiverError::CaFile { app, path: path.to_owned(), problem };
-            let text = std::fs::read(path).map_err(|error| wrong(format!("cannot read the file: {error}")))?;
+            let text =
+                std::fs::read(path).map_err(|error| wrong(format!("cannot read the file: {error}")))?;
             for certificate in CertificateDer::pem_slice_iter(&text) {
                 let certificate = certificate.map_err(|error| wrong(format!("not a PEM file: {error}")))?;
                 authorities
@@ -369,7 +368,6 @@ fn connector(app: u32, ca_file: Option<&Path>) -> Result<TlsConnector, ReceiverE
     client.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(client)))
 }
-
 
 #[cfg(test)]
 mod tests {

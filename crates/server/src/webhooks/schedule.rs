@@ -156,7 +156,7 @@ impl Schedule {
         match lane.state {
             State::Retries(at) | State::Lingers(at) => {
                 self.waiting.insert((at, conversation));
-            },
+            }
             State::InLine | State::Running(_) => self.line.push_back(conversation),
         }
     }

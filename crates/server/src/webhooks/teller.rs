@@ -161,8 +161,7 @@ impl Teller {
         self.schedule().take_overflow();
         let mut after = None;
         loop {
-            let question =
-                Outboxes { app: self.app, conversation: None, after, limit: OUTBOXES_PER_PAGE };
+            let question = Outboxes { app: self.app, conversation: None, after, limit: OUTBOXES_PER_PAGE };
             let Ok(page) = self.store.ask(question).await else { return STORE_PAUSE };
             let mut schedule = self.schedule();
             for (id, ..) in &page {
@@ -340,7 +339,8 @@ impl Teller {
             happened_at: now,
             given_up_at: now,
             tries: 0,
-            reason: "the events fell out of events.keep_untold_per_conversation before they were told".to_owned(),
+            reason: "the events fell out of events.keep_untold_per_conversation before they were told"
+                .to_owned(),
             request: None,
         };
         let events = last.get() - place.told.get();
@@ -379,8 +379,7 @@ impl Teller {
         let Some(body) = body::tell(&telling) else { return Ok(Told::Done) };
         let name = event_name(place.incarnation.get(), event.number);
         let origin = body::origin(&event.operator);
-        let letter =
-            Letter { command: callback.command(), origin: &origin, body: &body, id: Some(&name) };
+        let letter = Letter { command: callback.command(), origin: &origin, body: &body, id: Some(&name) };
         let app = self.app.get();
         match self.receiver.post(&letter, self.now().secs()).await {
             Ok(_) => {

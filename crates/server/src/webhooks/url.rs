@@ -47,7 +47,13 @@ impl FromStr for ReceiverUrl {
         }
         // A port that is no number would otherwise count as none.
         let port = match authority.as_str().strip_prefix(authority.host()) {
-            Some("") => if is_https { 443 } else { 80 },
+            Some("") => {
+                if is_https {
+                    443
+                } else {
+                    80
+                }
+            }
             Some(_) => authority.port_u16().filter(|port| *port > 0).ok_or(BadUrl::Form)?,
             None => return Err(BadUrl::Form),
         };

@@ -137,9 +137,7 @@ impl ErrorCode {
             }
             Self::TooManyMembers => row(10_038, "more members than the group may have", Blame::Caller),
             Self::MessageTooLong => row(80_002, "the message body is too long", Blame::Caller),
-            Self::AppDidNotAnswer => {
-                row(80_003, "the app was to be asked and did not answer", Blame::Caller)
-            }
+            Self::AppDidNotAnswer => row(80_003, "the app was to be asked and did not answer", Blame::Caller),
             Self::SeqConflict => {
                 row(23_001, "the pair was changed by somebody else, look at it and try again", Blame::Caller)
             }

@@ -107,7 +107,11 @@ fn relay(mut lines: impl std::io::BufRead, output: &mut impl std::io::Write) -> 
     let mut line = String::new();
     loop {
         line.clear();
-        lines.by_ref().take(MAX_LINE_BYTES).read_line(&mut line).context("the server gave no answer in time")?;
+        lines
+            .by_ref()
+            .take(MAX_LINE_BYTES)
+            .read_line(&mut line)
+            .context("the server gave no answer in time")?;
         match line.split_at_checked(2) {
             Some(("| ", text)) => output.write_all(text.as_bytes())?,
             Some(("= ", "done\n")) => return Ok(true),

@@ -347,8 +347,8 @@ fn outbox() -> BoxedStrategy<Outbox> {
 }
 
 fn dead_letter() -> BoxedStrategy<DeadLetter> {
-    let request = (text(), text(), text())
-        .prop_map(|(command, origin, body)| LetterRequest { command, origin, body });
+    let request =
+        (text(), text(), text()).prop_map(|(command, origin, body)| LetterRequest { command, origin, body });
     (event_number(), time(), time(), small(), text(), option::of(request))
         .prop_map(|(first, happened_at, given_up_at, tries, reason, request)| DeadLetter {
             first,

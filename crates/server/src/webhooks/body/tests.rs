@@ -147,14 +147,18 @@ fn the_documented_samples_of_pairs_come_out_word_for_word() {
         tell(&telling).unwrap(),
         r#"{"CallbackCommand":"Group.CallbackAfterGroupMsgExtension","GroupId":"test","MsgSeq":10,"OperateType":1,"ExtensionList":[{"Key":"key2","Value":"value2","Seq":56},{"Key":"key3","Value":"12122","Seq":56}],"Seq":56,"EventTime":1764688294360}"#
     );
-    let pairs = vec![pair("key2", None, 57, Some(("value2", 56))), pair("key3", None, 57, Some(("12122", 56)))];
+    let pairs =
+        vec![pair("key2", None, 57, Some(("value2", 56))), pair("key3", None, 57, Some(("12122", 56)))];
     assert_eq!(
         told(&event(9, Happening::Extension(change(Operation::Delete, 57, pairs)))).unwrap()["ExtensionList"],
         json!([{"Key":"key2","Value":"","Seq":57},{"Key":"key3","Value":"","Seq":57}])
     );
     let dropped = vec![pair("key2", None, 58, Some(("value2", 56)))];
     let clear = told(&event(9, Happening::Extension(change(Operation::Clear, 58, dropped)))).unwrap();
-    assert_eq!((&clear["ExtensionList"], &clear["Seq"], &clear["OperateType"]), (&json!([]), &json!(58), &json!(3)));
+    assert_eq!(
+        (&clear["ExtensionList"], &clear["Seq"], &clear["OperateType"]),
+        (&json!([]), &json!(58), &json!(3))
+    );
     assert_eq!(clear.as_object().unwrap().len(), 7);
 }
 
@@ -201,7 +205,8 @@ fn a_message_is_told_with_its_body_and_number() {
     let sent = event(4, Happening::MessageSent { seq: MsgSeq::new(8).unwrap(), message: message() });
     assert_eq!(message_of(&sent), Some(MessageName::Seq(MsgSeq::new(8).unwrap())));
     let further = r#"{"GroupAtInfo":[{"GroupAtAllFlag":1}]}"#;
-    let found = |further| FoundMessage { message: Arc::new(message()), body: Some(Arc::new(content(further))) };
+    let found =
+        |further| FoundMessage { message: Arc::new(message()), body: Some(Arc::new(content(further))) };
     let scene = Scene { message: Some(found(further)), ..Scene::new() };
     assert_eq!(
         scene.tell(&sent).unwrap(),

@@ -88,7 +88,9 @@ async fn an_event_that_fails_too_often_is_given_up_and_can_be_sent_again() {
     assert_eq!(LetterId::of(letter).to_string().parse(), Ok(LetterId::of(letter)));
 
     // It fails once more and is still there; another receiver takes it, and it is gone.
-    assert!(matches!(letters.replay(letter).await, Err(NotReplayed::Failed(reason)) if reason.contains("500")));
+    assert!(
+        matches!(letters.replay(letter).await, Err(NotReplayed::Failed(reason)) if reason.contains("500"))
+    );
     assert_eq!(letters.page(APP, None, 10).await.unwrap().len(), 1);
     let other = Script::ok().await;
     let elsewhere = config(&other.url(), LOOPBACK);

@@ -134,7 +134,8 @@ async fn what_a_crash_leaves_unsettled_is_told_again() {
     scene.set_often("room", 5).await;
     // Another process that knows only what is durable, as after a crash before anything was settled.
     let again = Scene::over(Arc::clone(&scene.store), scene.config.clone()).await;
-    until("all is settled", async || scene.outboxes().await == 0 && seqs(&script.got(), "room").len() >= 5).await;
+    until("all is settled", async || scene.outboxes().await == 0 && seqs(&script.got(), "room").len() >= 5)
+        .await;
     for scene in [scene, again] {
         scene.stop().await;
     }

@@ -2,8 +2,7 @@
 
 use super::*;
 
-const BOTH: &str =
-    "commands = [\"Group.CallbackBeforeSendMsg\", \"Group.CallbackBeforeGroupMsgExtension\"]";
+const BOTH: &str = "commands = [\"Group.CallbackBeforeSendMsg\", \"Group.CallbackBeforeGroupMsgExtension\"]";
 
 async fn send(scene: &Scene, text: &str) -> Value {
     let sent = json!({
