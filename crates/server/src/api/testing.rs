@@ -75,7 +75,7 @@ impl World {
         let answer = match (endpoint.handle)(&call, document.root()).await {
             Ok(answer) => answer,
             Err(fault) => {
-                envelope::failure(fault.code(endpoint.service).code(), &fault.info(endpoint.service)).into()
+                envelope::failure(fault.number(endpoint.service), &fault.info(endpoint.service)).into()
             }
         };
         serde_json::from_slice(&answer).expect("an answer is JSON")
