@@ -15,3 +15,4 @@ mod concurrency;
 mod crash;
 mod hostile;
 mod linear;
+mod webhooks;
