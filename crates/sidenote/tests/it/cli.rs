@@ -45,7 +45,7 @@ fn key(text: &str) -> [Secret; 1] {
 #[test]
 fn every_subcommand_has_help_with_an_example() {
     for command in
-        ["demo", "serve", "usersig", "call", "check-config", "backup", "restore", "check", "export", "import"]
+        ["demo", "serve", "usersig", "call", "check-config", "backup", "restore", "check", "export", "import", "webhooks"]
     {
         let help = stdout(&run(&[command, "--help"]));
         assert!(help.contains(&format!("Example: sidenote {command}")), "{help}");
