@@ -1,8 +1,8 @@
 //! The socket by which an operator reaches a running server: `control/socket` in the data folder.
 //!
 //! The client sends a line, and the server answers: with a walk over one snapshot, for a backup, or with lines of text,
-//! for what is done with dead letters. Who may connect is decided by the file system: the folder `control` is for the owner of the data alone (mode 0700), and so
-//! is the socket. Nothing of it can be reached through the network.
+//! for what is done with dead letters. Who may connect is decided by the file system: the folder `control` is for the
+//! owner of the data alone (mode 0700), and so is the socket. Nothing of it can be reached through the network.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -198,7 +198,7 @@ impl Shared {
         let mut out = Marked(BufWriter::new(client));
         match carry_out(request, &self.letters, &self.runtime, &mut out) {
             Ok(worked) => {
-                out.0.write_all(if worked { b"= done\n" } else { b"= failed\n" })?;
+                out.0.write_all(if worked { &b"= done\n"[..] } else { b"= failed\n" })?;
                 out.0.flush()?;
                 Ok(())
             }
@@ -252,7 +252,9 @@ impl<W: Write> Write for Marked<W> {
 
     fn write_fmt(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
         self.0.write_all(b"| ")?;
-        self.0.write_fmt(line)
+        self.0.write_fmt(line)?;
+        // What was done is told at once, and a client that has gone ends it.
+        self.0.flush()
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -42,7 +42,7 @@ const DEEDS: [(&str, Deed); 4] =
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let deed = DEEDS.iter().find(|(_, deed)| *deed == self.deed).map_or("list", |(name, _)| name);
+        let deed = DEEDS.iter().find(|(_, deed)| *deed == self.deed).map_or("list", |(name, _)| *name);
         write!(f, "{deed} {}", self.app)?;
         match &self.letters {
             None => f.write_str(" all"),

@@ -2,7 +2,9 @@
 
 use sidenote_core::Outcome;
 use sidenote_core::command::{Action, GroupAction, OutboxAction};
-use sidenote_core::ids::{AppId, Conversation, ConversationId, EventNumber, Incarnation, MessageName, MsgSeq};
+use sidenote_core::ids::{
+    AppId, Conversation, ConversationId, EventNumber, Incarnation, MessageName, MsgSeq,
+};
 use sidenote_core::outbox::DeadLetter;
 use sidenote_core::query::{DeadLetters, FindMessage, Outboxes};
 
