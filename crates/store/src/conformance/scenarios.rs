@@ -29,6 +29,9 @@ macro_rules! play {
     }};
 }
 
+/// The app that is told by webhook, where one is.
+const TOLD: &[AppId] = &[AppId::new(1)];
+
 pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
     play!(
         open,
@@ -70,7 +73,7 @@ pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
     play!(@one open, few_events, events::a_cursor_too_old_is_told);
     let few_tombstones = Limits { tombstones_per_message: 2, ..Limits::default() };
     play!(@one open, few_tombstones, extensions::tombstones_are_compacted);
-    let told = Limits { webhook_apps: &[AppId::new(1)], dead_letters_kept: 2, ..Limits::default() };
+    let told = Limits { webhook_apps: TOLD, dead_letters_kept: 2, ..Limits::default() };
     play!(@one open, told, outboxes::what_is_left_to_tell_is_found_until_it_was_told);
     play!(@one open, told, outboxes::a_group_that_is_gone_is_told_to_its_end);
     play!(@one open, told, outboxes::dead_letters_are_kept_in_order_until_they_are_discarded);
