@@ -339,8 +339,9 @@ fn event() -> BoxedStrategy<Event> {
         .boxed()
 }
 
-fn outbox() -> BoxedStrategy<Outbox> {
-    let gone = (group(), event_number()).prop_map(|(group, last)| Gone { group: Arc::new(group), last });
+fn outbox(of: Incarnation) -> BoxedStrategy<Outbox> {
+    let gone = (group(), event_number())
+        .prop_map(move |(group, last)| Gone { group: Arc::new(Group { incarnation: of, ..group }), last });
     (event_number(), time(), option::of(gone))
         .prop_map(|(after, since, gone)| Outbox { after, since, gone })
         .boxed()
@@ -373,7 +374,7 @@ pub(crate) fn key_and_row() -> BoxedStrategy<(RowKey, Row)> {
                 RowKey::Conversation(_) => group().prop_map(|it| Row::Group(Arc::new(it))).boxed(),
                 RowKey::Event(..) => event().prop_map(|it| Row::Event(Arc::new(it))).boxed(),
                 RowKey::Debt(_) => Just(Row::Debt).boxed(),
-                RowKey::Outbox(..) => outbox().prop_map(Row::Outbox).boxed(),
+                RowKey::Outbox(_, of) => outbox(*of).prop_map(Row::Outbox).boxed(),
                 RowKey::DeadLetter(..) => dead_letter().prop_map(|it| Row::DeadLetter(Arc::new(it))).boxed(),
                 RowKey::Within(_, part) => match part {
                     Part::Counters => counters().prop_map(Row::Counters).boxed(),
