@@ -106,7 +106,9 @@ async fn import(store: &EmbeddedStore, count: u64, random: &mut fastrand::Rng) -
         let messages = (seqs.len() as u64..count).map(|_| message(random)).collect();
         match commit(store, GroupAction::Import(messages)).await? {
             // A message is refused if a later second than its own was stored while it waited. It is sent again.
-            Outcome::MessagesImported(sent) => seqs.extend(sent.iter().flatten().filter_map(|sent| sent.seq)),
+            Outcome::MessagesImported(sent) => {
+                seqs.extend(sent.iter().flatten().filter_map(|sent| sent.seq()))
+            }
             other => bail!("an import was answered {other:?}"),
         }
     }

@@ -12,6 +12,7 @@ use crate::ids::{
     AccountId, ConversationId, EventNumber, GroupId, Incarnation, MsgKey, MsgSeq, Timestamp, TinyId, UserId,
 };
 use crate::message::{Fingerprint, MessageBody, Priority};
+use crate::outbox::DeadLetter;
 
 /// A request to change something: who, when, where, what.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub enum Action {
     Direct(Box<Peers>, DirectAction),
     /// To whatever home owes this debt: pay the next bounded part of it.
     Pay(Debt),
+    /// To what one conversation has told by webhook.
+    Outbox(ConversationId, Incarnation, OutboxAction),
 }
 
 /// Changes to an account and to the list of its groups.
@@ -55,6 +58,21 @@ pub enum AccountAction {
     Joined(GroupId, Incarnation, EventNumber),
     /// It left a group: what the group's event of that number says.
     Left(GroupId, Incarnation, EventNumber),
+}
+
+/// Changes to what is told by webhook.
+#[derive(Clone, Debug)]
+pub enum OutboxAction {
+    /// Every event up to `through` was told, needs no telling, or is among the dead letters, which come with the
+    /// number of the last event that each stands for.
+    Settle {
+        /// The last of them.
+        through: EventNumber,
+        /// Those that were given up.
+        dead: Vec<(EventNumber, DeadLetter)>,
+    },
+    /// Forget this dead letter: it was told after all, or nobody wants it told.
+    Discard(EventNumber),
 }
 
 /// Changes to a group.

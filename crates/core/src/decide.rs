@@ -8,11 +8,12 @@ mod group;
 mod ledger;
 mod member;
 mod message;
+mod outbox;
 
 use crate::command::{Action, Command, DirectAction, GroupAction};
 use crate::debt::Debt;
 use crate::extension::{Pair, Seq};
-use crate::ids::{MsgSeq, UserId};
+use crate::ids::{EventNumber, MsgSeq, UserId};
 use crate::limits::Limits;
 use crate::message::Sent;
 use crate::refusal::Refusal;
@@ -56,6 +57,15 @@ pub enum Outcome {
     Paid {
         /// True if it is not paid in full yet.
         more: bool,
+    },
+    /// An outbox was settled.
+    Settled {
+        /// How far. One commit does not settle everything if that is much.
+        after: EventNumber,
+        /// Whether nothing is left to tell.
+        empty: bool,
+        /// Dead letters that had to go because there were too many.
+        dropped: usize,
     },
 }
 
@@ -105,6 +115,7 @@ pub fn decide(rows: &dyn Rows, command: &Command, limits: &Limits) -> Result<Dec
     let verdict = match &command.action {
         Action::Account(id, action) => account::decide(&mut ledger, id, action)?,
         Action::Pay(debt) => debt::decide(&mut ledger, debt)?,
+        Action::Outbox(id, incarnation, action) => outbox::decide(&mut ledger, id, *incarnation, action)?,
         Action::Group(id, action) => match action {
             GroupAction::Create(new) => group::create(&mut ledger, id, new)?,
             GroupAction::Modify(patch) => group::modify(&mut ledger, id, patch)?,

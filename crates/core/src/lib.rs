@@ -31,6 +31,7 @@ pub mod command;
 pub mod debt;
 pub mod event;
 pub mod limits;
+pub mod outbox;
 pub mod refusal;
 pub mod rows;
 

@@ -13,10 +13,11 @@ use crate::event::Event;
 use crate::extension::{Entry, ExtensionState, Key};
 use crate::group::{Counters, Group, Member};
 use crate::ids::{
-    AccountId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, MessageName, Recency,
+    AccountId, AppId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, MessageName, Recency,
     Timestamp, UserId,
 };
 use crate::message::{Fingerprint, Message, MessageBody, Sent};
+use crate::outbox::{DeadLetter, Outbox};
 use crate::pairs::Pairs;
 
 /// The name of a row. The order of the variants and their fields is the order of the rows, so that what belongs
@@ -35,6 +36,10 @@ pub enum RowKey {
     Event(Incarnation, EventNumber),
     /// Work that is owed.
     Debt(Debt),
+    /// How far a conversation has been told by webhook.
+    Outbox(ConversationId, Incarnation),
+    /// Events that could not be told by webhook, by the last of them.
+    DeadLetter(ConversationId, Incarnation, EventNumber),
 }
 
 /// The rows inside a conversation.
@@ -96,6 +101,10 @@ pub enum Row {
     Event(Arc<Event>),
     /// Under [`RowKey::Debt`]: the key says it all.
     Debt,
+    /// Under [`RowKey::Outbox`].
+    Outbox(Outbox),
+    /// Under [`RowKey::DeadLetter`].
+    DeadLetter(Arc<DeadLetter>),
 }
 
 /// A change of one row. The changes of one decision are committed together or not at all.
@@ -142,6 +151,14 @@ pub enum Span {
     Events(Incarnation),
     /// Work that is due by then.
     Debts(Timestamp),
+    /// The outboxes of an app.
+    Outboxes(AppId),
+    /// The outboxes of a conversation, one for each incarnation that has something to tell.
+    OutboxesOf(ConversationId),
+    /// The dead letters of an app.
+    DeadLetters(AppId),
+    /// The dead letters of one incarnation of a conversation.
+    DeadLettersOf(ConversationId, Incarnation),
 }
 
 impl Span {
@@ -157,6 +174,12 @@ impl Span {
                 inc == of && message == name
             }
             (Self::Debts(by), RowKey::Debt(debt)) => debt.due <= *by,
+            (Self::Outboxes(app), RowKey::Outbox(id, _))
+            | (Self::DeadLetters(app), RowKey::DeadLetter(id, ..)) => id.app == *app,
+            (Self::OutboxesOf(of), RowKey::Outbox(id, _)) => id == of,
+            (Self::DeadLettersOf(of, inc), RowKey::DeadLetter(id, incarnation, _)) => {
+                id == of && incarnation == inc
+            }
             _ => false,
         }
     }
@@ -214,6 +237,7 @@ reads! {
         => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Body))) -> Body(Arc<MessageBody>);
     extension(of: (Incarnation, MessageName)
         => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Extension))) -> Extension(ExtensionState);
+    outbox(of: (&ConversationId, Incarnation) => RowKey::Outbox(of.0.clone(), of.1)) -> Outbox(Outbox);
     pair(of: (Incarnation, MessageName, &Key)
         => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Pair(of.2.clone())))) -> Pair(Entry);
 }

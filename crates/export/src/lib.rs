@@ -8,6 +8,7 @@ mod debts;
 mod events;
 mod lines;
 mod names;
+mod outboxes;
 mod read;
 mod write;
 
@@ -57,7 +58,7 @@ struct End {
 pub fn app_of(key: &RowKey) -> Option<AppId> {
     match key {
         RowKey::Account(account) | RowKey::Membership(account, ..) => Some(account.app),
-        RowKey::Conversation(id) => Some(id.app),
+        RowKey::Conversation(id) | RowKey::Outbox(id, _) | RowKey::DeadLetter(id, ..) => Some(id.app),
         RowKey::Within(..) | RowKey::Event(..) => None,
         RowKey::Debt(debt) => Some(match &debt.task {
             Task::Forsake(account, _) => account.app,
@@ -85,7 +86,9 @@ pub fn incarnation_of(key: &RowKey) -> Option<Incarnation> {
         RowKey::Account(_) | RowKey::Conversation(_) => None,
         RowKey::Membership(_, _, incarnation)
         | RowKey::Within(incarnation, _)
-        | RowKey::Event(incarnation, _) => Some(*incarnation),
+        | RowKey::Event(incarnation, _)
+        | RowKey::Outbox(_, incarnation)
+        | RowKey::DeadLetter(_, incarnation, _) => Some(*incarnation),
         RowKey::Debt(debt) => match &debt.task {
             Task::Forsake(..) => None,
             Task::Announce(_, incarnation, _)

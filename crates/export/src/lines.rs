@@ -22,6 +22,7 @@ use crate::events::EventLine;
 use crate::names::{
     ConversationText, FingerprintText, IncarnationText, NameText, Read, TinyIdText, unfit, user, words,
 };
+use crate::outboxes::{DeadLetterLine, OutboxLine};
 use crate::{End, Header};
 
 /// Any line of a file. The one member of its object names its kind.
@@ -43,6 +44,8 @@ pub(crate) enum Line<'a> {
     Set(SetLine),
     Pair(PairLine<'a>),
     Recent(RecentLine),
+    Outbox(Box<OutboxLine<'a>>),
+    DeadLetter(Box<DeadLetterLine<'a>>),
     End(End),
 }
 
@@ -67,6 +70,12 @@ impl<'a> Line<'a> {
                 Self::Event(Box::new(EventLine::of(*incarnation, *number, event)))
             }
             (RowKey::Within(incarnation, part), row) => Self::within(*incarnation, part, row)?,
+            (RowKey::Outbox(id, incarnation), Row::Outbox(it)) => {
+                Self::Outbox(Box::new(OutboxLine::of(id, *incarnation, it)))
+            }
+            (RowKey::DeadLetter(id, incarnation, number), Row::DeadLetter(it)) => {
+                Self::DeadLetter(Box::new(DeadLetterLine::of(id, *incarnation, *number, it)))
+            }
             _ => return None,
         })
     }
@@ -163,6 +172,8 @@ impl<'a> Line<'a> {
             Self::Set(it) => it.read()?,
             Self::Pair(it) => it.read()?,
             Self::Recent(it) => it.read()?,
+            Self::Outbox(it) => it.read()?,
+            Self::DeadLetter(it) => it.read()?,
         }))
     }
 }
@@ -269,7 +280,7 @@ pub(crate) struct GroupLine<'a> {
 }
 
 impl<'a> GroupLine<'a> {
-    fn of(id: &'a ConversationId, it: &'a Group) -> Self {
+    pub(crate) fn of(id: &'a ConversationId, it: &'a Group) -> Self {
         let profile = &it.profile;
         Self {
             app: id.app.get(),
@@ -293,7 +304,7 @@ impl<'a> GroupLine<'a> {
         }
     }
 
-    fn read(self) -> Read<(RowKey, Row)> {
+    pub(crate) fn read(self) -> Read<(RowKey, Row)> {
         let id = ConversationId { app: AppId::new(self.app), conversation: self.conversation.read()? };
         let group = Group {
             incarnation: self.incarnation.0,

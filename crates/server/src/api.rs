@@ -11,7 +11,7 @@ mod groups;
 pub(crate) mod messages;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
@@ -23,14 +23,18 @@ use sidenote_core::command::{AccountAction, Action, Command, DirectAction, Group
 use sidenote_core::direct::Peers;
 use sidenote_core::event::{CallerKind, Operator};
 use sidenote_core::ids::{AccountId, AppId, ConversationId, GroupId, Timestamp, UserId};
+use sidenote_core::message::Sent;
 use sidenote_core::query::{Accounts, Ask};
 use sidenote_store::Store;
 
 use crate::config::{Limits, Secret};
+use crate::webhooks::{Before, Verdict};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::json::Object;
 
 pub(crate) use fault::Fault;
+pub(crate) use groups::group_type_name;
+pub(crate) use messages::replace_message_body;
 
 /// The services, which differ in the codes that they use for the same fault (rest-overview.md section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,6 +220,8 @@ pub(crate) struct Call {
     pub(crate) at: Timestamp,
     pub(crate) limits: Limits,
     pub(crate) store: Arc<dyn Store>,
+    /// Who asks the app first; `None`: it is never asked.
+    pub(crate) before: Option<Arc<Before>>,
 }
 
 impl Call {
@@ -299,7 +305,15 @@ impl Call {
         Ok(self.accounts(std::slice::from_ref(user)).await?.pop().flatten())
     }
 
-    async fn execute(&self, operator: Operator, action: Action) -> Result<Outcome, Fault> {
+    async fn execute(&self, operator: Operator, mut action: Action) -> Result<Outcome, Fault> {
+        if let Some(before) = &self.before {
+            match before.ask(self, &operator, &mut action).await {
+                Verdict::Go => {}
+                // Only a message is dropped so: its sender learns no number, as for one that is not stored.
+                Verdict::Drop => return Ok(Outcome::Sent(Sent { name: None, at: self.at })),
+                Verdict::Refuse(fault) => return Err(fault),
+            }
+        }
         let verdict = self.store.execute(Command { operator, at: self.at, action }).await?;
         Ok(verdict?)
     }

@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Http, Limits};
 use crate::listener::{PacedBody, Peer, body};
 use crate::ops::metrics::{CommandMetrics, Metrics};
+use crate::webhooks::Before;
 use crate::wire::envelope;
 use crate::wire::error_code::{Blame, ErrorCode};
 use crate::wire::json::Document;
@@ -53,6 +54,7 @@ pub(crate) struct Gateway {
     connected_commands: Vec<CommandMetrics>,
     unknown: CommandMetrics,
     request_ids: RequestIds,
+    before: Option<Arc<Before>>,
 }
 
 struct Served {
@@ -68,6 +70,7 @@ impl Gateway {
         clock: Arc<dyn Clock>,
         signatures: Arc<VerifiedSignatures>,
         metrics: &Metrics,
+        before: Option<Arc<Before>>,
     ) -> Self {
         let served = |app: App| {
             let frequency = Frequency::new(config.limits.calls_per_second, ENDPOINTS.len());
@@ -89,6 +92,7 @@ impl Gateway {
             connected_commands: figures(CONNECTED_ENDPOINTS),
             unknown: metrics.command("unknown"),
             request_ids: RequestIds::new(),
+            before,
         }
     }
 
@@ -154,9 +158,9 @@ impl Gateway {
                 return refused.answer();
             }
             Err(Rejection::Api(fault)) => {
-                let code = fault.code(service);
-                log(request_id, command, code, &fault);
-                (code.code(), envelope::failure(code.code(), &fault.info(service)).into())
+                let number = fault.number(service);
+                log(request_id, command, fault.code(service), &fault);
+                (number, envelope::failure(number, &fault.info(service)).into())
             }
         };
         metrics.request(code, begun.elapsed());
@@ -227,6 +231,7 @@ impl Gateway {
             at: self.now(),
             limits: self.limits,
             store: Arc::clone(&self.store),
+            before: self.before.clone(),
         };
         // A bug in a command must cost one answer and not the connection with whatever else waits on it.
         let answer = AssertUnwindSafe((endpoint.handle)(&call, document.root())).catch_unwind().await;

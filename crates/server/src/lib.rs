@@ -7,6 +7,8 @@ pub mod config;
 pub mod auth;
 pub mod wire;
 
+pub mod webhooks;
+
 mod api;
 mod gateway;
 mod live;

@@ -25,6 +25,7 @@ use crate::ops::metrics::{CacheStatistics, Distribution, Metrics, Statistics, St
 use crate::router::{Front, Page};
 use crate::stream::Streams;
 use crate::tasks::{Tasks, TooManyTasks};
+use crate::webhooks::{ReceiverError, Webhooks};
 
 pub use crate::listener::Drained;
 
@@ -66,6 +67,9 @@ pub enum StartError {
         /// What is wrong with it.
         malformed: Malformed,
     },
+    /// Webhooks can't be sent.
+    #[error(transparent)]
+    Webhook(#[from] ReceiverError),
     /// Too many background tasks.
     #[error(transparent)]
     Tasks(#[from] TooManyTasks),
@@ -81,7 +85,17 @@ pub fn rule_limits(config: &Config) -> Limits {
         community_extensions: config.groups.community_extensions,
         events_kept: config.events.keep_per_conversation,
         events_kept_millis: u64::try_from(config.events.keep.as_millis()).unwrap_or(u64::MAX),
+        webhook_apps: webhook_apps(config),
+        untold_events_kept: config.events.keep_untold_per_conversation,
+        dead_letters_kept: config.events.keep_dead_letters_per_conversation,
     }
+}
+
+/// The apps that are told what happens. The list is as old as the process and as small as the configuration, and every
+/// thread that decides has a copy of the limits, so it is never taken down.
+fn webhook_apps(config: &Config) -> &'static [AppId] {
+    let apps = config.apps.iter().filter(|app| app.webhook.is_some());
+    apps.map(|app| AppId::new(app.sdk_app_id)).collect::<Vec<_>>().leak()
 }
 
 impl Server {
@@ -106,6 +120,7 @@ impl Server {
         let listener = Listener::bind(config.listen, &config.http, tls).await?;
         let apps = apps(config)?;
         make_administrators(&*store, &apps, &*clock).await?;
+        let webhooks = Arc::new(Webhooks::new(config, &store, &clock)?);
 
         let tasks = Tasks::new();
         let signatures = Arc::new(VerifiedSignatures::new(config.http.signature_cache));
@@ -113,7 +128,11 @@ impl Server {
         let metrics = Arc::new(Metrics::new({
             let (store, signatures) = (Arc::clone(&store), Arc::clone(&signatures));
             let (connections, presence) = (listener.connections(), Arc::clone(&presence));
-            move || statistics(&store.statistics(), &signatures, connections.open(), presence.count())
+            let webhooks = Arc::clone(&webhooks);
+            move || Statistics {
+                webhooks: webhooks.statistics(),
+                ..statistics(&store.statistics(), &signatures, connections.open(), presence.count())
+            }
         }));
         let health = Health::new(vec![
             Box::new({
@@ -132,7 +151,9 @@ impl Server {
             let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
             move |stop| keep_house(store, clock, stop)
         })?;
-        let gateway = Gateway::new(config, apps, Arc::clone(&store), clock, signatures, &metrics);
+        let before = webhooks.before();
+        tasks.spawn("webhooks", move |stop| async move { webhooks.run(&stop).await })?;
+        let gateway = Gateway::new(config, apps, Arc::clone(&store), clock, signatures, &metrics, before);
         let (gateway, stop) = (Arc::new(gateway), CancellationToken::new());
         let hub = Hub::new(Arc::clone(&store));
         tasks.spawn("hub", {
@@ -277,5 +298,6 @@ fn statistics(
         caches,
         connections: u64::try_from(connections).unwrap_or(u64::MAX),
         logins: u64::try_from(logins).unwrap_or(u64::MAX),
+        webhooks: Vec::new(),
     }
 }

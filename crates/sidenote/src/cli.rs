@@ -12,6 +12,7 @@ mod restore;
 mod serve;
 mod usersig;
 mod watch;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,7 @@ enum Command {
     Check(check::Check),
     Export(export::Export),
     Import(import::Import),
+    Webhooks(webhooks::Webhooks),
 }
 
 impl Cli {
@@ -60,6 +62,7 @@ impl Cli {
             Command::Check(check) => check.run(),
             Command::Export(export) => export.run(),
             Command::Import(import) => import.run(),
+            Command::Webhooks(webhooks) => webhooks.run(),
         }
     }
 }

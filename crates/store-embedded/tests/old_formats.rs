@@ -22,6 +22,7 @@ use sidenote_core::ids::{
     MsgSeq, Recency, Timestamp, TinyId, UserId,
 };
 use sidenote_core::message::{Fingerprint, Message, MessageBody, Priority, Sent};
+use sidenote_core::outbox::{DeadLetter, Gone, LetterRequest, Outbox};
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 use sidenote_store_embedded::schema::{decode_key, decode_row, encode_key, encode_row};
 
@@ -193,6 +194,33 @@ fn debts() -> Vec<(String, RowKey, Row)> {
     tasks.map(row).into()
 }
 
+fn outboxes() -> Vec<(String, RowKey, Row)> {
+    let letter = |number| RowKey::DeadLetter(conversation(), OF, EventNumber::new(number));
+    let outbox = |gone| Row::Outbox(Outbox { after: EventNumber::new(8), since: time(1), gone });
+    let gone = Gone { group: Arc::new(group_row()), last: EventNumber::new(12) };
+    let request = LetterRequest {
+        command: "Group.CallbackAfterRecallMsg".to_owned(),
+        origin: "&ClientIP=127.0.0.1&OptPlatform=RESTAPI".to_owned(),
+        body: "{}".to_owned(),
+    };
+    let full = DeadLetter {
+        first: EventNumber::new(9),
+        happened_at: time(1),
+        given_up_at: time(2),
+        tries: 3,
+        reason: "the receiver answered 500".to_owned(),
+        request: Some(request),
+    };
+    let bare = DeadLetter { request: None, tries: 0, ..full.clone() };
+    let rows = [
+        ("outbox", RowKey::Outbox(conversation(), OF), outbox(None)),
+        ("outbox of a group that is gone", RowKey::Outbox(conversation(), OF), outbox(Some(gone))),
+        ("dead letter", letter(9), Row::DeadLetter(Arc::new(full))),
+        ("dead letter without a request", letter(10), Row::DeadLetter(Arc::new(bare))),
+    ];
+    rows.map(|(name, key, row)| (name.to_owned(), key, row)).into()
+}
+
 fn group_row() -> Group {
     Group {
         incarnation: OF,
@@ -261,6 +289,7 @@ fn samples() -> Vec<(String, RowKey, Row)> {
     all.extend(events_of(happenings(), 1));
     all.extend(debts());
     all.extend(of_two_accounts());
+    all.extend(outboxes());
     all
 }
 

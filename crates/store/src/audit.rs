@@ -19,6 +19,7 @@ use std::hash::{DefaultHasher, Hash, Hasher as _};
 use sidenote_core::direct::Direct;
 use sidenote_core::group::Group;
 use sidenote_core::ids::{Conversation, ConversationId, GroupId, Incarnation, UserId};
+use sidenote_core::outbox::Outbox;
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 
 pub use finding::{Finding, Place, Weight};
@@ -58,6 +59,10 @@ pub struct Totals {
     pub events: u64,
     /// Debts: work that is owed.
     pub debts: u64,
+    /// Incarnations of conversations with events that are to be told by webhook.
+    pub outboxes: u64,
+    /// Dead letters: events that could not be told.
+    pub dead_letters: u64,
 }
 
 /// The check. Rows go in by [`row`](Self::row), findings come out by [`take`](Self::take), the rest by
@@ -142,6 +147,14 @@ impl Audit {
                 self.life(*incarnation).1.event(*number, event);
                 self.collect();
             }
+            (RowKey::Outbox(id, incarnation), Row::Outbox(outbox)) => {
+                self.outbox(id, *incarnation, outbox, Place::of(key));
+            }
+            (RowKey::DeadLetter(_, _, number), Row::DeadLetter(letter)) => {
+                if letter.first > *number {
+                    self.damage(Place::of(key), "stands for events that come after the last of them");
+                }
+            }
             _ => self.damage(Place::of(key), "the row is of another kind than its key says"),
         }
     }
@@ -185,6 +198,24 @@ impl Audit {
             });
         }
         (self.totals, self.findings)
+    }
+
+    /// What is left to tell belongs to a conversation that exists, or says what the group was like.
+    fn outbox(&mut self, id: &ConversationId, incarnation: Incarnation, outbox: &Outbox, place: Place) {
+        let lives = self.conversations.get(&incarnation).is_some_and(|known| known.id == *id);
+        // What accounts of the same names said before is told to its end, whoever has the names now.
+        let is_told_on = matches!(id.conversation, Conversation::Direct(..));
+        match &outbox.gone {
+            None if is_told_on => {}
+            None if !lives => {
+                self.damage(place, "has something to tell of a conversation that does not exist")
+            }
+            Some(_) if lives => self.damage(place, "says that a group is gone that exists"),
+            Some(gone) if outbox.after >= gone.last => {
+                self.damage(place, "has nothing left to tell but is still there");
+            }
+            _ => {}
+        }
     }
 
     fn group(&mut self, id: &ConversationId, group: &Group) {
@@ -272,6 +303,8 @@ impl Audit {
             (RowKey::Conversation(_), _) => totals.groups += 1,
             (RowKey::Event(..), _) => totals.events += 1,
             (RowKey::Debt(_), _) => totals.debts += 1,
+            (RowKey::Outbox(..), _) => totals.outboxes += 1,
+            (RowKey::DeadLetter(..), _) => totals.dead_letters += 1,
             (RowKey::Within(_, Part::Member(_)), _) => totals.members += 1,
             (RowKey::Within(_, Part::Message(_, MessagePart::Header)), _) => totals.messages += 1,
             (RowKey::Within(_, Part::Message(_, MessagePart::Extension)), _) => totals.sets += 1,

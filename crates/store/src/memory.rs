@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use sidenote_core::command::Command;
-use sidenote_core::ids::{EventNumber, Incarnation, MsgKey, Recency};
+use sidenote_core::ids::{AppId, ConversationId, EventNumber, GroupId, Incarnation, MsgKey, Recency};
 use sidenote_core::query::{Answer, Query};
 use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Rows, Span};
 use sidenote_core::{Limits, decide, query};
@@ -114,6 +114,13 @@ impl Rows for Map {
     }
 }
 
+const FIRST: Incarnation = Incarnation::from_random(0);
+
+/// A conversation that sorts before or with the first one of an app: no GroupId is shorter, and none sorts lower.
+fn first_of(app: AppId) -> ConversationId {
+    ConversationId::group(app, GroupId::new(" ").expect("a space is printable"))
+}
+
 /// A bound at or shortly before the first row of a span.
 fn start_of(span: &Span) -> Bound<RowKey> {
     match span {
@@ -131,6 +138,14 @@ fn start_of(span: &Span) -> Bound<RowKey> {
         Span::Events(incarnation) => Bound::Included(RowKey::Event(*incarnation, EventNumber::START)),
         Span::Debts(_) => {
             Bound::Excluded(RowKey::Event(Incarnation::from_random(u64::MAX), EventNumber::new(u64::MAX)))
+        }
+        Span::Outboxes(app) => Bound::Included(RowKey::Outbox(first_of(*app), FIRST)),
+        Span::OutboxesOf(id) => Bound::Included(RowKey::Outbox(id.clone(), FIRST)),
+        Span::DeadLetters(app) => {
+            Bound::Included(RowKey::DeadLetter(first_of(*app), FIRST, EventNumber::START))
+        }
+        Span::DeadLettersOf(id, incarnation) => {
+            Bound::Included(RowKey::DeadLetter(id.clone(), *incarnation, EventNumber::START))
         }
     }
 }

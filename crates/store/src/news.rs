@@ -5,6 +5,7 @@
 //! process committed may be told late. The record are the events themselves: a follower remembers the number of the
 //! last one that it has seen of each conversation, and reads the log wherever news does not begin right after it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -133,12 +134,16 @@ pub struct Gathered {
 impl Gathered {
     /// Takes the events among the changes of a command. Commands come in the order in which they were decided.
     pub fn add(&mut self, command: &Command, changes: &[Change]) {
-        let Action::Group(conversation, _) = &command.action else { return };
+        let conversation = match &command.action {
+            Action::Group(conversation, _) => Cow::Borrowed(conversation),
+            Action::Direct(peers, _) => Cow::Owned(peers.id()),
+            _ => return,
+        };
         for change in changes {
             if let (RowKey::Event(incarnation, number), Some(Row::Event(event))) = (&change.key, &change.row)
             {
                 let events = std::slice::from_ref(event);
-                self.put(conversation, *incarnation, (*number, *number), events, event_bytes(event));
+                self.put(&conversation, *incarnation, (*number, *number), events, event_bytes(event));
             }
         }
     }
@@ -196,7 +201,7 @@ fn text_bytes(event: &Event) -> usize {
                 EVENT_BYTES + pair.key.as_str().len() + values
             })
             .sum(),
-        Happening::TransientMessage { body, .. } => {
+        Happening::TransientMessage { body, .. } | Happening::DirectTransient { body, .. } => {
             body.elements.len() + body.cloud_custom_data.len() + body.further.len()
         }
         Happening::MembersJoined { users, .. } => users.len() * EVENT_BYTES,
@@ -206,7 +211,9 @@ fn text_bytes(event: &Event) -> usize {
         | Happening::GroupChanged
         | Happening::GroupDestroyed
         | Happening::OwnerChanged { .. }
-        | Happening::MessageSent { .. } => 0,
+        | Happening::MessageSent { .. }
+        | Happening::DirectSent { .. }
+        | Happening::DirectRecalled { .. } => 0,
     }
 }
 

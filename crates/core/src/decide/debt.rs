@@ -1,6 +1,7 @@
 //! Paying debts, a bounded part at a time.
 
 use crate::debt::{Debt, Task};
+use crate::decide::ledger::OutboxState;
 use crate::decide::{Judged, Ledger, Outcome};
 use crate::ids::{ConversationId, Incarnation, Timestamp};
 use crate::rows::{Missing, Part, Range, Row, RowKey, Span};
@@ -70,13 +71,22 @@ fn trim(ledger: &mut Ledger<'_>, id: &ConversationId, incarnation: Incarnation) 
         (ledger.limits.events_kept_millis, ledger.limits.events_kept, ledger.now());
     let last =
         if lives { ledger.rows.counters(incarnation)?.map(|counters| counters.last_event) } else { None };
+    let outbox = ledger.outbox(id, incarnation)?;
+    let most_untold = ledger.limits.most_untold();
     let mut oldest_kept = None;
     let full = rows.len() == ROWS_PER_PART;
     for (key, row) in rows {
         let Row::Event(event) = row else { continue };
         let too_old = event.at.plus_millis(kept_millis) <= now;
         let too_many = last.is_some_and(|last| event.number.get().saturating_add(kept) <= last.get());
-        if !too_old && !too_many {
+        // What is left to tell by webhook is kept longer: until it is told, or there is too much of it.
+        let is_needed = match &outbox {
+            OutboxState::Holds(outbox) if event.number > outbox.after => {
+                last.is_none_or(|last| event.number.get().saturating_add(most_untold) > last.get())
+            }
+            _ => false,
+        };
+        if is_needed || (!too_old && !too_many) {
             oldest_kept = Some(event.at);
             break;
         }

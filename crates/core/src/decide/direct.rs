@@ -126,7 +126,8 @@ fn open(ledger: &Ledger<'_>, peers: &Peers) -> Result<Option<Opened<Direct>>, Mi
 
 fn opened(ledger: &Ledger<'_>, peers: &Peers, direct: Direct) -> Result<Opened<Direct>, Missing> {
     let counters = ledger.rows.counters(direct.incarnation)?.unwrap_or_default();
-    Ok(Opened { id: peers.id(), home: direct, counters })
+    let outbox = ledger.outbox(&peers.id(), direct.incarnation)?;
+    Ok(Opened { id: peers.id(), home: direct, counters, outbox })
 }
 
 /// Begins the conversation. What accounts of the same names said before is on its way out from then on.
@@ -139,7 +140,8 @@ fn begin(ledger: &mut Ledger<'_>, peers: &Peers, new: &NewDirectMessage) -> Resu
     ledger.put(RowKey::Conversation(id.clone()), Row::Direct(direct));
     let first_trim = now.plus_millis(ledger.limits.events_kept_millis);
     ledger.owe(first_trim, Task::TrimEvents(id.clone(), direct.incarnation));
-    Ok(Opened { id, home: direct, counters: Counters::default() })
+    let outbox = ledger.new_outbox(&id);
+    Ok(Opened { id, home: direct, counters: Counters::default(), outbox })
 }
 
 /// A key that no message of the conversation has: that of this second as a rule, or of one of the next few. Nothing

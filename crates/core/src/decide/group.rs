@@ -27,7 +27,12 @@ pub(super) fn create(ledger: &mut Ledger<'_>, id: &ConversationId, new: &NewGrou
         info_seq: 1,
         info_changed_at: new.created_at,
     });
-    let mut opened = Opened { id: id.clone(), home: Arc::clone(&group), counters: Counters::default() };
+    let mut opened = Opened {
+        id: id.clone(),
+        home: Arc::clone(&group),
+        counters: Counters::default(),
+        outbox: ledger.new_outbox(id),
+    };
     ledger.put(RowKey::Conversation(id.clone()), Row::Group(group));
     ledger.event(&mut opened, Happening::GroupCreated { imported: new.imported });
     let members: Vec<_> = new.owner.iter().chain(&new.members).cloned().collect();

@@ -12,5 +12,6 @@ mod conversations;
 mod direct;
 mod events;
 mod limits;
+mod outboxes;
 mod pulls;
 mod versions;

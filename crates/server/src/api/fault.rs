@@ -26,6 +26,9 @@ pub(crate) enum Fault {
     /// A code that the command chose.
     #[error("{}", .0.details().text)]
     Plain(ErrorCode),
+    /// A code that the app chose when it was asked, with its sentence.
+    #[error("{1}")]
+    OfApp(u32, String),
 }
 
 impl Fault {
@@ -37,6 +40,15 @@ impl Fault {
             Self::Store(StoreError::Busy { .. } | StoreError::Closed) => service.busy(),
             Self::Store(_) => service.internal(),
             Self::Code(code, _) | Self::Plain(code) => *code,
+            Self::OfApp(..) => ErrorCode::RefusedByApp,
+        }
+    }
+
+    /// The number on the wire.
+    pub(crate) fn number(&self, service: Service) -> u32 {
+        match self {
+            Self::OfApp(number, _) => *number,
+            other => other.code(service).code(),
         }
     }
 

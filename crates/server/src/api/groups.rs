@@ -32,6 +32,8 @@ use sidenote_core::query::DescribeGroup;
 use crate::api::{Call, Fault};
 use crate::wire::error_code::ErrorCode;
 
+pub(crate) use types::group_type_name;
+
 /// A group that must exist (10010).
 async fn find_group(call: &Call, group: &GroupId) -> Result<GroupView, Fault> {
     let view = call.ask(DescribeGroup { id: call.group(group) }).await?;

@@ -46,6 +46,28 @@ pub(super) struct App {
     pub(super) admins: Vec<String>,
     #[serde(default = "default_plan")]
     pub(super) plan: String,
+    #[serde(default)]
+    pub(super) webhook: Webhook,
+}
+
+#[derive(Clone, Deserialize, PartialEq)]
+#[cfg_attr(test, derive(Debug, serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Webhook {
+    pub(super) url: Option<String>,
+    pub(super) token: Option<String>,
+    pub(super) token_file: Option<String>,
+    pub(super) commands: Option<Vec<String>>,
+    pub(super) details: bool,
+    pub(super) allow_networks: Vec<String>,
+    pub(super) ca_file: Option<String>,
+    pub(super) timeout_ms: u64,
+    pub(super) parallel: u64,
+    pub(super) retry_first_ms: u64,
+    pub(super) retry_longest_ms: u64,
+    pub(super) give_up_tries: u64,
+    pub(super) give_up_hours: u64,
+    pub(super) before_failure: String,
 }
 
 #[derive(Clone, Deserialize)]
@@ -75,6 +97,8 @@ pub(super) struct Limits {
 pub(super) struct Events {
     pub(super) keep_per_conversation: u64,
     pub(super) keep_hours: u64,
+    pub(super) keep_untold_per_conversation: u64,
+    pub(super) keep_dead_letters_per_conversation: u64,
 }
 
 #[derive(Clone, Deserialize)]
@@ -157,6 +181,27 @@ impl Default for Store {
     }
 }
 
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            url: None,
+            token: None,
+            token_file: None,
+            commands: None,
+            details: false,
+            allow_networks: Vec::new(),
+            ca_file: None,
+            timeout_ms: 2000,
+            parallel: 8,
+            retry_first_ms: 500,
+            retry_longest_ms: 300_000,
+            give_up_tries: 50,
+            give_up_hours: 24,
+            before_failure: "go on".to_owned(),
+        }
+    }
+}
+
 fn default_admins() -> Vec<String> {
     vec!["administrator".to_owned()]
 }
@@ -189,7 +234,12 @@ impl Default for Limits {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { keep_per_conversation: 10_000, keep_hours: 168 }
+        Self {
+            keep_per_conversation: 10_000,
+            keep_hours: 168,
+            keep_untold_per_conversation: 100_000,
+            keep_dead_letters_per_conversation: 1000,
+        }
     }
 }
 

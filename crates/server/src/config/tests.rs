@@ -126,7 +126,7 @@ fn a_variable_that_is_not_ours_is_listed_and_one_of_ours_must_fit() {
             "SIDENOTE_APPS",
             "[{sdk_app_id=7, key=\"hunter2\"}]",
             "at 0.key: unknown key; known here: sdk_app_id, secret_key, secret_key_file, previous_secret_keys, \
-             admins, plan",
+             admins, plan, webhook",
         ),
         ("SIDENOTE_APPS", "[{secret_key=\"hunter2\"}]", "at 0: `sdk_app_id` is missing"),
         (
@@ -198,7 +198,7 @@ fn a_mistake_in_the_file_is_told_with_its_line() {
         ("[[apps]]\nsecret_key = \"hunter2\"\n", ":1: apps[0]: `sdk_app_id` is missing"),
         (
             "[[apps]]\nsdk_app_id = 1\nsecret_kye = \"hunter2\"\n",
-            ":3: apps[0].secret_kye: unknown key; known here: sdk_app_id, secret_key, secret_key_file, previous_secret_keys, admins, plan",
+            ":3: apps[0].secret_kye: unknown key; known here: sdk_app_id, secret_key, secret_key_file, previous_secret_keys, admins, plan, webhook",
         ),
         (
             "[[apps]]\nsdk_app_id = 1\nsecret_key = [\"hunter2\"]\n",

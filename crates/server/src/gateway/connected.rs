@@ -142,6 +142,7 @@ impl Gateway {
             at: self.now(),
             limits: self.limits,
             store: Arc::clone(&self.store),
+            before: self.before.clone(),
         };
         // A bug in a command must cost one answer and not the connection.
         let answer = AssertUnwindSafe((endpoint.handle)(&call, body)).catch_unwind().await;

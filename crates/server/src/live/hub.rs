@@ -5,9 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sidenote_core::event::{Event, Happening};
-use sidenote_core::ids::{AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, UserId};
+use sidenote_core::ids::{
+    AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, MessageName, UserId,
+};
 use sidenote_core::message::MessageBody;
-use sidenote_core::query::{Events, History, JoinedGroups};
+use sidenote_core::query::{Events, FindMessage, JoinedGroups};
 use sidenote_store::{News, Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -570,20 +572,20 @@ impl Hub {
         incarnation: Incarnation,
         event: &Arc<Event>,
     ) -> Delivery {
-        let body = self.body(conversation, event).await;
+        let body = self.body(incarnation, event).await;
         Delivery::new(conversation.clone(), incarnation, Arc::clone(event), body)
     }
 
     /// What a message says. It may have been recalled since.
-    async fn body(&self, conversation: &ConversationId, event: &Event) -> Option<Arc<MessageBody>> {
-        match &event.what {
-            Happening::TransientMessage { body, .. } => Some(Arc::new(body.clone())),
-            Happening::MessageSent { seq, .. } => {
-                let question = History { id: conversation.clone(), up_to: Some(seq.get()), count: 1 };
-                let page = self.store().ask(question).await.ok()?.ok()?;
-                page.messages.into_iter().find(|message| message.seq == *seq)?.body
+    async fn body(&self, incarnation: Incarnation, event: &Event) -> Option<Arc<MessageBody>> {
+        let name = match &event.what {
+            Happening::TransientMessage { body, .. } | Happening::DirectTransient { body, .. } => {
+                return Some(Arc::new(body.clone()));
             }
-            _ => None,
-        }
+            Happening::MessageSent { seq, .. } => MessageName::Seq(*seq),
+            Happening::DirectSent { key, .. } => MessageName::Key(*key),
+            _ => return None,
+        };
+        self.store().ask(FindMessage { incarnation, name }).await.ok()??.body
     }
 }

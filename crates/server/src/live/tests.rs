@@ -100,7 +100,7 @@ impl Scene {
             fingerprint: Fingerprint(u128::from(random).to_le_bytes()),
         };
         match self.on(name, GroupAction::Send(Box::new(new))).await {
-            Outcome::Sent(sent) => sent.seq.unwrap(),
+            Outcome::Sent(sent) => sent.seq().unwrap(),
             other => panic!("{other:?}"),
         }
     }

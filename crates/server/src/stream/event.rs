@@ -15,7 +15,12 @@ use crate::live::Delivery;
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Told<'a> {
-    group_id: &'a str,
+    /// Of a group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_id: Option<&'a str>,
+    /// Of a one-to-one conversation: its two accounts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accounts: Option<[&'a str; 2]>,
     number: u64,
     /// Milliseconds since 1970.
     event_time: u64,
@@ -60,8 +65,12 @@ enum What<'a> {
         msg_seq_list: Vec<u64>,
         reason: &'a str,
     },
+    MessageRecalled {
+        msg_key: String,
+    },
     ExtensionChanged {
-        msg_seq: u64,
+        #[serde(flatten)]
+        message: Name,
         operate_type: u8,
         compaction: bool,
         extension_list: Vec<Pair<'a>>,
@@ -70,12 +79,22 @@ enum What<'a> {
     },
 }
 
+/// What a message is called: by a number in a group, by a key between two accounts.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Name {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    msg_seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    msg_key: Option<String>,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Sent<'a> {
-    /// Absent for a message that is only for those who are online.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    msg_seq: Option<u64>,
+    /// Empty for a message that is only for those who are online.
+    #[serde(flatten)]
+    name: Name,
     #[serde(rename = "From_Account")]
     from_account: &'a str,
     msg_random: u32,
@@ -155,14 +174,14 @@ pub(super) fn read_id(text: &str) -> Option<(Incarnation, EventNumber)> {
 }
 
 fn json(delivery: &Delivery) -> String {
-    let group_id = match &delivery.conversation().conversation {
-        Conversation::Group(group) => group.as_str(),
-        // Nobody can ask for the stream of another kind.
-        Conversation::Direct(..) => "",
+    let (group_id, accounts) = match &delivery.conversation().conversation {
+        Conversation::Group(group) => (Some(group.as_str()), None),
+        Conversation::Direct(one, other) => (None, Some([one.as_str(), other.as_str()])),
     };
     let event = delivery.event();
     let told = Told {
         group_id,
+        accounts,
         number: event.number.get(),
         event_time: event.at.millis(),
         operator: Operator {
@@ -191,16 +210,21 @@ fn what<'a>(event: &'a Event, body: Option<&'a MessageBody>) -> What<'a> {
             What::MembersJoined { member_list: names(users), imported: *imported }
         }
         Happening::MembersLeft { users, reason } => What::MembersLeft { member_list: names(users), reason },
-        Happening::MessageSent { seq, message } => What::MessageSent(sent(Some(seq.get()), message, body)),
-        Happening::TransientMessage { message, .. } => What::MessageSent(sent(None, message, body)),
+        Happening::MessageSent { seq, message } => {
+            What::MessageSent(sent(Name::of(MessageName::Seq(*seq)), message, body))
+        }
+        Happening::DirectSent { key, message } => {
+            What::MessageSent(sent(Name::of(MessageName::Key(*key)), message, body))
+        }
+        Happening::TransientMessage { message, .. } | Happening::DirectTransient { message, .. } => {
+            What::MessageSent(sent(Name::default(), message, body))
+        }
+        Happening::DirectRecalled { key } => What::MessageRecalled { msg_key: key.to_string() },
         Happening::MessagesRecalled { seqs, reason } => {
             What::MessagesRecalled { msg_seq_list: seqs.iter().map(|seq| seq.get()).collect(), reason }
         }
         Happening::Extension(change) => What::ExtensionChanged {
-            msg_seq: match change.message {
-                MessageName::Seq(seq) => seq.get(),
-                MessageName::Key(_) => 0,
-            },
+            message: Name::of(change.message),
             operate_type: match change.operation {
                 Operation::Set => 1,
                 Operation::Delete => 2,
@@ -214,12 +238,21 @@ fn what<'a>(event: &'a Event, body: Option<&'a MessageBody>) -> What<'a> {
     }
 }
 
-fn sent<'a>(seq: Option<u64>, message: &'a Message, body: Option<&'a MessageBody>) -> Sent<'a> {
+impl Name {
+    fn of(message: MessageName) -> Self {
+        match message {
+            MessageName::Seq(seq) => Self { msg_seq: Some(seq.get()), msg_key: None },
+            MessageName::Key(key) => Self { msg_seq: None, msg_key: Some(key.to_string()) },
+        }
+    }
+}
+
+fn sent<'a>(name: Name, message: &'a Message, body: Option<&'a MessageBody>) -> Sent<'a> {
     let elements = body.map(|body| {
         serde_json::from_str(&body.elements).expect("a body is kept as the JSON that it was read from")
     });
     Sent {
-        msg_seq: seq,
+        name,
         from_account: message.sender.as_str(),
         msg_random: message.random,
         msg_client_time: message.client_time,

@@ -63,6 +63,7 @@ pub enum ErrorCode {
     UnknownGroup,
     GroupFull,
     BadGroupId,
+    RefusedByApp,
     Muted,
     AnswerTooLarge,
     UnknownAccount,
@@ -71,6 +72,7 @@ pub enum ErrorCode {
     NoMessageToRecall,
     TooManyMembers,
     MessageTooLong,
+    AppDidNotAnswer,
     // Extensions.
     SeqConflict,
     NoExtensions,
@@ -80,6 +82,7 @@ pub enum ErrorCode {
     NotAParty,
     DirectExtensionBusy,
     DirectExtensionInternal,
+    DirectMessageRefusedByApp,
     NothingToRecall,
     AlreadyRecalled,
     BadMessageJson,
@@ -142,6 +145,7 @@ impl ErrorCode {
             Self::UnknownGroup => row(10_010, "the group does not exist or was dissolved", Blame::Caller),
             Self::GroupFull => row(10_014, "the group is full", Blame::Caller),
             Self::BadGroupId => row(10_015, "the GroupId is impossible", Blame::Caller),
+            Self::RefusedByApp => row(10_016, "the app refused it", Blame::Caller),
             Self::Muted => row(10_017, "the sender is muted in this group", Blame::Caller),
             Self::AnswerTooLarge => {
                 row(10_018, "the answer would be larger than 1 MiB, ask for less", Blame::Caller)
@@ -156,6 +160,7 @@ impl ErrorCode {
             }
             Self::TooManyMembers => row(10_038, "more members than the group may have", Blame::Caller),
             Self::MessageTooLong => row(80_002, "the message body is too long", Blame::Caller),
+            Self::AppDidNotAnswer => row(80_003, "the app was to be asked and did not answer", Blame::Caller),
             Self::SeqConflict => {
                 row(23_001, "the pair was changed by somebody else, look at it and try again", Blame::Caller)
             }
@@ -171,6 +176,7 @@ impl ErrorCode {
             }
             Self::DirectExtensionBusy => row(20_004, "the server is busy, try again", Blame::Us),
             Self::DirectExtensionInternal => row(20_005, "internal error, try again", Blame::Us),
+            Self::DirectMessageRefusedByApp => row(20_006, "the app refused the message", Blame::Caller),
             Self::NothingToRecall => row(20_022, "the message to recall does not exist", Blame::Caller),
             Self::AlreadyRecalled => row(20_023, "the message was recalled before", Blame::Caller),
             Self::BadMessageJson => row(90_001, "the body is not a JSON object", Blame::Caller),

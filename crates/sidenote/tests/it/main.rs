@@ -19,3 +19,4 @@ mod hostile;
 mod linear;
 mod long_connection;
 mod memory;
+mod webhooks;

@@ -21,6 +21,8 @@ const CONVERSATION: u8 = 3;
 pub(super) const WITHIN: u8 = 4;
 pub(super) const EVENT: u8 = 5;
 pub(super) const DEBT: u8 = 6;
+const OUTBOX: u8 = 7;
+const DEAD_LETTER: u8 = 8;
 
 // Parts of a conversation.
 const COUNTERS: u8 = 1;
@@ -84,6 +86,17 @@ pub fn encode_key(key: &RowKey) -> Vec<u8> {
             bytes.u64(debt.due.millis());
             bytes.task(&debt.task);
         }
+        RowKey::Outbox(id, incarnation) => {
+            bytes.u8(OUTBOX);
+            bytes.conversation(id);
+            bytes.u64(incarnation.get());
+        }
+        RowKey::DeadLetter(id, incarnation, number) => {
+            bytes.u8(DEAD_LETTER);
+            bytes.conversation(id);
+            bytes.u64(incarnation.get());
+            bytes.u64(number.get());
+        }
     }
     bytes.0
 }
@@ -99,6 +112,8 @@ pub fn decode_key(bytes: &[u8]) -> Result<RowKey, StoreError> {
         WITHIN => ("the key of a row within a conversation", bytes.within()),
         EVENT => ("the key of an event", bytes.event()),
         DEBT => ("the key of a debt", bytes.debt()),
+        OUTBOX => ("the key of an outbox", bytes.outbox()),
+        DEAD_LETTER => ("the key of a dead letter", bytes.dead_letter()),
         other => return Err(unreadable("a key", format_args!("no kind of key has the number {other}"))),
     };
     key.filter(|_| bytes.0.is_empty()).ok_or_else(|| unreadable(name, "its bytes make no such key"))
@@ -147,6 +162,23 @@ pub fn span_bounds(span: &Span) -> (Vec<u8>, Vec<u8>) {
                 },
             );
             return (vec![DEBT], end);
+        }
+        Span::Outboxes(app) => {
+            bytes.u8(OUTBOX);
+            bytes.u32(app.get());
+        }
+        Span::OutboxesOf(id) => {
+            bytes.u8(OUTBOX);
+            bytes.conversation(id);
+        }
+        Span::DeadLetters(app) => {
+            bytes.u8(DEAD_LETTER);
+            bytes.u32(app.get());
+        }
+        Span::DeadLettersOf(id, incarnation) => {
+            bytes.u8(DEAD_LETTER);
+            bytes.conversation(id);
+            bytes.u64(incarnation.get());
         }
     }
     let start = bytes.0;
@@ -391,6 +423,15 @@ impl<'a> Reader<'a> {
 
     fn event(&mut self) -> Option<RowKey> {
         Some(RowKey::Event(self.incarnation()?, self.u64().map(EventNumber::new)?))
+    }
+
+    fn outbox(&mut self) -> Option<RowKey> {
+        Some(RowKey::Outbox(self.conversation()?, self.incarnation()?))
+    }
+
+    fn dead_letter(&mut self) -> Option<RowKey> {
+        let (id, incarnation) = (self.conversation()?, self.incarnation()?);
+        Some(RowKey::DeadLetter(id, incarnation, self.u64().map(EventNumber::new)?))
     }
 
     fn debt(&mut self) -> Option<RowKey> {

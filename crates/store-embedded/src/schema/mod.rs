@@ -9,6 +9,7 @@
 mod direct;
 mod events;
 mod keys;
+mod outboxes;
 mod rows;
 mod walk;
 

@@ -17,6 +17,7 @@ use sidenote_store::StoreError;
 
 use super::direct::{DirectRow, SentRow};
 use super::events::{decode_event, encode_event};
+use super::outboxes::{decode_dead_letter, decode_outbox, encode_dead_letter, encode_outbox};
 use super::unreadable;
 
 /// The bytes of a row.
@@ -35,6 +36,8 @@ pub fn encode_row(row: &Row) -> Vec<u8> {
         Row::Pair(it) => bytes(PairRow { value: it.value().map(Value::as_str), seq: it.seq().get() }),
         Row::Event(it) => encode_event(it),
         Row::Recent | Row::Debt => bytes(BareRow {}),
+        Row::Outbox(it) => encode_outbox(it),
+        Row::DeadLetter(it) => encode_dead_letter(it),
     }
 }
 
@@ -57,6 +60,8 @@ pub fn decode_row(key: &RowKey, bytes: &[u8]) -> Result<Row, StoreError> {
         },
         RowKey::Event(..) => decode_event(bytes).map(Arc::new).map(Row::Event),
         RowKey::Debt(_) => take(bytes, "a debt", |_: BareRow| Some(Row::Debt)),
+        RowKey::Outbox(..) => decode_outbox(bytes).map(Row::Outbox),
+        RowKey::DeadLetter(..) => decode_dead_letter(bytes).map(Arc::new).map(Row::DeadLetter),
         RowKey::Within(_, part) => match part {
             Part::Counters => take(bytes, "the counters of a conversation", |row: CountersRow| {
                 Some(Row::Counters(row.read()))
@@ -208,7 +213,7 @@ fn read_customs(rows: Vec<CustomRow<'_>>) -> Vec<CustomField> {
 }
 
 #[derive(Encode, Decode)]
-struct GroupRow<'a> {
+pub(super) struct GroupRow<'a> {
     #[n(0)]
     incarnation: u64,
     #[n(1)]
@@ -267,7 +272,7 @@ impl<'a> From<&'a Group> for GroupRow<'a> {
 }
 
 impl GroupRow<'_> {
-    fn read(self) -> Option<Group> {
+    pub(super) fn read(self) -> Option<Group> {
         Some(Group {
             incarnation: Incarnation::from_random(self.incarnation),
             kind: self.kind.into(),

@@ -22,6 +22,7 @@ use sidenote_core::ids::{
     MessageName, MsgKey, MsgSeq, Recency, Timestamp, TinyId, UserId,
 };
 use sidenote_core::message::{Fingerprint, Message, MessageBody, Priority, Sent};
+use sidenote_core::outbox::{DeadLetter, Gone, LetterRequest, Outbox};
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 
 /// Numbers that lie close together, or at the ends.
@@ -133,6 +134,9 @@ pub(crate) fn key() -> BoxedStrategy<RowKey> {
         (incarnation(), part()).prop_map(|(of, part)| RowKey::Within(of, part)),
         (incarnation(), event_number()).prop_map(|(of, number)| RowKey::Event(of, number)),
         (time(), task()).prop_map(|(due, task)| RowKey::Debt(Debt { due, task })),
+        (conversation(), incarnation()).prop_map(|(id, of)| RowKey::Outbox(id, of)),
+        (conversation(), incarnation(), event_number())
+            .prop_map(|(id, of, number)| RowKey::DeadLetter(id, of, number)),
     ]
     .boxed()
 }
@@ -350,6 +354,29 @@ fn event() -> BoxedStrategy<Event> {
         .boxed()
 }
 
+fn outbox(of: Incarnation) -> BoxedStrategy<Outbox> {
+    let gone = (group(), event_number())
+        .prop_map(move |(group, last)| Gone { group: Arc::new(Group { incarnation: of, ..group }), last });
+    (event_number(), time(), option::of(gone))
+        .prop_map(|(after, since, gone)| Outbox { after, since, gone })
+        .boxed()
+}
+
+fn dead_letter() -> BoxedStrategy<DeadLetter> {
+    let request =
+        (text(), text(), text()).prop_map(|(command, origin, body)| LetterRequest { command, origin, body });
+    (event_number(), time(), time(), small(), text(), option::of(request))
+        .prop_map(|(first, happened_at, given_up_at, tries, reason, request)| DeadLetter {
+            first,
+            happened_at,
+            given_up_at,
+            tries,
+            reason,
+            request,
+        })
+        .boxed()
+}
+
 /// A key and a row of the kind that it fixes.
 pub(crate) fn key_and_row() -> BoxedStrategy<(RowKey, Row)> {
     key()
@@ -365,6 +392,8 @@ pub(crate) fn key_and_row() -> BoxedStrategy<(RowKey, Row)> {
                 },
                 RowKey::Event(..) => event().prop_map(|it| Row::Event(Arc::new(it))).boxed(),
                 RowKey::Debt(_) => Just(Row::Debt).boxed(),
+                RowKey::Outbox(_, of) => outbox(*of).prop_map(Row::Outbox).boxed(),
+                RowKey::DeadLetter(..) => dead_letter().prop_map(|it| Row::DeadLetter(Arc::new(it))).boxed(),
                 RowKey::Within(_, part) => match part {
                     Part::Counters => counters().prop_map(Row::Counters).boxed(),
                     Part::Member(_) => member().prop_map(|it| Row::Member(Arc::new(it))).boxed(),

@@ -89,6 +89,12 @@ impl Place {
             RowKey::Event(incarnation, number) => {
                 Self { incarnation: Some(*incarnation), event: Some(*number), ..Self::default() }
             }
+            RowKey::Outbox(id, incarnation) => {
+                Self { incarnation: Some(*incarnation), ..Self::of_conversation(id) }
+            }
+            RowKey::DeadLetter(id, incarnation, number) => {
+                Self { incarnation: Some(*incarnation), event: Some(*number), ..Self::of_conversation(id) }
+            }
             RowKey::Debt(debt) => match &debt.task {
                 Task::Forsake(account, _) => Self::of(&RowKey::Account(account.clone())),
                 Task::Announce(id, ..)

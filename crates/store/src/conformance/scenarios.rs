@@ -7,11 +7,13 @@ mod events;
 mod extensions;
 mod groups;
 mod messages;
+mod outboxes;
 mod races;
 
 use std::sync::Arc;
 
 use sidenote_core::Limits;
+use sidenote_core::ids::AppId;
 
 use super::world::World;
 use crate::{Store, StoreError};
@@ -27,6 +29,9 @@ macro_rules! play {
         store.close().await;
     }};
 }
+
+/// The app that is told by webhook, where one is.
+const TOLD: &[AppId] = &[AppId::new(1)];
 
 pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
     play!(
@@ -75,6 +80,10 @@ pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
     play!(@one open, few_events, events::a_cursor_too_old_is_told);
     let few_tombstones = Limits { tombstones_per_message: 2, ..Limits::default() };
     play!(@one open, few_tombstones, extensions::tombstones_are_compacted);
+    let told = Limits { webhook_apps: TOLD, dead_letters_kept: 2, ..Limits::default() };
+    play!(@one open, told, outboxes::what_is_left_to_tell_is_found_until_it_was_told);
+    play!(@one open, told, outboxes::a_group_that_is_gone_is_told_to_its_end);
+    play!(@one open, told, outboxes::dead_letters_are_kept_in_order_until_they_are_discarded);
 }
 
 async fn a_closed_store_takes_no_command(world: World) {

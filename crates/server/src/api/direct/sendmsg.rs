@@ -3,8 +3,8 @@
 use serde::Serialize;
 use sidenote_core::Outcome;
 use sidenote_core::command::{DirectAction, NewDirectMessage};
-use sidenote_core::ids::{Incarnation, MessageName, UserId};
-use sidenote_core::message::{Fingerprint, MessageBody, Sent};
+use sidenote_core::ids::{Incarnation, MsgKey, UserId};
+use sidenote_core::message::{Fingerprint, MessageBody};
 
 use crate::api::direct::{coded, sender_and_recipient};
 use crate::api::messages::body;
@@ -26,9 +26,12 @@ pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<
     let named = sender_and_recipient(call, body)?;
     let message = parse(call, &named.from.1, body)?;
     let peers = named.look_up(call).await?;
+    let (seq, random) = (message.seq, message.random);
 
     match call.change_direct(peers, DirectAction::Send(Box::new(message))).await? {
-        Outcome::Sent(Sent { name: Some(MessageName::Key(key)), .. }) => {
+        Outcome::Sent(sent) => {
+            // A message that the app had dropped gets the key that it might have had.
+            let key = sent.key().unwrap_or(MsgKey { seq, random, time: sent.at.secs() });
             Ok(envelope::success(&Reply { msg_time: key.time, msg_key: key.to_string() }))
         }
         other => unexpected(&other),
