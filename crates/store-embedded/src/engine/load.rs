@@ -16,7 +16,7 @@ impl Engine {
         folder.begin_creation()?;
         let (database, keyspace) = recovery::open_database(&folder, settings)?;
         let witness = recovery::start_witness(&folder, 0)?;
-        Ok(Self::assemble(folder, database, keyspace, witness, 0))
+        Self::assemble(folder, database, keyspace, witness, 0)
     }
 
     /// Whether [`fill`](Self::fill) would take this folder, as far as can be seen from outside.

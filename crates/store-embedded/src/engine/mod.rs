@@ -30,6 +30,7 @@
 mod error;
 mod folder;
 mod journal;
+mod keeper;
 mod load;
 mod recovery;
 mod snapshot;
@@ -50,6 +51,7 @@ pub use error::{EngineError, OpenError};
 pub use snapshot::{Order, Row, Snapshot};
 
 use folder::{Folder, Purpose};
+use keeper::Keeper;
 use recovery::read_number;
 use witness::Witness;
 
@@ -127,6 +129,8 @@ impl Change {
 
 /// An open store folder. Dropping it, and every [`Snapshot`] of it, closes the folder.
 pub struct Engine {
+    // Dropped first, so that nothing is freed any more when the folder is left to others.
+    keeper: Keeper,
     // Dropped before `shared`, which holds the database.
     latest: RwLock<Latest>,
     writer: Mutex<Witness>,
@@ -163,7 +167,7 @@ impl Engine {
             folder.sync_engine_names()?;
             let witness = recovery::start_witness(&folder, 0)?;
             folder.finish_creation()?;
-            return Ok(Self::assemble(folder, database, keyspace, witness, 0));
+            return Self::assemble(folder, database, keyspace, witness, 0);
         }
         Self::recover(folder, settings)
     }
@@ -216,6 +220,7 @@ impl Engine {
         };
         // Closed only now, so that nobody who wants a snapshot waits for it.
         drop(oldest);
+        self.keeper.committed();
         Ok(number)
     }
 
@@ -256,7 +261,7 @@ impl Engine {
     fn recover(folder: Folder, settings: &Settings) -> Result<Self, OpenError> {
         let (database, keyspace, number) = recovery::recover(&folder, settings)?;
         let witness = recovery::start_witness(&folder, number)?;
-        Ok(Self::assemble(folder, database, keyspace, witness, number))
+        Self::assemble(folder, database, keyspace, witness, number)
     }
 
     fn assemble(
@@ -265,15 +270,16 @@ impl Engine {
         keyspace: Keyspace,
         witness: Witness,
         number: u64,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, OpenError> {
+        Ok(Self {
+            keeper: Keeper::start(keyspace.clone()).map_err(|source| OpenError::Threads { source })?,
             latest: RwLock::new(Latest { view: database.snapshot(), number, before: None }),
             writer: Mutex::new(witness),
             poisoned: AtomicBool::new(false),
             #[cfg(test)]
             fail_next_sync: AtomicBool::new(false),
             shared: Arc::new(Shared { keyspace, database, folder }),
-        }
+        })
     }
 
     fn read_latest(&self) -> RwLockReadGuard<'_, Latest> {

@@ -42,9 +42,9 @@ const MEMTABLE_BYTES: u64 = 16 * MIB;
 /// the store is made.
 const LEVEL_0_MERGED: u8 = 8;
 
-/// Size of the tables that a merge writes; half of fjall's default. A table is synced in one go, beside
-/// the syncs of commits. Fixed when the store is made.
-const TABLE_BYTES: u64 = 32 * MIB;
+/// Size of the tables that a merge writes; a quarter of fjall's default. A table is synced in one go, beside the syncs
+/// of commits, and the last one of a merge while commits wait. Fixed when the store is made.
+const TABLE_BYTES: u64 = 16 * MIB;
 
 /// fjall's floor. It bounds the disk space of the journals, and with it the time to reopen.
 const JOURNAL_BYTES: u64 = 64 * MIB;
@@ -183,8 +183,10 @@ fn meet(folder: &Folder, journals: &Journals, keyspace: &Keyspace) -> Result<(),
 
 /// Opens fjall's files, or makes them in a new store.
 pub(super) fn open_database(folder: &Folder, settings: &Settings) -> Result<(Database, Keyspace), OpenError> {
-    // Of two or more, one leaves compaction to the others and is there for flushes.
-    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
+    // One leaves merges to the others and is there for flushes. It hands on what it leaves, in a loop without a
+    // pause while all others are merging, and each flush asks for as many merges as there are threads. With two
+    // others that is rare: seldom is there more than one thing to merge.
+    let threads = std::thread::available_parallelism().map_or(3, |cores| cores.get().clamp(3, 4));
     open_with_threads(folder, settings, threads)
 }
 
@@ -208,7 +210,7 @@ fn open_with_threads(
 
 /// Lets requests go before flushes and compactions where there are too few processors for both. Not being able to
 /// is no reason not to serve.
-fn become_nicer() {
+pub(super) fn become_nicer() {
     // Elsewhere this would change the whole process.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(NICENESS);
