@@ -12,7 +12,7 @@ use sidenote_core::decide::ItemVerdict;
 use sidenote_core::event::{CallerKind, Operator, Platform};
 use sidenote_core::extension::{Key, Value};
 use sidenote_core::ids::{AppId, ConversationId, GroupId, MsgSeq, Timestamp, TinyId, UserId};
-use sidenote_core::message::{Fingerprint, MessageBody, Priority};
+use sidenote_core::message::{Fingerprint, MessageBody, Priority, Sent};
 use sidenote_core::{Limits, Outcome};
 use sidenote_store::Store as _;
 use sidenote_store_embedded::{EmbeddedStore, Settings};
@@ -107,7 +107,7 @@ async fn import(store: &EmbeddedStore, count: u64, random: &mut fastrand::Rng) -
         match commit(store, GroupAction::Import(messages)).await? {
             // A message is refused if a later second than its own was stored while it waited. It is sent again.
             Outcome::MessagesImported(sent) => {
-                seqs.extend(sent.iter().flatten().filter_map(|sent| sent.seq()))
+                seqs.extend(sent.iter().flatten().filter_map(Sent::seq));
             }
             other => bail!("an import was answered {other:?}"),
         }

@@ -208,7 +208,7 @@ impl Audit {
         match &outbox.gone {
             None if is_told_on => {}
             None if !lives => {
-                self.damage(place, "has something to tell of a conversation that does not exist")
+                self.damage(place, "has something to tell of a conversation that does not exist");
             }
             Some(_) if lives => self.damage(place, "says that a group is gone that exists"),
             Some(gone) if outbox.after >= gone.last => {
@@ -233,7 +233,7 @@ impl Audit {
         let [one, other] = direct.tiny_ids;
         match &id.conversation {
             Conversation::Group(_) => {
-                self.damage(place(), "a group has the row of a one-to-one conversation")
+                self.damage(place(), "a group has the row of a one-to-one conversation");
             }
             Conversation::Direct(first, second) if (first == second) != (one == other) => {
                 self.damage(place(), "has the numbers of other accounts than its own");

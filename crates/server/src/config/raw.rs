@@ -94,6 +94,7 @@ pub(super) struct Limits {
 #[derive(Clone, Deserialize)]
 #[cfg_attr(test, derive(Debug, PartialEq, serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "they are named as in the file")]
 pub(super) struct Events {
     pub(super) keep_per_conversation: u64,
     pub(super) keep_hours: u64,

@@ -104,9 +104,9 @@ impl Gateway {
         let (code, answer) = match outcome {
             Ok(answer) => (0, answer),
             Err(fault) => {
-                let code = fault.code(endpoint.service);
-                log(self.request_ids.next(), endpoint.command, code, &fault);
-                (code.code(), envelope::failure(code.code(), &fault.info(endpoint.service)).into())
+                let number = fault.number(endpoint.service);
+                log(self.request_ids.next(), endpoint.command, fault.code(endpoint.service), &fault);
+                (number, envelope::failure(number, &fault.info(endpoint.service)).into())
             }
         };
         let metrics = match command {

@@ -152,14 +152,15 @@ struct Profiles<'a> {
 struct Profile<'a> {
     #[serde(rename = "To_Account")]
     to_account: &'a str,
-    profile_item: [(); 0],
+    #[serde(rename = "ProfileItem")]
+    items: [(); 0],
     result_code: u8,
 }
 
 /// An empty profile for everybody who is asked about.
 fn profiles(body: Object<'_>) -> Vec<Profile<'_>> {
     let Some(asked) = body.get("UserItem").and_then(Value::as_array) else { return Vec::new() };
-    let profile = |to_account| Profile { to_account, profile_item: [], result_code: 0 };
+    let profile = |to_account| Profile { to_account, items: [], result_code: 0 };
     asked.iter().filter_map(asked_about).take(MAX_PROFILES).map(profile).collect()
 }
 

@@ -355,7 +355,7 @@ impl Connection {
         let code = fault.code(service);
         match code.details().blame {
             Blame::Caller => {
-                tracing::debug!(peer = %self.peer, code = code.code(), %fault, "a frame was refused")
+                tracing::debug!(peer = %self.peer, code = code.code(), %fault, "a frame was refused");
             }
             Blame::Us => tracing::error!(peer = %self.peer, code = code.code(), %fault, "a frame failed"),
         }

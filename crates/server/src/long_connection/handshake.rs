@@ -51,6 +51,7 @@ impl Wish {
 }
 
 /// The answer 101, or 400 with a sentence that says what is wrong with the handshake.
+#[expect(clippy::result_large_err, reason = "it is made once for a connection")]
 pub(super) fn accept<B: HttpBody>(
     request: &Request<B>,
 ) -> Result<Response<Full<Bytes>>, Response<Full<Bytes>>> {

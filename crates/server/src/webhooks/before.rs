@@ -291,7 +291,7 @@ async fn ask_to_extend(
     let with_value =
         |((key, value), claim): &((Key, Value), Claim)| (key.clone(), Some(value.clone()), claimed(claim));
     let without = |(key, claim): &(Key, Claim)| (key.clone(), None, claimed(claim));
-    let (operation, pairs): (_, Vec<(Key, Option<Value>, Option<u64>)>) = match extend {
+    let (operation, pairs): (_, Vec<_>) = match extend {
         Extend::Set(items) => (Operation::Set, items.iter().map(with_value).collect()),
         Extend::Delete(items) => (Operation::Delete, items.iter().map(without).collect()),
         Extend::Clear => (Operation::Clear, Vec::new()),

@@ -70,6 +70,7 @@ pub(super) fn callback_of(conversation: &Conversation, event: &Event) -> Option<
 /// The members of every body, of which each kind uses some. Their order is that of the samples.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_field_names, reason = "they are named as on the wire")]
 struct Body<'a> {
     callback_command: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,6 +220,13 @@ pub(super) fn tell(of: &Telling<'_>) -> Option<String> {
     let owner = of.group.and_then(|group| group.owner.as_ref()).map_or("", UserId::as_str);
     let empty = MessageBody::default();
     match &of.event.what {
+        Happening::DirectSent { .. }
+        | Happening::DirectTransient { .. }
+        | Happening::DirectRecalled { .. } => {
+            if !between_two(&mut body, of, &empty)? {
+                return None;
+            }
+        }
         Happening::Extension(change) => {
             if let MessageName::Key(key) = change.message {
                 let (from, to) = parties(of.conversation, &of.message?.message.sender)?;
@@ -287,28 +295,33 @@ pub(super) fn tell(of: &Telling<'_>) -> Option<String> {
             (body.kind, body.operator) = (kind, Some(operator));
             body.msg_seq_list = Some(seqs.iter().map(|seq| SeqItem { msg_seq: seq.get() }).collect());
         }
+    }
+    Some(written(&body))
+}
+
+/// What is told of a one-to-one message that was sent or recalled. `None`: that cannot be told any more; `false`: its
+/// sender did not want it told.
+fn between_two<'a>(body: &mut Body<'a>, of: &Telling<'a>, empty: &'a MessageBody) -> Option<bool> {
+    let (online_only, key, message, content) = match &of.event.what {
         Happening::DirectSent { key, message } => {
-            let content = of.message.and_then(|found| found.body.as_deref()).unwrap_or(&empty);
-            if forbids(content, "ForbidAfterSendMsgCallback") {
-                return None;
-            }
-            sent_to_one(&mut body, of.conversation, *key, message, content)?;
-            body.online_only_flag = Some(0);
+            let content = of.message.and_then(|found| found.body.as_deref()).unwrap_or(empty);
+            (false, key, message, content)
         }
-        Happening::DirectTransient { key, message, body: content } => {
-            if forbids(content, "ForbidAfterSendMsgCallback") {
-                return None;
-            }
-            sent_to_one(&mut body, of.conversation, *key, message, content)?;
-            body.online_only_flag = Some(1);
-        }
+        Happening::DirectTransient { key, message, body: content } => (true, key, message, content),
         Happening::DirectRecalled { key } => {
             let (from, to) = parties(of.conversation, &of.message?.message.sender)?;
             (body.from, body.to, body.msg_key) = (Some(from), Some(to), Some(key.to_string()));
             body.unread_msg_num = Some(UNREAD_UNKNOWN);
+            return Some(true);
         }
+        _ => return None,
+    };
+    if forbids(content, "ForbidAfterSendMsgCallback") {
+        return Some(false);
     }
-    Some(written(&body))
+    body.online_only_flag = Some(online_only.into());
+    sent_to_one(body, of.conversation, *key, message, content)?;
+    Some(true)
 }
 
 /// The question whether a message may be sent.

@@ -106,7 +106,7 @@ fn is_public_v6(it: Ipv6Addr) -> bool {
             is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
         }
         // Documentation; benchmarks, tunnels and other protocols' own.
-        [0x2001, 0xdb8, ..] | [0x2001, 0..0x200, ..] | [0x3fff, 0..0x1000, ..] => false,
+        [0x2001, 0xdb8 | 0..0x200, ..] | [0x3fff, 0..0x1000, ..] => false,
         // Global unicast addresses all begin so.
         [first, ..] => first & 0xe000 == 0x2000,
     }

@@ -338,26 +338,22 @@ fn signature(token: &Secret, now: u64) -> String {
 
 fn connector(app: u32, ca_file: Option<&Path>) -> Result<TlsConnector, ReceiverError> {
     let mut authorities = RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            let wrong = |problem: String| ReceiverError::CaFile { app, path: path.to_owned(), problem };
-            let text =
-                std::fs::read(path).map_err(|error| wrong(format!("cannot read the file: {error}")))?;
-            for certificate in CertificateDer::pem_slice_iter(&text) {
-                let certificate = certificate.map_err(|error| wrong(format!("not a PEM file: {error}")))?;
-                authorities
-                    .add(certificate)
-                    .map_err(|error| wrong(format!("a certificate cannot be used: {error}")))?;
-            }
-            if authorities.is_empty() {
-                return Err(wrong("there is no certificate in the file".to_owned()));
-            }
+    if let Some(path) = ca_file {
+        let wrong = |problem: String| ReceiverError::CaFile { app, path: path.to_owned(), problem };
+        let text = std::fs::read(path).map_err(|error| wrong(format!("cannot read the file: {error}")))?;
+        for certificate in CertificateDer::pem_slice_iter(&text) {
+            let certificate = certificate.map_err(|error| wrong(format!("not a PEM file: {error}")))?;
+            authorities
+                .add(certificate)
+                .map_err(|error| wrong(format!("a certificate cannot be used: {error}")))?;
         }
-        None => {
-            authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if authorities.is_empty() {
-                return Err(ReceiverError::NoAuthorities(app));
-            }
+        if authorities.is_empty() {
+            return Err(wrong("there is no certificate in the file".to_owned()));
+        }
+    } else {
+        authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if authorities.is_empty() {
+            return Err(ReceiverError::NoAuthorities(app));
         }
     }
     let mut client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

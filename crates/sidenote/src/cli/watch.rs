@@ -99,21 +99,19 @@ fn print(
                 // Without a group there is no place to go on from.
                 *cursor = goes_on.then(|| text.to_owned());
             }
-            Some(("data", data)) => match &*event {
-                "" => {
-                    if shows_ids {
-                        write!(output, "{id}\t")?;
-                    }
-                    writeln!(output, "{data}")?;
-                    output.flush()?;
+            Some(("data", data)) if event.is_empty() => {
+                if shows_ids {
+                    write!(output, "{id}\t")?;
                 }
-                _ => {
-                    eprintln!("{event}: {data}");
-                    if event == "end" && is_for_good(data) {
-                        return Ok(Ended::ForGood);
-                    }
+                writeln!(output, "{data}")?;
+                output.flush()?;
+            }
+            Some(("data", data)) => {
+                eprintln!("{event}: {data}");
+                if event == "end" && is_for_good(data) {
+                    return Ok(Ended::ForGood);
                 }
-            },
+            }
             _ if line.is_empty() => event.clear(),
             _ if line.starts_with(':') || line.starts_with("retry") => {}
             _ => bail!("{line:?} is no line of an event stream; is it the address of a Sidenote server?"),

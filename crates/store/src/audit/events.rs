@@ -65,7 +65,9 @@ impl Log {
                 self.sent.insert(MessageName::Key(*key), message.clone());
             }
             Happening::MessagesRecalled { seqs, .. } => {
-                seqs.iter().for_each(|seq| self.recall(MessageName::Seq(*seq)));
+                for seq in seqs {
+                    self.recall(MessageName::Seq(*seq));
+                }
             }
             Happening::DirectRecalled { key } => self.recall(MessageName::Key(*key)),
             Happening::Extension(change) => wrong.extend(self.change(change)),

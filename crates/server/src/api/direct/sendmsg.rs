@@ -116,7 +116,7 @@ fn check_switches(body: Object<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What makes two sends the same one: sender, MsgSeq, MsgRandom and body (groups-and-messages.md section 6.1). Two
+/// What makes two sends the same one: sender, `MsgSeq`, `MsgRandom` and body (groups-and-messages.md section 6.1). Two
 /// without a MsgSeq are the same if the rest is, so that whoever repeats a request word for word is safe.
 fn same_send(sender: &UserId, seq: Option<u32>, random: u32, elements: &str) -> Fingerprint {
     let mut numbers = [0; 9];

@@ -75,9 +75,10 @@ fn parse(call: &Call, body: Object<'_>) -> Result<Request, Fault> {
     call.require_self("From_Account", &sender)?;
     let random = body.integer("Random", 0..=u32::MAX)?;
     // A part of the message's id, which a client computes when it sends (long-connection.md section 6).
-    let client_time = match call.is_connected() {
-        true => body.optional_integer("MsgClientTime", 0..=MAX_SAFE_INTEGER)?,
-        false => None,
+    let client_time = if call.is_connected() {
+        body.optional_integer("MsgClientTime", 0..=MAX_SAFE_INTEGER)?
+    } else {
+        None
     };
     let elements = body::elements(body)?.source();
     let cloud_custom_data = body.optional_string("CloudCustomData")?.unwrap_or_default();
