@@ -12,8 +12,8 @@ use crate::event::{Event, Operator};
 use crate::extension::Seq;
 use crate::group::{Counters, GroupView, Member};
 use crate::ids::{
-    AccountId, ConversationId, EventNumber, GroupId, Incarnation, MessageName, MsgKey,
-    MsgSeq, Recency, Timestamp, UserId,
+    AccountId, ConversationId, EventNumber, GroupId, Incarnation, MessageName, MsgKey, MsgSeq, Recency,
+    Timestamp, UserId,
 };
 use crate::limits::Limits;
 use crate::message::{Message, MessageBody, StoredDirectMessage, StoredMessage};

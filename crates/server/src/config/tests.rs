@@ -165,7 +165,7 @@ fn a_mistake_in_the_file_is_told_with_its_line() {
     for (text, message) in [
         (
             "listen = \"127.0.0.1:1\"\nlisen = 3\n",
-            ":2: lisen: unknown key; known here: listen, store, apps, limits, events, http, tls, log, groups",
+            ":2: lisen: unknown key; known here: listen, store, apps, limits, events, http, long_connection, tls, log, groups",
         ),
         (
             "[limits]\n\npairs = 3\n",
@@ -173,7 +173,7 @@ fn a_mistake_in_the_file_is_told_with_its_line() {
         ),
         (
             "[limit]\n",
-            ":1: limit: unknown key; known here: listen, store, apps, limits, events, http, tls, log, groups",
+            ":1: limit: unknown key; known here: listen, store, apps, limits, events, http, long_connection, tls, log, groups",
         ),
         ("[limits]\nkey_bytes = \"100\"\n", ":2: limits.key_bytes: expected a whole number, found a text"),
         ("[limits]\nkey_bytes = -1\n", ":2: limits.key_bytes: expected a whole number, found a negative one"),

@@ -201,6 +201,36 @@ fn a_one_to_one_message_is_named_by_its_sender_recipient_and_key() {
 }
 
 #[test]
+fn one_to_one_messages_are_told_with_their_key() {
+    let mut scene = Scene::new();
+    scene.conversation = Conversation::Direct(user("ann"), user("bob"));
+    scene.message = Some(FoundMessage { message: Arc::new(message()), body: Some(Arc::new(content(""))) });
+    let key = MsgKey { seq: 3, random: 5, time: 7 };
+    let sent = json!({
+        "CallbackCommand":"C2C.CallbackAfterSendMsg","From_Account":"bob","To_Account":"ann",
+        "MsgSeq":3,"MsgRandom":5,"MsgKey":"3_5_7","MsgTime":7,"OnlineOnlyFlag":0,
+        "MsgBody":[{"MsgType":"TIMTextElem","MsgContent":{"Text":"hi"}}],"CloudCustomData":"c",
+        "SendMsgResult":0,"ErrorInfo":"send msg succeed","UnreadMsgNum":-1,"EventTime":1_764_688_294_360_u64
+    });
+    let what = Happening::DirectSent { key, message: message() };
+    assert_eq!(message_of(&event(1, what.clone())), Some(MessageName::Key(key)));
+    assert_eq!(scene.tell(&event(1, what)), Some(sent.clone()));
+
+    let transient = |further| Happening::DirectTransient { key, message: message(), body: content(further) };
+    let mut online_only = sent;
+    online_only["OnlineOnlyFlag"] = json!(1);
+    assert_eq!(scene.tell(&event(2, transient(""))), Some(online_only));
+    let silent = r#"{"ForbidCallbackControl":["ForbidAfterSendMsgCallback"]}"#;
+    assert_eq!(scene.tell(&event(3, transient(silent))), None);
+
+    let recalled = json!({
+        "CallbackCommand":"C2C.CallbackAfterMsgWithDraw","From_Account":"bob","To_Account":"ann",
+        "MsgKey":"3_5_7","UnreadMsgNum":-1,"EventTime":1_764_688_294_360_u64
+    });
+    assert_eq!(scene.tell(&event(4, Happening::DirectRecalled { key })), Some(recalled));
+}
+
+#[test]
 fn a_message_is_told_with_its_body_and_number() {
     let sent = event(4, Happening::MessageSent { seq: MsgSeq::new(8).unwrap(), message: message() });
     assert_eq!(message_of(&sent), Some(MessageName::Seq(MsgSeq::new(8).unwrap())));

@@ -131,3 +131,76 @@ async fn a_sender_can_ask_that_nobody_is_asked() {
     assert_eq!(script.got().len(), 1);
     scene.stop().await;
 }
+
+/// Ann writes to bob, in a world in which an app is asked about that and answers so.
+async fn write(answer: Value) -> (Script, Scene, Value) {
+    let script = Script::new(move |_, _| with(&answer)).await;
+    let scene = Scene::new(&script, "commands = [\"C2C.CallbackBeforeSendMsg\"]").await;
+    for user in ["ann", "bob"] {
+        scene.world.ok("account_import", &json!({"UserID":user}).to_string()).await;
+    }
+    let letter = json!({
+        "From_Account":"ann","To_Account":"bob","MsgSeq":3,"MsgRandom":7,"CloudCustomData":"c",
+        "MsgBody":[{"MsgType":"TIMTextElem","MsgContent":{"Text":"hi"}}]
+    });
+    let sent = scene.world.post("sendmsg", &letter.to_string()).await;
+    (script, scene, sent)
+}
+
+async fn letters(scene: &Scene) -> Vec<Value> {
+    let asked = json!({
+        "Operator_Account":"ann","Peer_Account":"bob","MaxCnt":10,"MinTime":0,"MaxTime":4_000_000_000_u64
+    });
+    let page = scene.world.ok("admin_getroammsg", &asked.to_string()).await;
+    page["MsgList"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn an_app_is_asked_about_one_to_one_messages() {
+    let (script, scene, sent) = write(json!({"ErrorCode":0,"CloudCustomData":"seen"})).await;
+    assert_eq!(sent["ErrorCode"], 0, "{sent}");
+    let got = script.got();
+    assert_eq!(got.len(), 1);
+    let mut asked = got[0].body.clone();
+    for time in ["EventTime", "MsgTime"] {
+        assert!(asked.as_object_mut().unwrap().remove(time).unwrap().is_u64());
+    }
+    assert_eq!(
+        asked,
+        json!({
+            "CallbackCommand":"C2C.CallbackBeforeSendMsg","From_Account":"ann","To_Account":"bob",
+            "MsgSeq":3,"MsgRandom":7,"MsgKey":sent["MsgKey"],"OnlineOnlyFlag":0,
+            "MsgBody":[{"MsgType":"TIMTextElem","MsgContent":{"Text":"hi"}}],"CloudCustomData":"c"
+        })
+    );
+    assert_eq!(letters(&scene).await[0]["CloudCustomData"], "seen");
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn an_app_can_refuse_one_to_one_messages_with_codes_of_their_own() {
+    for (answer, code) in [
+        (json!({"ErrorCode":1}), 20_006),
+        (json!({"ErrorCode":120_001,"ErrorInfo":"no cats"}), 120_001),
+        (json!({"ErrorCode":130_000}), 130_000),
+    ] {
+        let (_script, scene, refused) = write(answer).await;
+        assert_eq!(refused["ErrorCode"], code, "{refused}");
+        assert_eq!(letters(&scene).await, Vec::<Value>::new());
+        scene.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_one_to_one_message_looks_sent_and_codes_of_groups_mean_nothing() {
+    let (_script, scene, dropped) = write(json!({"ErrorCode":2})).await;
+    assert_eq!(dropped["ErrorCode"], 0);
+    assert!(dropped["MsgKey"].as_str().unwrap().starts_with("3_7_"));
+    assert_eq!(letters(&scene).await, Vec::<Value>::new());
+    scene.stop().await;
+    // No answer that makes sense counts as none, and then the message goes.
+    let (_script, scene, sent) = write(json!({"ErrorCode":10_100})).await;
+    assert_eq!(sent["ErrorCode"], 0);
+    assert_eq!(letters(&scene).await.len(), 1);
+    scene.stop().await;
+}

@@ -240,7 +240,7 @@ async fn bad_input_sends_nothing() {
             with(&format!(r#""OfflinePushInfo":{{"Desc":"{}"}}"#, "d".repeat(16 * 1024))),
             93_000,
             "OfflinePushInfo, SendMsgControl, ForbidCallbackControl, IsNeedReadReceipt, SyncOtherMachine, \
-             MsgLifeTime have 16414 bytes together where at most 16384 are allowed",
+             MsgLifeTime have 16415 bytes together where at most 16384 are allowed",
         ),
     ] {
         let answer = world.post(SEND, &body).await;
