@@ -1,7 +1,7 @@
 //! Frees what fjall is done with, away from the lock that every commit needs.
 //!
 //! A flush and a merge end under the tree's lock, and there lsm-tree forgets the state before. With the last hold on
-//! a memtable goes the time to free a hundred thousand small pieces, with that on a table the time to delete a file:
+//! a memtable goes the time to free tens of thousands of small pieces, with that on a table the time to delete a file:
 //! commits stood still for 40 to 70 ms (docs/performance.md). So both are held here a little longer than by lsm-tree,
 //! and let go on a thread of their own.
 
@@ -17,7 +17,8 @@ use fjall::{AbstractTree as _, Keyspace};
 /// How often the thread looks while there are commits. A memtable takes much longer to fill.
 const STEP: Duration = Duration::from_millis(20);
 
-/// States of the tables that are held, the newest among them. lsm-tree forgets one when the second after it begins.
+/// States of the tables that are held, the newest among them. lsm-tree forgets one some flushes or merges later, once no
+/// snapshot needs it; with commits under way that is soon.
 const VERSIONS: usize = 4;
 
 /// After so many looks without a commit, a minute, the files of earlier states are let go of too.
