@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sidenote_core::Refusal;
 use sidenote_core::event::Happening;
-use sidenote_core::ids::{ConversationId, EventNumber, Incarnation, TinyId, UserId};
+use sidenote_core::ids::{ConversationId, EventNumber, Incarnation, Timestamp, TinyId, UserId};
 use sidenote_core::query::{DescribeGroup, Events, FindMembers};
 use sidenote_store::StoreError;
 
@@ -35,6 +35,8 @@ pub(crate) struct Follow {
     incarnation: Incarnation,
     /// Follows for as long as this account is a member; `None`: whatever happens.
     member: Option<UserId>,
+    /// Nothing that happened before is told.
+    since: Timestamp,
     /// The last event when it was seen to be a member. Older events of leaving count no more.
     verified_at: EventNumber,
     /// The last event that was given to the reader.
@@ -46,8 +48,8 @@ pub(crate) struct Follow {
 }
 
 impl Hub {
-    /// Follows a group after the event of a cursor, or from now on. A member may for as long as it is one; `None`
-    /// stands for an administrator.
+    /// Follows a group after the event of a cursor, or from now on. A member may for as long as it is one, and is told
+    /// nothing from before it joined if the group hides that; `None` stands for an administrator.
     pub(crate) async fn follow(
         self: &Arc<Self>,
         conversation: ConversationId,
@@ -57,14 +59,18 @@ impl Hub {
         let Some(view) = self.store().ask(DescribeGroup { id: conversation.clone() }).await? else {
             return Ok(Err(Refusal::NoSuchGroup));
         };
+        let mut since = Timestamp::from_millis(0);
         if let Some((user, tiny_id)) = &member {
             let question = FindMembers { id: conversation.clone(), users: vec![user.clone()] };
             let found = match self.store().ask(question).await? {
                 Ok(found) => found,
                 Err(refusal) => return Ok(Err(refusal)),
             };
-            if !found.iter().flatten().any(|member| member.tiny_id == *tiny_id) {
+            let Some(found) = found.into_iter().flatten().find(|member| member.tiny_id == *tiny_id) else {
                 return Ok(Err(Refusal::NotAMember));
+            };
+            if !view.group.profile.history_before_join {
+                since = found.joined_at;
             }
         }
         let (incarnation, last) = (view.group.incarnation, view.counters.last_event);
@@ -78,6 +84,7 @@ impl Hub {
             conversation,
             incarnation,
             member: member.map(|(user, _)| user),
+            since,
             verified_at: last,
             cursor,
             starts_over,
@@ -96,14 +103,21 @@ impl Follow {
                 return Ok(Ok(Followed::StartOver(self.incarnation, self.cursor)));
             }
             if let Some(delivery) = self.read.pop_front() {
-                return Ok(Ok(self.give(delivery)));
+                if let Some(given) = self.give(delivery) {
+                    return Ok(Ok(given));
+                }
+                continue;
             }
             if let Some(ended) = self.ended {
                 return Ok(Err(ended));
             }
             if let Some(inbox) = &mut self.inbox {
                 match inbox.next().await {
-                    Ok(delivery) => return Ok(Ok(self.give(delivery))),
+                    Ok(delivery) => {
+                        if let Some(given) = self.give(delivery) {
+                            return Ok(Ok(given));
+                        }
+                    }
                     // The log has what this reader was too slow for, or it says that it has not.
                     Err(Ended::Overrun | Ended::Lost) => self.inbox = None,
                     Err(ended) => self.ended = Some(ended),
@@ -114,7 +128,8 @@ impl Follow {
         }
     }
 
-    fn give(&mut self, delivery: Delivery) -> Followed {
+    /// `None` if the reader may not see the event.
+    fn give(&mut self, delivery: Delivery) -> Option<Followed> {
         let number = delivery.event().number;
         self.cursor = number;
         let leaves = match &delivery.event().what {
@@ -128,7 +143,7 @@ impl Follow {
             self.ended = Some(Ended::Removed);
             self.read.clear();
         }
-        Followed::Event(delivery)
+        (delivery.event().at >= self.since).then_some(Followed::Event(delivery))
     }
 
     /// Reads the log, or follows what happens where there is nothing to read any more.
