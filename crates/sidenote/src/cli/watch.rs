@@ -81,29 +81,48 @@ impl Watch {
 /// Prints events until the connection ends.
 fn print(stream: impl io::Read, cursor: &mut Option<String>, goes_on: bool) -> anyhow::Result<Ended> {
     let mut output = io::stdout().lock();
-    let mut event = String::new();
+    let mut frame = Frame::default();
     for line in BufReader::new(stream).lines() {
         let Ok(line) = line else { return Ok(Ended::Lost) };
         match line.split_once(": ") {
-            Some(("event", name)) => name.clone_into(&mut event),
-            // Without a group there is no place to go on from.
-            Some(("id", id)) => *cursor = goes_on.then(|| id.to_owned()),
-            Some(("data", data)) if event.is_empty() => {
-                writeln!(output, "{data}")?;
-                output.flush()?;
-            }
-            Some(("data", data)) => {
-                eprintln!("{event}: {data}");
-                if event == "end" && is_for_good(data) {
-                    return Ok(Ended::ForGood);
+            Some(("event", name)) => name.clone_into(&mut frame.event),
+            Some(("id", id)) => frame.id = Some(id.to_owned()),
+            Some(("data", data)) => frame.data = Some(data.to_owned()),
+            // The empty line is the end of a frame. One that was cut off before it comes again.
+            _ if line.is_empty() => {
+                let Frame { event, id, data } = std::mem::take(&mut frame);
+                if id.is_some() && goes_on {
+                    *cursor = id;
+                }
+                match data {
+                    Some(data) if event.is_empty() => {
+                        writeln!(output, "{data}")?;
+                        output.flush()?;
+                    }
+                    Some(data) => {
+                        eprintln!("{event}: {data}");
+                        if event == "end" && is_for_good(&data) {
+                            return Ok(Ended::ForGood);
+                        }
+                    }
+                    None => {}
                 }
             }
-            _ if line.is_empty() => event.clear(),
             _ if line.starts_with(':') || line.starts_with("retry") => {}
             _ => bail!("{line:?} is no line of an event stream; is it the address of a Sidenote server?"),
         }
     }
     Ok(Ended::Lost)
+}
+
+/// What stands between two empty lines.
+#[derive(Default)]
+struct Frame {
+    /// Empty for an event; the name of what is said about the stream itself.
+    event: String,
+    /// Where to go on after it. A whole app has no such place.
+    id: Option<String>,
+    data: Option<String>,
 }
 
 /// Whether connecting again would only be refused.
