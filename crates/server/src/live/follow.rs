@@ -35,7 +35,6 @@ pub(crate) struct Follow {
     incarnation: Incarnation,
     /// Follows for as long as this account is a member; `None`: whatever happens.
     member: Option<UserId>,
-    /// Nothing that happened before is told.
     since: Timestamp,
     /// The last event when it was seen to be a member. Older events of leaving count no more.
     verified_at: EventNumber,
@@ -48,8 +47,8 @@ pub(crate) struct Follow {
 }
 
 impl Hub {
-    /// Follows a group after the event of a cursor, or from now on. A member may for as long as it is one, and is told
-    /// nothing from before it joined if the group hides that; `None` stands for an administrator.
+    /// Follows a group after the event of a cursor, or from now on. A member may for as long as it is one; `None`
+    /// stands for an administrator.
     pub(crate) async fn follow(
         self: &Arc<Self>,
         conversation: ConversationId,
@@ -59,7 +58,7 @@ impl Hub {
         let Some(view) = self.store().ask(DescribeGroup { id: conversation.clone() }).await? else {
             return Ok(Err(Refusal::NoSuchGroup));
         };
-        let mut since = Timestamp::from_millis(0);
+        let mut since = Timestamp::default();
         if let Some((user, tiny_id)) = &member {
             let question = FindMembers { id: conversation.clone(), users: vec![user.clone()] };
             let found = match self.store().ask(question).await? {
@@ -96,6 +95,11 @@ impl Hub {
 }
 
 impl Follow {
+    /// What happened before is not for the reader: it had not joined yet, and the group hides that.
+    pub(crate) fn since(&self) -> Timestamp {
+        self.since
+    }
+
     /// Waits for what comes next. Nothing is lost if the future is dropped before it is done.
     pub(crate) async fn next(&mut self) -> Result<Result<Followed, Ended>, StoreError> {
         loop {
@@ -103,21 +107,14 @@ impl Follow {
                 return Ok(Ok(Followed::StartOver(self.incarnation, self.cursor)));
             }
             if let Some(delivery) = self.read.pop_front() {
-                if let Some(given) = self.give(delivery) {
-                    return Ok(Ok(given));
-                }
-                continue;
+                return Ok(Ok(self.give(delivery)));
             }
             if let Some(ended) = self.ended {
                 return Ok(Err(ended));
             }
             if let Some(inbox) = &mut self.inbox {
                 match inbox.next().await {
-                    Ok(delivery) => {
-                        if let Some(given) = self.give(delivery) {
-                            return Ok(Ok(given));
-                        }
-                    }
+                    Ok(delivery) => return Ok(Ok(self.give(delivery))),
                     // The log has what this reader was too slow for, or it says that it has not.
                     Err(Ended::Overrun | Ended::Lost) => self.inbox = None,
                     Err(ended) => self.ended = Some(ended),
@@ -128,8 +125,7 @@ impl Follow {
         }
     }
 
-    /// `None` if the reader may not see the event.
-    fn give(&mut self, delivery: Delivery) -> Option<Followed> {
+    fn give(&mut self, delivery: Delivery) -> Followed {
         let number = delivery.event().number;
         self.cursor = number;
         let leaves = match &delivery.event().what {
@@ -143,7 +139,7 @@ impl Follow {
             self.ended = Some(Ended::Removed);
             self.read.clear();
         }
-        (delivery.event().at >= self.since).then_some(Followed::Event(delivery))
+        Followed::Event(delivery)
     }
 
     /// Reads the log, or follows what happens where there is nothing to read any more.

@@ -53,8 +53,11 @@ impl Source {
         let ended = match self {
             Self::Group(follow, reader) => loop {
                 match follow.next().await {
-                    Ok(Ok(Followed::Event(delivery))) if !is_for(&delivery, reader.as_ref()) => {}
-                    Ok(Ok(Followed::Event(delivery))) => return Step::Event(delivery),
+                    Ok(Ok(Followed::Event(delivery))) => {
+                        if delivery.event().at >= follow.since() && is_for(&delivery, reader.as_ref()) {
+                            return Step::Event(delivery);
+                        }
+                    }
                     Ok(Ok(Followed::StartOver(incarnation, number))) => {
                         return Step::StartOver(Some((incarnation, number)));
                     }
@@ -80,13 +83,14 @@ impl Source {
     }
 }
 
-/// A message for some members is told to these.
+/// A message for some members is told to these. Of one that was recalled meanwhile nobody can say any more for whom it
+/// was.
 fn is_for(delivery: &Delivery, reader: Option<&UserId>) -> bool {
-    let (Some(reader), Some(body)) = (reader, delivery.body()) else { return true };
-    match &delivery.event().what {
-        Happening::MessageSent { message, .. } | Happening::TransientMessage { message, .. } => {
-            is_meant_for(body, &message.sender, reader)
-        }
+    match (&delivery.event().what, reader) {
+        (
+            Happening::MessageSent { message, .. } | Happening::TransientMessage { message, .. },
+            Some(reader),
+        ) => delivery.body().is_some_and(|body| is_meant_for(body, &message.sender, reader)),
         _ => true,
     }
 }
