@@ -74,6 +74,8 @@ async fn tell(socket: &mut Socket, source: &mut Source, pace: Pace, stop: &Cance
     let mut heard_at = Instant::now();
     loop {
         let told = tokio::select! {
+            // What the reader has said counts before it is judged for its silence.
+            biased;
             () = stop.cancelled() => return closing(Why::Closing),
             received = socket.receive() => {
                 heard_at = Instant::now();
@@ -94,8 +96,8 @@ async fn tell(socket: &mut Socket, source: &mut Source, pace: Pace, stop: &Cance
                 Step::End(why) => return closing(why),
             }
         };
-        if let Err(closing) = told {
-            return closing;
+        if let Err(why) = told {
+            return why;
         }
     }
 }

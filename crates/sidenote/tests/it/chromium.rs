@@ -1,13 +1,14 @@
-//! Headless Chromium, driven over its DevTools protocol. `tests/stock-client/install.sh` installs it, and `make test` runs
+//! Headless Chromium, driven over its `DevTools` protocol. `tests/stock-client/install.sh` installs it, and `make test` runs
 //! that first. No name but this machine's leads anywhere.
 
 use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 use tungstenite::Message;
 use tungstenite::protocol::WebSocket;
 
@@ -20,7 +21,7 @@ const LISTENING: &str = "DevTools listening on ws://";
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A browser with a profile of its own, which it takes with it.
-pub struct Chromium {
+pub(crate) struct Chromium {
     tools: WebSocket<TcpStream>,
     last_id: u64,
     // The process ends before its folder is removed.
@@ -29,15 +30,15 @@ pub struct Chromium {
 }
 
 /// One window of it.
-pub struct Window(String);
+pub(crate) struct Window(String);
 
 impl Chromium {
-    pub fn is_installed() -> bool {
+    pub(crate) fn is_installed() -> bool {
         Command::new("chromium").arg("--version").output().is_ok()
     }
 
     /// `None`, said aloud, where there is no Chromium.
-    pub fn start(whose: &str) -> Option<Self> {
+    pub(crate) fn start(whose: &str) -> Option<Self> {
         if !Self::is_installed() {
             println!("skipped: {whose} needs chromium; run tests/stock-client/install.sh");
             return None;
@@ -70,7 +71,7 @@ impl Chromium {
     }
 
     /// Opens a window on a page.
-    pub fn open(&mut self, url: &str) -> Window {
+    pub(crate) fn open(&mut self, url: &str) -> Window {
         let blank = json!({"url": "about:blank", "newWindow": true});
         let target = self.call(None, "Target.createTarget", &blank)["targetId"].take();
         let attach = json!({"targetId": target, "flatten": true});
@@ -83,7 +84,7 @@ impl Chromium {
     }
 
     /// What an expression is in the page.
-    pub fn evaluate(&mut self, window: &Window, expression: &str) -> Value {
+    pub(crate) fn evaluate(&mut self, window: &Window, expression: &str) -> Value {
         let parameters = json!({"expression": expression, "returnByValue": true});
         let mut answer = self.call(Some(window), "Runtime.evaluate", &parameters);
         assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
@@ -91,7 +92,7 @@ impl Chromium {
     }
 
     /// Waits until an expression is this in the page.
-    pub fn wait_until(&mut self, window: &Window, expression: &str, expected: &Value) {
+    pub(crate) fn wait_until(&mut self, window: &Window, expression: &str, expected: &Value) {
         let begun = Instant::now();
         loop {
             let value = self.evaluate(window, expression);

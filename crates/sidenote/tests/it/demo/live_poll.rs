@@ -26,13 +26,13 @@ fn two_windows_vote_and_see_each_other() {
     let home = TempDir::new().unwrap();
     let folder = home.path().join("kept");
     let data = ["--data", folder.to_str().unwrap()];
-    let demo = Demo::start(&[&["--listen", "127.0.0.1:0"], &data[..]].concat());
+    let demo = Demo::start(&[["--listen", "127.0.0.1:0"], data].concat());
     let page = demo.live_poll().to_owned();
 
     // Each window has one of the two forms of the stream.
     let windows = ["ann&over=sse", "bob&over=websocket"].map(|who| chromium.open(&format!("{page}?user={who}")));
     let [ann, bob] = &windows;
-    let mut both_see = |chromium: &mut Chromium, expression: &str, expected: &Value| {
+    let both_see = |chromium: &mut Chromium, expression: &str, expected: &Value| {
         for window in &windows {
             chromium.wait_until(window, expression, expected);
         }
@@ -58,7 +58,7 @@ fn two_windows_vote_and_see_each_other() {
     demo.interrupt();
     both_see(&mut chromium, STATE, &json!("connecting"));
     let address = page.trim_start_matches("http://").trim_end_matches("/demo");
-    let demo = Demo::start(&[&["--listen", address], &data[..]].concat());
+    let demo = Demo::start(&[["--listen", address], data].concat());
     both_see(&mut chromium, STATE, &json!("live"));
     click(&mut chromium, bob, "stay home");
     both_see(&mut chromium, VOTES, &votes(&[], &[], &["ann", "bob"]));
