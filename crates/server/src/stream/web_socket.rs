@@ -127,13 +127,13 @@ mod tests {
     fn only_an_offer_of_a_web_socket_is_taken_up() {
         for (offers, asked) in [
             (&[][..], false),
-            (&["websocket"], true),
-            (&["WebSocket"], true),
-            (&["h2c"], false),
-            (&["h2c, websocket"], true),
-            (&["h2c", "websocket"], true),
-            (&["websockets"], false),
-            (&[""], false),
+            (&["websocket"][..], true),
+            (&["WebSocket"][..], true),
+            (&["h2c"][..], false),
+            (&["h2c, websocket"][..], true),
+            (&["h2c", "websocket"][..], true),
+            (&["websockets"][..], false),
+            (&[""][..], false),
         ] {
             let mut headers = HeaderMap::new();
             for offer in offers {

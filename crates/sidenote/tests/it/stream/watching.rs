@@ -43,10 +43,10 @@ fn what_cannot_be_watched_is_said_in_one_line() {
     let server = scene("");
     for (arguments, says) in [
         (&["--group", "g", "--user", "eve"][..], "refused with 10007"),
-        (&["--group", "nowhere"], "refused with 10010"),
-        (&["--user", "ann"], "refused with 60010"),
-        (&["--group", "g", "--after", "yesterday"], "refused with 60025"),
-        (&["--group", "g", "--server", "http://127.0.0.1:1"], "cannot watch http://127.0.0.1:1"),
+        (&["--group", "nowhere"][..], "refused with 10010"),
+        (&["--user", "ann"][..], "refused with 60010"),
+        (&["--group", "g", "--after", "yesterday"][..], "refused with 60025"),
+        (&["--group", "g", "--server", "http://127.0.0.1:1"][..], "cannot watch http://127.0.0.1:1"),
     ] {
         // A second --server would be one too many.
         let output = if arguments.contains(&"--server") {
