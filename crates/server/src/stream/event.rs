@@ -345,7 +345,8 @@ mod tests {
 
     #[test]
     fn a_notice_is_one_line_in_its_frame() {
-        let notice = Notice { event_id: Some("7-1".to_owned()), kind: "StartOver", reason: "cursor", info: "a\nb" };
+        let notice =
+            Notice { event_id: Some("7-1".to_owned()), kind: "StartOver", reason: "cursor", info: "a\nb" };
         assert_eq!(
             notice.frame("start_over"),
             "event: start_over\nid: 7-1\ndata: {\"EventId\":\"7-1\",\"Type\":\"StartOver\",\"Reason\":\"cursor\",\

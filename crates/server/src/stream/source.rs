@@ -68,11 +68,15 @@ impl Source {
                     }
                 }
             },
-            Self::App { starts_over, .. } if std::mem::take(starts_over) => return Step::StartOver(None),
-            Self::App { inbox, .. } => match inbox.next().await {
-                Ok(delivery) => return Step::Event(delivery),
-                Err(ended) => ended,
-            },
+            Self::App { inbox, starts_over } => {
+                if std::mem::take(starts_over) {
+                    return Step::StartOver(None);
+                }
+                match inbox.next().await {
+                    Ok(delivery) => return Step::Event(delivery),
+                    Err(ended) => ended,
+                }
+            }
         };
         Step::End(match ended {
             Ended::Overrun => Why::Overrun,

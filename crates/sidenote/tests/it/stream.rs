@@ -287,8 +287,7 @@ fn a_cursor_of_another_life_of_the_group_starts_over() {
 #[test]
 fn members_are_told_what_they_may_read() {
     let server = scene("");
-    let add =
-        |user: &str| json!({"GroupId": "g", "MemberList": [{"Member_Account": user}]});
+    let add = |user: &str| json!({"GroupId": "g", "MemberList": [{"Member_Account": user}]});
     ok(&server, "group_open_http_svc/add_group_member", &add("eve"));
     let mut readers = ["bob", "eve", ADMINISTRATOR].map(|user| Stream::of_group(&server, user, "g", ""));
     let [bob, eve, administrator] = &mut readers;

@@ -30,7 +30,8 @@ fn two_windows_vote_and_see_each_other() {
     let page = demo.live_poll().to_owned();
 
     // Each window has one of the two forms of the stream.
-    let windows = ["ann&over=sse", "bob&over=websocket"].map(|who| chromium.open(&format!("{page}?user={who}")));
+    let windows =
+        ["ann&over=sse", "bob&over=websocket"].map(|who| chromium.open(&format!("{page}?user={who}")));
     let [ann, bob] = &windows;
     let both_see = |chromium: &mut Chromium, expression: &str, expected: &Value| {
         for window in &windows {
@@ -69,7 +70,11 @@ fn two_windows_vote_and_see_each_other() {
     let inside = |what: &str| {
         format!("[...document.querySelectorAll('iframe')].map(({{ contentDocument: document }}) => {what})")
     };
-    chromium.wait_until(&overview, &inside("document?.documentElement?.dataset.state ?? ''"), &json!(["live", "live"]));
+    chromium.wait_until(
+        &overview,
+        &inside("document?.documentElement?.dataset.state ?? ''"),
+        &json!(["live", "live"]),
+    );
     let late = votes(&[], &[], &["ann", "bob"]);
     chromium.wait_until(&overview, &inside(VOTES), &json!([late, late]));
     demo.interrupt();

@@ -9,7 +9,12 @@ use crate::server::{Process, Running, sidenote};
 
 fn watch(server: &Running, arguments: &[&str]) -> Command {
     let mut command = sidenote();
-    command.arg("watch").arg("--config").arg(server.config()).args(["--server", &server.url()]).args(arguments);
+    command
+        .arg("watch")
+        .arg("--config")
+        .arg(server.config())
+        .args(["--server", &server.url()])
+        .args(arguments);
     command
 }
 

@@ -102,7 +102,11 @@ fn both_forms_tell_the_same_objects() {
     set(&server, "ann", "noodles", 0);
     set(&server, "ann", "pizza", 1);
     send(&server, "g", 2);
-    ok(&server, "group_open_http_svc/group_msg_recall", &json!({"GroupId": "g", "MsgSeqList": [{"MsgSeq": 2}]}));
+    ok(
+        &server,
+        "group_open_http_svc/group_msg_recall",
+        &json!({"GroupId": "g", "MsgSeqList": [{"MsgSeq": 2}]}),
+    );
     ok(&server, REMOVE, &json!({"GroupId": "g", "MemberToDel_Account": ["bob"]}));
     for kind in ["ExtensionChanged", "ExtensionChanged", "MessageSent", "MessagesRecalled", "MembersLeft"] {
         let frame = stream.event();
@@ -113,7 +117,10 @@ fn both_forms_tell_the_same_objects() {
     let end = stream.next().unwrap();
     assert_eq!((&end.data["Type"], &end.data["Reason"]), (&json!("End"), &json!("removed")));
     let closed = reader.closed();
-    assert_eq!((closed.code, closed.reason.as_str()), (1008, &*format!("removed: {}", end.data["Info"].as_str().unwrap())));
+    assert_eq!(
+        (closed.code, closed.reason.as_str()),
+        (1008, &*format!("removed: {}", end.data["Info"].as_str().unwrap()))
+    );
 }
 
 #[test]
@@ -134,7 +141,10 @@ fn a_reader_goes_on_after_the_last_object_that_it_has_seen() {
     let mut everything =
         Reader::open(&server, &format!("/v1/events?{}&last_event_id={seen}", query(APP, ADMINISTRATOR)));
     let told = everything.object();
-    assert_eq!((&told["Type"], &told["Reason"], told.get("EventId")), (&json!("StartOver"), &json!("cursor"), None));
+    assert_eq!(
+        (&told["Type"], &told["Reason"], told.get("EventId")),
+        (&json!("StartOver"), &json!("cursor"), None)
+    );
     set(&server, "ann", "d", 3);
     assert_eq!(everything.object()["ExtensionList"][0]["Value"], "d");
 }
@@ -280,7 +290,11 @@ fn a_reader_that_gives_no_sign_of_life_is_closed() {
     bare(&server, b"").read_to_end(&mut received).unwrap();
     assert!(received.starts_with(&[0x89, 0]), "{received:?}");
     let closed = close_frame(&received);
-    assert_eq!((closed.code, closed.reason.starts_with("slow: nothing was heard")), (1013, true), "{closed:?}");
+    assert_eq!(
+        (closed.code, closed.reason.starts_with("slow: nothing was heard")),
+        (1013, true),
+        "{closed:?}"
+    );
 }
 
 #[test]
@@ -334,7 +348,10 @@ fn a_reader_of_an_app_that_falls_far_behind_is_told_so() {
 
 /// The scene, with a server that waits this long for its readers.
 fn impatient(millis: u32) -> Running {
-    super::scene_with(ConfigOptions { http: format!("idle_timeout_ms = {millis}"), ..ConfigOptions::default() })
+    super::scene_with(ConfigOptions {
+        http: format!("idle_timeout_ms = {millis}"),
+        ..ConfigOptions::default()
+    })
 }
 
 /// A change that takes some 20 KB to tell, and twice that with what was there before.
