@@ -87,7 +87,7 @@ async fn tell(socket: &mut Socket, source: &mut Source, pace: Pace, stop: &Cance
                 }
                 socket.ping().await
             }
-            step = source.next() => match step {
+            next = source.next() => match next {
                 Step::Event(delivery) => {
                     let frame = delivery.form(Form::Stream, event::frame);
                     socket.send(event::object(&frame)).await
