@@ -1,9 +1,8 @@
-// The puppet in a page of headless Chromium. Commands and answers pass through, so that it looks like the one in Node.
+// The puppet in a page, whose address it tells; whoever started it opens a browser there. Commands and answers pass through,
+// so that it looks like the one in Node.
 // usage: node browser.js FOLDER-WITH-PACKAGES
-const { spawn } = require("node:child_process");
 const fs = require("node:fs");
 const http = require("node:http");
-const os = require("node:os");
 const path = require("node:path");
 const readline = require("node:readline");
 
@@ -21,7 +20,7 @@ const give = () => {
 };
 readline.createInterface({ input: process.stdin })
   .on("line", (line) => { queue.push(JSON.parse(line)); give(); })
-  .on("close", () => end());
+  .on("close", () => process.exit(0));
 
 const page = `<!doctype html><meta charset="utf-8"><script src="/client.js"></script><script src="/puppet.js"></script><script>
   const say = (line) => fetch("/say", { method: "POST", body: JSON.stringify(line) });
@@ -52,24 +51,4 @@ const server = http.createServer((request, response) => {
   }
 });
 
-const profile = fs.mkdtempSync(path.join(os.tmpdir(), "sidenote-chromium-"));
-let chromium = null;
-function end() {
-  if (chromium) chromium.kill("SIGKILL");
-  setTimeout(() => {
-    fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
-    process.exit(0);
-  }, 200);
-}
-process.on("SIGTERM", end);
-
-server.listen(0, "127.0.0.1", () => {
-  chromium = spawn("chromium", [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-dev-shm-usage", `--user-data-dir=${profile}`,
-    // No name but this machine's leads anywhere.
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-    `http://127.0.0.1:${server.address().port}/`,
-  ], { stdio: "ignore" });
-  chromium.on("exit", (code) => { if (code) say({ event: "chromium", code }); });
-});
+server.listen(0, "127.0.0.1", () => say({ event: "page", url: `http://127.0.0.1:${server.address().port}/` }));

@@ -15,6 +15,7 @@ mod live;
 mod long_connection;
 mod router;
 mod stream;
+mod web_socket;
 
 pub mod clock;
 pub mod listener;

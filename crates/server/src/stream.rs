@@ -1,29 +1,38 @@
 //! The open event stream: `GET /v1/groups/{GroupId}/events` and, for administrators, `GET /v1/events`, as
-//! Server-Sent Events. docs/event-stream.md is for those who read it.
+//! Server-Sent Events or, where the request asks for it, over a WebSocket. docs/event-stream.md is for those who read
+//! it.
+//!
+//! Here is who may read what. `source` is where events come from, `event` what they look like; `server_sent` and
+//! `web_socket` are the two forms.
 
 mod event;
+mod server_sent;
+mod source;
+mod web_socket;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CONTENT_TYPE,
+    SEC_WEBSOCKET_VERSION,
 };
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use futures_util::stream::unfold;
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
 use sidenote_core::event::CallerKind;
-use sidenote_core::ids::{ConversationId, EventNumber, GroupId, Incarnation};
+use sidenote_core::ids::{ConversationId, GroupId};
 
 use crate::api::{Fault, Service};
 use crate::config::Http;
 use crate::gateway::Gateway;
 use crate::listener::{PacedBody, Peer};
-use crate::live::{Delivery, Ended, Follow, Followed, Form, Hub, Inbox};
+use crate::live::Hub;
 use crate::wire::envelope;
 use crate::wire::error_code::ErrorCode;
+
+use event::Cursor;
+use source::Source;
 
 /// Where the paths of this module begin.
 pub(crate) const PREFIX: &str = "/v1/";
@@ -31,14 +40,20 @@ pub(crate) const PREFIX: &str = "/v1/";
 /// A quiet stream says that it lives this often, or three times in `http.idle_timeout_ms` if that is shorter.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 
-/// How long a browser should wait before it connects again, in milliseconds.
-const RETRY_MILLIS: u32 = 2000;
-
 /// Answers requests for streams.
 pub(crate) struct Streams {
     gateway: Arc<Gateway>,
     hub: Arc<Hub>,
+    pace: Pace,
+}
+
+/// How long a stream waits for what.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// How long a stream is quiet at most.
     silence: Duration,
+    /// How long a reader may take for what it is sent, and leave the server without a sign of life.
+    patience: Duration,
 }
 
 /// What a path names.
@@ -50,32 +65,27 @@ enum Wanted {
 
 impl Streams {
     pub(crate) fn new(gateway: Arc<Gateway>, hub: Arc<Hub>, http: &Http) -> Self {
-        Self { gateway, hub, silence: LONGEST_SILENCE.min(http.idle_timeout / 3) }
+        let pace = Pace { silence: LONGEST_SILENCE.min(http.idle_timeout / 3), patience: http.idle_timeout };
+        Self { gateway, hub, pace }
     }
 
     /// Answers a request below `/v1/`.
     pub(crate) async fn serve(&self, request: Request<PacedBody>, peer: Peer) -> Response<Body> {
-        // Whatever body there is, nobody reads it.
-        let (head, _) = request.into_parts();
-        if head.method == Method::OPTIONS {
+        if request.method() == Method::OPTIONS {
             return preflight();
         }
-        match self.open(&head, peer).await {
-            Ok(body) => {
-                let mut response = Response::new(body);
-                let headers = response.headers_mut();
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-                headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                // A proxy that gathers what it passes on would hold events back.
-                headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-                response
-            }
-            Err(fault) => refuse(&fault),
+        let handshake = web_socket::handshake(&request);
+        // Whatever body there is, nobody reads it.
+        let (head, _) = request.into_parts();
+        let opened = self.open(&head, peer).await;
+        match (opened, handshake) {
+            (Err(fault), _) | (_, Some(Err(fault))) => refuse(&fault),
+            (Ok(source), None) => server_sent::answer(source, self.pace),
+            (Ok(source), Some(Ok(answer))) => web_socket::answer(answer, source, self.pace),
         }
     }
 
-    async fn open(&self, head: &Parts, peer: Peer) -> Result<Body, Fault> {
+    async fn open(&self, head: &Parts, peer: Peer) -> Result<Source, Fault> {
         if head.method != Method::GET {
             return Err(Fault::Code(ErrorCode::BadMethod, "events are asked for with GET".to_owned()));
         }
@@ -84,91 +94,18 @@ impl Streams {
         let caller = self.gateway.identify(head.uri.query().unwrap_or_default(), token, peer).await?;
         let cursor = cursor(head, caller.last_event_id.as_deref())?;
         let is_administrator = caller.operator.kind == CallerKind::Administrator;
-        let source = match wanted {
-            Wanted::App if !is_administrator => return Err(Fault::Plain(ErrorCode::NotAnAdministrator)),
-            Wanted::App => Source::App(self.hub.follow_app(caller.app.id).await),
+        match wanted {
+            Wanted::App if !is_administrator => Err(Fault::Plain(ErrorCode::NotAnAdministrator)),
+            Wanted::App => Ok(Source::app(self.hub.follow_app(caller.app.id).await, cursor.is_some())),
             Wanted::Group(group) => {
                 let conversation = ConversationId::group(caller.app.id, group);
                 let member = caller.operator.tiny_id.map(|tiny_id| (caller.operator.user.clone(), tiny_id));
                 let member = member.filter(|_| !is_administrator);
-                Source::Group(Box::new(self.hub.follow(conversation, member, cursor).await??))
+                let reader = member.as_ref().map(|(user, _)| user.clone());
+                Ok(Source::group(self.hub.follow(conversation, member, cursor).await??, reader))
             }
-        };
-        let starts_over = cursor.is_some() && matches!(source, Source::App(_));
-        Ok(stream(source, self.silence, starts_over))
+        }
     }
-}
-
-/// Where the events of a stream come from.
-enum Source {
-    Group(Box<Follow>),
-    App(Inbox),
-}
-
-/// What is written next.
-enum Step {
-    Event(Delivery),
-    StartOver(Option<(Incarnation, EventNumber)>),
-    /// The reason in a word and in a sentence.
-    End(&'static str, &'static str),
-}
-
-impl Source {
-    async fn next(&mut self) -> Step {
-        let ended = match self {
-            Self::Group(follow) => match follow.next().await {
-                Ok(Ok(Followed::Event(delivery))) => return Step::Event(delivery),
-                Ok(Ok(Followed::StartOver(incarnation, number))) => {
-                    return Step::StartOver(Some((incarnation, number)));
-                }
-                Ok(Err(ended)) => ended,
-                Err(error) => {
-                    tracing::error!(%error, "an event stream ends because events could not be read");
-                    return Step::End("failed", "the server could not read the events, connect again later");
-                }
-            },
-            Self::App(inbox) => match inbox.next().await {
-                Ok(delivery) => return Step::Event(delivery),
-                Err(ended) => ended,
-            },
-        };
-        let (reason, info) = match ended {
-            Ended::Overrun => ("overrun", "events were not taken in time, connect again and read the state"),
-            Ended::Lost => {
-                ("lost", "events were forgotten before they were told, connect again and read the state")
-            }
-            Ended::Removed => ("removed", "the group is gone, or the caller is no longer a member of it"),
-            Ended::Closing => ("closing", "the server stops, connect again"),
-        };
-        Step::End(reason, info)
-    }
-}
-
-/// The bytes of a stream, for as long as somebody reads them.
-fn stream(source: Source, silence: Duration, starts_over: bool) -> Body {
-    let mut first = format!("retry: {RETRY_MILLIS}\n\n");
-    if starts_over {
-        first.push_str(&start_over(None));
-    }
-    let rest = unfold(Some(source), move |source| async move {
-        let mut source = source?;
-        let step = tokio::time::timeout(silence, source.next()).await;
-        Some(match step {
-            Err(_) => (Bytes::from_static(b": nothing new\n\n"), Some(source)),
-            Ok(Step::Event(delivery)) => (delivery.form(Form::Stream, event::frame), Some(source)),
-            Ok(Step::StartOver(from)) => (start_over(from).into(), Some(source)),
-            Ok(Step::End(reason, info)) => (event::notice("end", reason, None, info).into(), None),
-        })
-    });
-    let first = futures_util::stream::once(std::future::ready(Bytes::from(first)));
-    let pieces = futures_util::StreamExt::chain(first, rest);
-    Body::from_stream(futures_util::StreamExt::map(pieces, Ok::<_, Infallible>))
-}
-
-fn start_over(from: Option<(Incarnation, EventNumber)>) -> String {
-    let why = "events after the given cursor are no longer kept, or it belongs to something else; read the state \
-               (group_get_key_values, group_msg_get_simple) and go on with the events that follow";
-    event::notice("start_over", "cursor", from, why)
 }
 
 fn wanted(path: &str) -> Result<Wanted, Fault> {
@@ -211,11 +148,12 @@ fn bearer(value: &HeaderValue) -> Result<&str, Fault> {
 }
 
 /// The cursor: the header that browsers send when they connect again, or the parameter for the first time.
-fn cursor(head: &Parts, parameter: Option<&str>) -> Result<Option<(Incarnation, EventNumber)>, Fault> {
+fn cursor(head: &Parts, parameter: Option<&str>) -> Result<Option<Cursor>, Fault> {
     let header = head.headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
     let Some(text) = header.or(parameter).filter(|text| !text.is_empty()) else { return Ok(None) };
     event::read_id(text).map(Some).ok_or_else(|| {
-        Fault::Code(ErrorCode::BadQuery, "Last-Event-ID is not the id of an event of this server".to_owned())
+        let why = "Last-Event-ID (or last_event_id) is not the EventId of an event of this server";
+        Fault::Code(ErrorCode::BadQuery, why.to_owned())
     })
 }
 
@@ -248,5 +186,7 @@ fn refuse(fault: &Fault) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    // For a handshake in another version, and true of all others.
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     response
 }

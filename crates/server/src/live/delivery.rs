@@ -14,7 +14,7 @@ pub(crate) enum Form {
     LongConnection,
     /// The same, packed.
     PackedLongConnection,
-    /// An object of the open event stream.
+    /// An event of the open event stream, in its frame.
     Stream,
 }
 

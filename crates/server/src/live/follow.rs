@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sidenote_core::Refusal;
 use sidenote_core::event::Happening;
-use sidenote_core::ids::{ConversationId, EventNumber, Incarnation, TinyId, UserId};
+use sidenote_core::ids::{ConversationId, EventNumber, Incarnation, Timestamp, TinyId, UserId};
 use sidenote_core::query::{DescribeGroup, Events, FindMembers};
 use sidenote_store::StoreError;
 
@@ -35,6 +35,7 @@ pub(crate) struct Follow {
     incarnation: Incarnation,
     /// Follows for as long as this account is a member; `None`: whatever happens.
     member: Option<UserId>,
+    since: Timestamp,
     /// The last event when it was seen to be a member. Older events of leaving count no more.
     verified_at: EventNumber,
     /// The last event that was given to the reader.
@@ -57,14 +58,18 @@ impl Hub {
         let Some(view) = self.store().ask(DescribeGroup { id: conversation.clone() }).await? else {
             return Ok(Err(Refusal::NoSuchGroup));
         };
+        let mut since = Timestamp::default();
         if let Some((user, tiny_id)) = &member {
             let question = FindMembers { id: conversation.clone(), users: vec![user.clone()] };
             let found = match self.store().ask(question).await? {
                 Ok(found) => found,
                 Err(refusal) => return Ok(Err(refusal)),
             };
-            if !found.iter().flatten().any(|member| member.tiny_id == *tiny_id) {
+            let Some(found) = found.into_iter().flatten().find(|member| member.tiny_id == *tiny_id) else {
                 return Ok(Err(Refusal::NotAMember));
+            };
+            if !view.group.profile.history_before_join {
+                since = found.joined_at;
             }
         }
         let (incarnation, last) = (view.group.incarnation, view.counters.last_event);
@@ -78,6 +83,7 @@ impl Hub {
             conversation,
             incarnation,
             member: member.map(|(user, _)| user),
+            since,
             verified_at: last,
             cursor,
             starts_over,
@@ -89,6 +95,11 @@ impl Hub {
 }
 
 impl Follow {
+    /// What happened before is not for the reader: it had not joined yet, and the group hides that.
+    pub(crate) fn since(&self) -> Timestamp {
+        self.since
+    }
+
     /// Waits for what comes next. Nothing is lost if the future is dropped before it is done.
     pub(crate) async fn next(&mut self) -> Result<Result<Followed, Ended>, StoreError> {
         loop {

@@ -17,17 +17,17 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
 
 use super::echo::{self, Mark};
-use super::frame::{self, Request};
+use super::frame::{self, Request, packed};
 use super::login::Login;
 use super::presence::Leave;
 use super::pushes::{self, Kick};
-use super::socket::{Closing, Socket};
 use super::subscription::{Ended, News};
 use super::unacknowledged::PushName;
 use super::{LongConnections, answers};
 use crate::api::{App, Fault, Service};
 use crate::gateway::{Connected, ConnectedCommand};
 use crate::listener::Peer;
+use crate::web_socket::{Closing, Socket};
 use crate::wire::envelope;
 use crate::wire::error_code::{Blame, ErrorCode};
 use crate::wire::json::Document;
@@ -39,6 +39,8 @@ const MAX_WAITING: usize = 32;
 pub(super) struct Connection {
     shared: Arc<LongConnections>,
     socket: Socket,
+    /// Whether large messages are packed.
+    packs: bool,
     /// The app that its URL names, if there is such an app.
     app: Option<Arc<App>>,
     peer: Peer,
@@ -86,6 +88,7 @@ impl Connection {
     pub(super) fn new(
         shared: Arc<LongConnections>,
         socket: Socket,
+        packs: bool,
         app: Option<Arc<App>>,
         peer: Peer,
         stop: CancellationToken,
@@ -95,6 +98,7 @@ impl Connection {
         Self {
             shared,
             socket,
+            packs,
             app,
             peer,
             stop,
@@ -198,7 +202,7 @@ impl Connection {
         }
         let due = self.login.as_mut().map(|login| login.unacknowledged.due(now)).unwrap_or_default();
         for push in due {
-            self.socket.send_as_it_is(push).await?;
+            self.socket.send(push).await?;
         }
         Ok(())
     }
@@ -299,7 +303,7 @@ impl Connection {
             }
             held = login.held.take();
         }
-        self.socket.send(answered.frame).await?;
+        self.send(answered.frame).await?;
         if let Some(held) = held {
             self.tell(held).await?;
         }
@@ -331,19 +335,25 @@ impl Connection {
                 return Ok(());
             }
         }
-        let Some((name, push)) = news.push_to(&login.caller.user, self.socket.packs()) else { return Ok(()) };
+        let Some((name, push)) = news.push_to(&login.caller.user, self.packs) else { return Ok(()) };
         login.unacknowledged.sent(name, push.clone(), Instant::now());
-        self.socket.send_as_it_is(push).await
+        self.socket.send(push).await
     }
 
     /// Ends the login, and tells the client that it did. The connection stays open, as after a logout.
     async fn kick(&mut self, kick: Kick) -> Result<(), Closing> {
         self.login = None;
-        self.socket.send(pushes::kick(kick)).await
+        self.send(pushes::kick(kick)).await
+    }
+
+    /// Sends a message, packed if that is worth it.
+    async fn send(&mut self, message: Bytes) -> Result<(), Closing> {
+        let message = if self.packs { packed(&message) } else { message };
+        self.socket.send(message).await
     }
 
     async fn answer(&mut self, request: &Request<'_>, body: &[u8]) -> Result<(), Closing> {
-        self.socket.send(frame::answer(request.servcmd, request.seq, body)).await
+        self.send(frame::answer(request.servcmd, request.seq, body)).await
     }
 
     async fn refuse(

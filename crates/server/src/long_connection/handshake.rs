@@ -7,18 +7,12 @@ use http_body_util::Full;
 use sidenote_core::ids::AppId;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-/// In which frames both sides speak. The path says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// `/info`
-    Text,
-    /// `/binfo`
-    Binary,
-}
+use crate::web_socket::Kind;
 
 /// What the URL of a long connection asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wish {
+    /// The path says so: `/info` or `/binfo`.
     pub(super) kind: Kind,
     /// Whether large frames may be packed, which only binary ones can be.
     pub(super) packs: bool,

@@ -13,7 +13,6 @@ mod handshake;
 mod login;
 mod presence;
 mod pushes;
-mod socket;
 mod subscription;
 mod unacknowledged;
 
@@ -28,9 +27,9 @@ use crate::config;
 use crate::gateway::Gateway;
 use crate::listener::{Handover, Peer, Takeover};
 use crate::live::Hub;
+use crate::web_socket::{Limits, Socket};
 
 use connection::Connection;
-use socket::Socket;
 
 pub(crate) use presence::Presence;
 
@@ -68,7 +67,12 @@ impl LongConnections {
         answer.extensions_mut().insert(Takeover::new(move |handover| {
             Box::pin(async move {
                 let Handover { socket, first, stop } = handover;
-                let socket = Socket::new(socket, &first, wish.kind, wish.packs, &shared.limits).await;
+                let limits = Limits {
+                    message_bytes: shared.limits.frame_bytes,
+                    too_large: "the frame is larger than long_connection.frame_bytes",
+                    write_timeout: shared.limits.write_timeout,
+                };
+                let socket = Socket::new(socket, &first, wish.kind, limits).await;
                 drop(first);
                 shared.serve(socket, wish, peer, stop).await;
             })
@@ -84,6 +88,6 @@ impl LongConnections {
         stop: CancellationToken,
     ) {
         let app = wish.app.and_then(|app| self.gateway.app(app));
-        Connection::new(self, socket, app, peer, stop).serve().await;
+        Connection::new(self, socket, wish.packs, app, peer, stop).serve().await;
     }
 }

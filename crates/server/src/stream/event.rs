@@ -1,6 +1,4 @@
-//! An event as the stream tells it: one JSON object, and its frame.
-
-use std::fmt::Write as _;
+//! An event as the stream tells it: one JSON object, the same in both forms of the stream, and its frame.
 
 use axum::body::Bytes;
 use serde::Serialize;
@@ -15,6 +13,7 @@ use crate::live::Delivery;
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Told<'a> {
+    event_id: &'a str,
     /// Of a group.
     #[serde(skip_serializing_if = "Option::is_none")]
     group_id: Option<&'a str>,
@@ -127,42 +126,55 @@ struct Previous<'a> {
     seq: u64,
 }
 
-/// An event with its id, as Server-Sent Events frame it.
+/// An event as Server-Sent Events frame it.
 pub(super) fn frame(delivery: &Delivery) -> Bytes {
-    let json = json(delivery);
-    let id = id(delivery.incarnation(), delivery.event().number);
+    let id = id((delivery.incarnation(), delivery.event().number));
+    let json = json(delivery, &id);
     format!("id: {id}\ndata: {json}\n\n").into()
 }
 
-/// Something that is said about the stream itself.
-pub(super) fn notice(
-    kind: &str,
-    reason: &str,
-    cursor: Option<(Incarnation, EventNumber)>,
-    info: &str,
-) -> String {
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Notice<'a> {
-        reason: &'a str,
-        info: &'a str,
-    }
-    let json = serde_json::to_string(&Notice { reason, info }).expect("two texts are always JSON");
-    let mut frame = format!("event: {kind}\ndata: {json}\n");
-    if let Some((incarnation, number)) = cursor {
-        writeln!(frame, "id: {}", id(incarnation, number)).expect("memory takes all text");
-    }
-    frame.push('\n');
-    frame
+/// The JSON alone out of such a frame. The two share their memory.
+pub(super) fn object(frame: &Bytes) -> Bytes {
+    let begin = frame.iter().position(|byte| *byte == b'{').unwrap_or(0);
+    frame.slice(begin..frame.len().saturating_sub("\n\n".len()))
 }
 
-/// The name of an event, which is a cursor: the life of its conversation, and its number in it.
-fn id(incarnation: Incarnation, number: EventNumber) -> String {
+/// Something that is said about the stream itself, in an object of the same kind.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Notice<'a> {
+    /// Where the stream goes on, if it can be said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) event_id: Option<String>,
+    #[serde(rename = "Type")]
+    pub(super) kind: &'a str,
+    pub(super) reason: &'a str,
+    pub(super) info: &'a str,
+}
+
+impl Notice<'_> {
+    /// As one JSON object.
+    pub(super) fn json(&self) -> String {
+        serde_json::to_string(self).expect("texts are always JSON")
+    }
+
+    /// As Server-Sent Events frame it, under a name by which a browser hands it out.
+    pub(super) fn frame(&self, name: &str) -> String {
+        let id = self.event_id.as_ref().map(|id| format!("id: {id}\n")).unwrap_or_default();
+        format!("event: {name}\n{id}data: {}\n\n", self.json())
+    }
+}
+
+/// The life of a conversation, and the number of an event in it.
+pub(super) type Cursor = (Incarnation, EventNumber);
+
+/// The name of an event, which is a cursor.
+pub(super) fn id((incarnation, number): Cursor) -> String {
     format!("{:016x}-{}", incarnation.get(), number.get())
 }
 
 /// Reads such a name.
-pub(super) fn read_id(text: &str) -> Option<(Incarnation, EventNumber)> {
+pub(super) fn read_id(text: &str) -> Option<Cursor> {
     let (incarnation, number) = text.split_once('-')?;
     let is_hex = incarnation.len() == 16 && incarnation.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_decimal = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
@@ -173,13 +185,14 @@ pub(super) fn read_id(text: &str) -> Option<(Incarnation, EventNumber)> {
     Some((Incarnation::from_random(incarnation), EventNumber::new(number.parse().ok()?)))
 }
 
-fn json(delivery: &Delivery) -> String {
+fn json(delivery: &Delivery, event_id: &str) -> String {
     let (group_id, accounts) = match &delivery.conversation().conversation {
         Conversation::Group(group) => (Some(group.as_str()), None),
         Conversation::Direct(one, other) => (None, Some([one.as_str(), other.as_str()])),
     };
     let event = delivery.event();
     let told = Told {
+        event_id,
         group_id,
         accounts,
         number: event.number.get(),
@@ -307,7 +320,7 @@ mod tests {
     fn an_id_is_read_as_it_was_written_and_nothing_else_is() {
         for (incarnation, number) in [(0, 0), (u64::MAX, u64::MAX), (0x0123_4567_89ab_cdef, 42)] {
             let cursor = (Incarnation::from_random(incarnation), EventNumber::new(number));
-            assert_eq!(read_id(&id(cursor.0, cursor.1)), Some(cursor));
+            assert_eq!(read_id(&id(cursor)), Some(cursor));
         }
         for wrong in [
             "",
@@ -323,5 +336,21 @@ mod tests {
         ] {
             assert_eq!(read_id(wrong), None, "{wrong:?}");
         }
+    }
+    #[test]
+    fn the_object_is_what_stands_in_the_frame() {
+        let frame = Bytes::from("id: 0123456789abcdef-1\ndata: {\"Type\":\"GroupChanged\"}\n\n");
+        assert_eq!(object(&frame), "{\"Type\":\"GroupChanged\"}");
+    }
+
+    #[test]
+    fn a_notice_is_one_line_in_its_frame() {
+        let notice =
+            Notice { event_id: Some("7-1".to_owned()), kind: "StartOver", reason: "cursor", info: "a\nb" };
+        assert_eq!(
+            notice.frame("start_over"),
+            "event: start_over\nid: 7-1\ndata: {\"EventId\":\"7-1\",\"Type\":\"StartOver\",\"Reason\":\"cursor\",\
+             \"Info\":\"a\\nb\"}\n\n"
+        );
     }
 }

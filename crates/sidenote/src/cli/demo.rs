@@ -1,4 +1,4 @@
-//! `sidenote demo`: a server with something in it, and `curl` lines to paste.
+//! `sidenote demo`: a server with something in it, a live poll for browsers, and `curl` lines to paste.
 
 mod folder;
 mod live_poll;
@@ -25,7 +25,7 @@ use crate::storage;
 
 use folder::Folder;
 
-/// Start a server with a group and a message in it, and print curl lines that work when pasted
+/// Start a server with a group and a live poll in it, and print its address and curl lines that work when pasted
 #[derive(Args)]
 #[command(after_help = "\
 Example: sidenote demo

@@ -22,12 +22,9 @@ pub(crate) struct Watch {
     /// The group to watch; all groups of the app without it
     #[arg(long, value_name = "GroupId")]
     group: Option<String>,
-    /// Go on after the event with this id, instead of with what happens from now on
-    #[arg(long, value_name = "ID", requires = "group")]
+    /// Go on after the event with this `EventId`, instead of with what happens from now on
+    #[arg(long, value_name = "EventId", requires = "group")]
     after: Option<String>,
-    /// Print the id of each event before it, with a tab in between
-    #[arg(long)]
-    ids: bool,
     #[command(flatten)]
     credentials: CredentialArgs,
     /// Server to ask; by default the address in --config on this machine, else `http://127.0.0.1:7780`
@@ -68,7 +65,7 @@ impl Watch {
             match client.events(&user, self.group.as_deref(), cursor.as_deref()) {
                 Ok(stream) => {
                     was_connected = true;
-                    if let Ended::ForGood = print(stream, self.ids, &mut cursor, self.group.is_some())? {
+                    if let Ended::ForGood = print(stream, &mut cursor, self.group.is_some())? {
                         return Ok(ExitCode::FAILURE);
                     }
                     eprintln!("the server went away; connecting again");
@@ -82,42 +79,50 @@ impl Watch {
 }
 
 /// Prints events until the connection ends.
-fn print(
-    stream: impl io::Read,
-    shows_ids: bool,
-    cursor: &mut Option<String>,
-    goes_on: bool,
-) -> anyhow::Result<Ended> {
+fn print(stream: impl io::Read, cursor: &mut Option<String>, goes_on: bool) -> anyhow::Result<Ended> {
     let mut output = io::stdout().lock();
-    let (mut event, mut id) = (String::new(), String::new());
+    let mut frame = Frame::default();
     for line in BufReader::new(stream).lines() {
         let Ok(line) = line else { return Ok(Ended::Lost) };
         match line.split_once(": ") {
-            Some(("event", name)) => name.clone_into(&mut event),
-            Some(("id", text)) => {
-                text.clone_into(&mut id);
-                // Without a group there is no place to go on from.
-                *cursor = goes_on.then(|| text.to_owned());
-            }
-            Some(("data", data)) if event.is_empty() => {
-                if shows_ids {
-                    write!(output, "{id}\t")?;
+            Some(("event", name)) => name.clone_into(&mut frame.event),
+            Some(("id", id)) => frame.id = Some(id.to_owned()),
+            Some(("data", data)) => frame.data = Some(data.to_owned()),
+            // The empty line is the end of a frame. One that was cut off before it comes again.
+            _ if line.is_empty() => {
+                let Frame { event, id, data } = std::mem::take(&mut frame);
+                if id.is_some() && goes_on {
+                    *cursor = id;
                 }
-                writeln!(output, "{data}")?;
-                output.flush()?;
-            }
-            Some(("data", data)) => {
-                eprintln!("{event}: {data}");
-                if event == "end" && is_for_good(data) {
-                    return Ok(Ended::ForGood);
+                match data {
+                    Some(data) if event.is_empty() => {
+                        writeln!(output, "{data}")?;
+                        output.flush()?;
+                    }
+                    Some(data) => {
+                        eprintln!("{event}: {data}");
+                        if event == "end" && is_for_good(&data) {
+                            return Ok(Ended::ForGood);
+                        }
+                    }
+                    None => {}
                 }
             }
-            _ if line.is_empty() => event.clear(),
             _ if line.starts_with(':') || line.starts_with("retry") => {}
             _ => bail!("{line:?} is no line of an event stream; is it the address of a Sidenote server?"),
         }
     }
     Ok(Ended::Lost)
+}
+
+/// What stands between two empty lines.
+#[derive(Default)]
+struct Frame {
+    /// Empty for an event; the name of what is said about the stream itself.
+    event: String,
+    /// Where to go on after it. A whole app has no such place.
+    id: Option<String>,
+    data: Option<String>,
 }
 
 /// Whether connecting again would only be refused.

@@ -3,6 +3,7 @@
 
 use sidenote_torture::{caller, server};
 
+mod chromium;
 mod cli;
 mod demo;
 mod protocol;

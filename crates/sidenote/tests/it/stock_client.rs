@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sidenote_torture::long::ticket;
 
+use crate::chromium::Chromium;
 use crate::server::{ADMINISTRATOR, APP, ConfigOptions, Running};
 
 /// Longest wait for anything that a client does.
@@ -42,7 +43,7 @@ impl Place {
             "the packages; run tests/stock-client/install.sh"
         } else if !has("node") {
             "node"
-        } else if self == Self::Chromium && !has("chromium") {
+        } else if self == Self::Chromium && !Chromium::is_installed() {
             "chromium"
         } else {
             return Some(folder);
@@ -66,6 +67,8 @@ struct Puppet {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
+    /// Where it runs, if that is not Node.
+    browser: Option<Chromium>,
     last_id: u64,
     /// What happened to it and was not looked at yet.
     events: Vec<Value>,
@@ -89,7 +92,12 @@ impl Puppet {
             }
         });
         let (events, requests) = (Vec::new(), Vec::new());
-        let mut puppet = Self { name, child, stdin, lines, last_id: 0, events, requests };
+        let mut puppet = Self { name, child, stdin, lines, browser: None, last_id: 0, events, requests };
+        if place == Place::Chromium {
+            let mut browser = Chromium::start(name).expect("it was there when the test began");
+            browser.open(puppet.event("page")["url"].as_str().unwrap());
+            puppet.browser = Some(browser);
+        }
         puppet.event("started");
         let server = format!("ws://{}/any/prefix", server.address);
         puppet.ok("create", &json!({"app": APP, "server": server, "text": text}));
@@ -180,7 +188,8 @@ impl Puppet {
 
 impl Drop for Puppet {
     fn drop(&mut self) {
-        // It ends, and takes its browser with it, when its input ends.
+        drop(self.browser.take());
+        // It ends when its input ends.
         drop(self.stdin.take());
         let _ = self.child.wait();
     }

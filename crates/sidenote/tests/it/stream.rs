@@ -1,15 +1,22 @@
 //! The open event stream: what a reader of one group, and one of a whole app, is told through a real socket.
 
+mod watching;
+mod web_socket;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
+use sidenote_server::clock::{Clock as _, SystemClock};
 
 use crate::server::{ADMINISTRATOR, APP, ConfigOptions, OTHER_APP, Running, query};
+
+use web_socket::Reader;
 
 const SET: &str = "openim_msg_ext_http_svc/group_set_key_values";
 const CREATE: &str = "group_open_http_svc/create_group";
 const SEND: &str = "group_open_http_svc/send_group_msg";
+const REMOVE: &str = "group_open_http_svc/delete_group_member";
 
 /// A stream that is being read.
 struct Stream {
@@ -99,8 +106,12 @@ fn cursor(after: &str) -> String {
 
 /// A server with a group `g` of ann and bob, and a poll in it.
 fn scene(more: &str) -> Running {
+    scene_with(ConfigOptions { more: more.to_owned(), ..ConfigOptions::default() })
+}
+
+fn scene_with(options: ConfigOptions) -> Running {
     let limits = "attempts_per_minute = 0".to_owned();
-    let server = Running::start(&ConfigOptions { limits, more: more.to_owned(), ..Default::default() });
+    let server = Running::start(&ConfigOptions { limits, ..options });
     for user in ["ann", "bob", "eve"] {
         let account = json!({"UserID": user}).to_string();
         assert_eq!(server.post(ADMINISTRATOR, "im_open_login_svc/account_import", &account)["ErrorCode"], 0);
@@ -116,6 +127,13 @@ fn create(server: &Running, group: &str) {
         "MemberList": [{"Member_Account": "ann"}, {"Member_Account": "bob"}],
     });
     assert_eq!(server.post(ADMINISTRATOR, CREATE, &new.to_string())["ErrorCode"], 0);
+}
+
+/// Calls a command that must succeed, as an administrator.
+fn ok(server: &Running, command: &str, body: &Value) -> Value {
+    let answer = server.post(ADMINISTRATOR, command, &body.to_string());
+    assert_eq!(answer["ErrorCode"], 0, "{command} {body}: {answer}");
+    answer
 }
 
 fn send(server: &Running, group: &str, random: u32) {
@@ -147,7 +165,7 @@ fn a_member_sees_what_others_do() {
     assert_eq!(
         data,
         json!({
-            "GroupId": "g", "Number": 4, "EventTime": 0, "Type": "ExtensionChanged",
+            "EventId": voted.id, "GroupId": "g", "Number": 4, "EventTime": 0, "Type": "ExtensionChanged",
             "Operator": {"UserID": "ann", "Kind": "Member", "Platform": "RESTAPI"},
             "MsgSeq": 1, "OperateType": 1, "Compaction": false,
             "ExtensionList": [{"Key": "ann", "Value": "noodles", "Seq": 1}], "LatestSeq": 1, "ClearSeq": 0,
@@ -232,23 +250,91 @@ fn a_cursor_that_is_too_old_is_told_so_and_the_stream_goes_on() {
     let mut late = Stream::of_group(&server, "bob", "g", &seen.id);
     let told = late.next().unwrap();
     assert_eq!(told.event, "start_over");
+    assert_eq!((&told.data["Type"], &told.data["EventId"]), (&json!("StartOver"), &json!(told.id)));
     assert!(told.data["Info"].as_str().unwrap().contains("group_get_key_values"), "{told:?}");
+    let mut late_reader = Reader::of_group(&server, "bob", &seen.id);
+    assert_eq!(late_reader.object(), told.data);
     set(&server, "bob", "x", 0);
     assert_eq!(late.event().data["ExtensionList"][0]["Key"], "bob");
+    assert_eq!(late_reader.object()["ExtensionList"][0]["Key"], "bob");
     // The id that came with it is a cursor as well.
     let mut from_there = Stream::of_group(&server, "bob", "g", &told.id);
     assert_eq!(from_there.event().data["ExtensionList"][0]["Key"], "bob");
 }
 
 #[test]
+fn a_cursor_of_another_life_of_the_group_starts_over() {
+    let server = scene("");
+    let mut bob = Stream::of_group(&server, "bob", "g", "");
+    set(&server, "ann", "old", 0);
+    let seen = bob.event();
+    ok(&server, "group_open_http_svc/destroy_group", &json!({"GroupId": "g"}));
+    assert_eq!(bob.event().data["Type"], "GroupDestroyed");
+    assert_eq!(bob.next().unwrap().data["Reason"], "removed");
+    create(&server, "g");
+    let mut again = Stream::of_group(&server, "bob", "g", &seen.id);
+    let mut reader = Reader::of_group(&server, "bob", &seen.id);
+    let told = again.next().unwrap();
+    assert_eq!((told.event.as_str(), &told.data["Reason"]), ("start_over", &json!("cursor")));
+    assert_ne!(told.id.split_once('-').unwrap().0, seen.id.split_once('-').unwrap().0);
+    assert_eq!(reader.object(), told.data);
+    send(&server, "g", 1);
+    let sent = again.event();
+    assert_eq!((&sent.data["Type"], &sent.data["Number"]), (&json!("MessageSent"), &json!(3)));
+    assert_eq!(reader.object(), sent.data);
+}
+
+#[test]
+fn members_are_told_what_they_may_read() {
+    let server = scene("");
+    let add = |user: &str| json!({"GroupId": "g", "MemberList": [{"Member_Account": user}]});
+    ok(&server, "group_open_http_svc/add_group_member", &add("eve"));
+    let mut readers = ["bob", "eve", ADMINISTRATOR].map(|user| Stream::of_group(&server, user, "g", ""));
+    let [bob, eve, administrator] = &mut readers;
+    // A message for some is told to these, and to administrators.
+    let text = |text: &str| json!([{"MsgType": "TIMTextElem", "MsgContent": {"Text": text}}]);
+    for (random, online_only) in [(1, 0), (2, 1)] {
+        let for_bob = json!({
+            "GroupId": "g", "From_Account": "ann", "Random": random, "To_Account": ["bob"],
+            "MsgBody": text("for bob"), "OnlineOnlyFlag": online_only,
+        });
+        ok(&server, SEND, &for_bob);
+    }
+    send(&server, "g", 3);
+    let told = |count: usize, stream: &mut Stream| -> Vec<u64> {
+        (0..count).map(|_| stream.event().data["MsgRandom"].as_u64().unwrap()).collect()
+    };
+    assert_eq!((told(3, bob), told(1, eve), told(3, administrator)), (vec![1, 2, 3], vec![3], vec![1, 2, 3]));
+
+    // Where the group hides what was before, a member is told nothing from before it joined, whatever its cursor.
+    ok(
+        &server,
+        "group_open_http_svc/modify_group_base_info",
+        &json!({"GroupId": "g", "HistoryMsgBeforeJoin": "Off"}),
+    );
+    let life = administrator.event().id.split_once('-').unwrap().0.to_owned();
+    ok(&server, REMOVE, &json!({"GroupId": "g", "MemberToDel_Account": ["eve"]}));
+    a_moment_later();
+    ok(&server, "group_open_http_svc/add_group_member", &add("eve"));
+    let mut back = Stream::of_group(&server, "eve", "g", &format!("{life}-0"));
+    assert_eq!(back.event().data["Type"], "MembersJoined");
+    send(&server, "g", 4);
+    assert_eq!(back.event().data["MsgRandom"], 4);
+}
+
+/// The clock shows another time than before.
+fn a_moment_later() {
+    let now = SystemClock.now_millis();
+    while SystemClock.now_millis() < now + 2 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn whoever_is_removed_sees_that_and_nothing_after_it() {
     let server = scene("");
     let mut bob = Stream::of_group(&server, "bob", "g", "");
-    let remove = json!({"GroupId": "g", "MemberToDel_Account": ["bob"]}).to_string();
-    assert_eq!(
-        server.post(ADMINISTRATOR, "group_open_http_svc/delete_group_member", &remove)["ErrorCode"],
-        0
-    );
+    ok(&server, REMOVE, &json!({"GroupId": "g", "MemberToDel_Account": ["bob"]}));
     set(&server, "ann", "secret", 0);
     assert_eq!(bob.event().data["Type"], "MembersLeft");
     assert_eq!(bob.next().unwrap().event, "end");
@@ -281,14 +367,106 @@ fn an_administrator_follows_the_whole_app() {
 }
 
 #[test]
+fn an_administrator_sees_what_two_accounts_write_to_each_other() {
+    let server = scene("");
+    let mut everything = Stream::open(&server, &format!("/v1/events?{}", query(APP, ADMINISTRATOR)), "");
+    let mut reader = Reader::open(&server, &format!("/v1/events?{}", query(APP, ADMINISTRATOR)));
+    let mut tell = || {
+        let frame = everything.event();
+        assert_eq!(frame.data["EventId"], frame.id);
+        assert_eq!(reader.object(), frame.data);
+        let mut data = frame.data;
+        let members = data.as_object_mut().unwrap();
+        for member in ["EventId", "EventTime", "MsgTime", "MsgClientTime"] {
+            members.remove(member);
+        }
+        (frame.id.split_once('-').unwrap().0.to_owned(), data)
+    };
+    // Their names are in one order, whoever writes.
+    let letter = |more: &[(&str, Value)]| {
+        let mut letter = json!({
+            "From_Account": "bob", "To_Account": "ann", "MsgSeq": 5, "MsgRandom": 6, "SupportMessageExtension": 1,
+            "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "lunch?"}}],
+        });
+        for (name, value) in more {
+            letter[name] = value.clone();
+        }
+        letter
+    };
+    let key = ok(&server, "openim/sendmsg", &letter(&[]))["MsgKey"].clone();
+    let by_administrator = json!({"UserID": ADMINISTRATOR, "Kind": "Administrator", "Platform": "RESTAPI"});
+    let (life, sent) = tell();
+    assert_eq!(
+        sent,
+        json!({
+            "Accounts": ["ann", "bob"], "Number": 1, "Operator": by_administrator, "Type": "MessageSent",
+            "MsgKey": key, "From_Account": "bob", "MsgRandom": 6, "SupportMessageExtension": 1, "Imported": false,
+            "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "lunch?"}}],
+        })
+    );
+    let vote = json!({
+        "From_Account": "bob", "To_Account": "ann", "MsgKey": key, "OperateType": 1,
+        "ExtensionList": [{"Key": "ann", "Value": "noodles", "Seq": 0}],
+    });
+    let answer = server.post("ann", "openim_msg_ext_http_svc/set_key_values", &vote.to_string());
+    assert_eq!(answer["Seq"], 1, "{answer}");
+    assert_eq!(
+        tell().1,
+        json!({
+            "Accounts": ["ann", "bob"], "Number": 2, "Type": "ExtensionChanged",
+            "Operator": {"UserID": "ann", "Kind": "Member", "Platform": "RESTAPI"},
+            "MsgKey": key, "OperateType": 1, "Compaction": false,
+            "ExtensionList": [{"Key": "ann", "Value": "noodles", "Seq": 1}], "LatestSeq": 1, "ClearSeq": 0,
+        })
+    );
+    let recall = json!({"From_Account": "bob", "To_Account": "ann", "MsgKey": key});
+    ok(&server, "openim/admin_msgwithdraw", &recall);
+    assert_eq!(
+        tell().1,
+        json!({
+            "Accounts": ["ann", "bob"], "Number": 3, "Operator": by_administrator, "Type": "MessageRecalled",
+            "MsgKey": key,
+        })
+    );
+    // A message that is only for those who are online has no name by which anything could be done with it.
+    ok(&server, "openim/sendmsg", &letter(&[("OnlineOnlyFlag", json!(1)), ("MsgRandom", json!(7))]));
+    let (same_life, transient) = tell();
+    assert_eq!((&transient["Type"], &transient["Number"]), (&json!("MessageSent"), &json!(4)));
+    assert_eq!((transient.get("MsgKey"), &same_life), (None, &life));
+    // Another account under an old name is another conversation, which is numbered from 1.
+    ok(&server, "im_open_login_svc/account_delete", &json!({"DeleteItem": [{"UserID": "bob"}]}));
+    ok(&server, "im_open_login_svc/account_import", &json!({"UserID": "bob"}));
+    ok(&server, "openim/sendmsg", &letter(&[("MsgRandom", json!(8))]));
+    loop {
+        let (other_life, told) = tell();
+        if told["Accounts"].is_array() {
+            assert_eq!((&told["Number"], &told["MsgRandom"]), (&json!(1), &json!(8)));
+            assert_ne!(other_life, life);
+            break;
+        }
+        // That bob left his groups is told, too.
+        assert_eq!(told["GroupId"], "g", "{told}");
+    }
+}
+
+#[test]
 fn streams_end_with_the_server_and_do_not_hold_it_up() {
     let mut server = scene("");
     let mut bob = Stream::of_group(&server, "bob", "g", "");
     let mut all = Stream::open(&server, &format!("/v1/events?{}", query(APP, ADMINISTRATOR)), "");
+    let mut readers = [
+        Reader::of_group(&server, "bob", ""),
+        Reader::open(&server, &format!("/v1/events?{}", query(APP, ADMINISTRATOR))),
+    ];
     assert!(server.terminate().success());
     for stream in [&mut bob, &mut all] {
-        assert_eq!(stream.next().unwrap().event, "end");
+        let end = stream.next().unwrap();
+        assert_eq!((end.event.as_str(), &end.data["Reason"]), ("end", &json!("closing")));
         assert_eq!(stream.next(), None);
+    }
+    for reader in &mut readers {
+        let closed = reader.closed();
+        assert_eq!((closed.code, closed.reason.split_once(':').unwrap().0), (1001, "closing"));
     }
 }
 
