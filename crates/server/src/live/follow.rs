@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sidenote_core::Refusal;
-use sidenote_core::event::Happening;
 use sidenote_core::ids::{ConversationId, EventNumber, Incarnation, TinyId, UserId};
 use sidenote_core::query::{DescribeGroup, Events, FindMembers};
 use sidenote_store::StoreError;
 
 use super::delivery::Delivery;
+use super::followers::ends_reading;
 use super::hub::Hub;
 use super::mailbox::{Ended, Inbox};
 
@@ -96,7 +96,11 @@ impl Follow {
                 return Ok(Ok(Followed::StartOver(self.incarnation, self.cursor)));
             }
             if let Some(delivery) = self.read.pop_front() {
-                return Ok(Ok(self.give(delivery)));
+                if self.member.as_ref().is_none_or(|user| delivery.is_for(user)) {
+                    return Ok(Ok(self.give(delivery)));
+                }
+                self.cursor = delivery.event().number;
+                continue;
             }
             if let Some(ended) = self.ended {
                 return Ok(Err(ended));
@@ -117,14 +121,7 @@ impl Follow {
     fn give(&mut self, delivery: Delivery) -> Followed {
         let number = delivery.event().number;
         self.cursor = number;
-        let leaves = match &delivery.event().what {
-            Happening::MembersLeft { users, .. } => {
-                self.member.as_ref().is_some_and(|user| users.contains(user))
-            }
-            Happening::GroupDestroyed => true,
-            _ => false,
-        };
-        if leaves && number > self.verified_at {
+        if number > self.verified_at && ends_reading(delivery.event(), self.member.as_ref()) {
             self.ended = Some(Ended::Removed);
             self.read.clear();
         }
@@ -153,7 +150,7 @@ impl Follow {
         }
         let mut read = VecDeque::with_capacity(page.events.len());
         for event in &page.events {
-            read.push_back(hub.delivery(&self.conversation, self.incarnation, event).await);
+            read.push_back(hub.delivery(&self.conversation, self.incarnation, event, Vec::new()).await);
         }
         self.read = read;
         Ok(())
