@@ -168,12 +168,11 @@ async fn a_message_for_some_members_is_told_to_these_and_to_its_sender() {
         }
     }
     assert_eq!(number(&mut live).await, Ok(4));
-    for (who, expected) in
-        [(Some("ann"), &[3, 4][..]), (Some("bob"), &[3, 4]), (Some("cid"), &[4]), (None, &[3, 4])]
-    {
+    for who in [Some("ann"), Some("bob"), Some("cid"), None] {
         let mut follow = scene.follow("a", who, start).await.unwrap();
-        for number_expected in expected {
-            assert_eq!(number(&mut follow).await, Ok(*number_expected), "{who:?}");
+        let expected: &[u64] = if who == Some("cid") { &[4] } else { &[3, 4] };
+        for event in expected {
+            assert_eq!(number(&mut follow).await, Ok(*event), "{who:?}");
         }
     }
     let mut everything = scene.hub.follow_app(APP).await;
