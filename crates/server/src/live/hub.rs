@@ -246,8 +246,10 @@ impl Hub {
         let position = match channel {
             Some((incarnation, position)) if incarnation == news.incarnation => position,
             Some(_) => {
-                // The conversation was made again, and the news of its end was lost.
-                self.state().end_channel(&news.conversation, Ended::Lost);
+                // That of two accounts begins anew without an end. If a group was made again, news of its end was lost.
+                let is_group = matches!(news.conversation.conversation, Conversation::Group(_));
+                let why = if is_group { Ended::Lost } else { Ended::Removed };
+                self.state().end_channel(&news.conversation, why);
                 before
             }
             None => before,
