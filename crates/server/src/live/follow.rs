@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sidenote_core::Refusal;
+use sidenote_core::event::Happening;
 use sidenote_core::ids::{ConversationId, EventNumber, Incarnation, TinyId, UserId};
 use sidenote_core::query::{DescribeGroup, Events, FindMembers};
 use sidenote_store::StoreError;
 
 use super::delivery::Delivery;
-use super::followers::ends_reading;
 use super::hub::Hub;
 use super::mailbox::{Ended, Inbox};
 
@@ -34,7 +34,7 @@ pub(crate) struct Follow {
     conversation: ConversationId,
     incarnation: Incarnation,
     /// Follows for as long as this account is a member; `None`: whatever happens.
-    member: Option<UserId>,
+    member: Option<(UserId, TinyId)>,
     /// The last event when it was seen to be a member. Older events of leaving count no more.
     verified_at: EventNumber,
     /// The last event that was given to the reader.
@@ -77,7 +77,7 @@ impl Hub {
             hub: Arc::clone(self),
             conversation,
             incarnation,
-            member: member.map(|(user, _)| user),
+            member,
             verified_at: last,
             cursor,
             starts_over,
@@ -95,11 +95,17 @@ impl Follow {
             if std::mem::take(&mut self.starts_over) {
                 return Ok(Ok(Followed::StartOver(self.incarnation, self.cursor)));
             }
-            if let Some(delivery) = self.read.pop_front() {
-                if self.member.as_ref().is_none_or(|user| delivery.is_for(user)) {
-                    return Ok(Ok(self.give(delivery)));
-                }
+            if let Some(delivery) = self.read.front().cloned() {
+                let is_last = self.ends_with(&delivery).await?;
+                self.read.pop_front();
                 self.cursor = delivery.event().number;
+                if is_last {
+                    self.ended = Some(Ended::Removed);
+                    self.read.clear();
+                }
+                if self.member.as_ref().is_none_or(|(user, _)| delivery.is_for(user)) {
+                    return Ok(Ok(Followed::Event(delivery)));
+                }
                 continue;
             }
             if let Some(ended) = self.ended {
@@ -107,7 +113,7 @@ impl Follow {
             }
             if let Some(inbox) = &mut self.inbox {
                 match inbox.next().await {
-                    Ok(delivery) => return Ok(Ok(self.give(delivery))),
+                    Ok(delivery) => self.read.push_back(delivery),
                     // The log has what this reader was too slow for, or it says that it has not.
                     Err(Ended::Overrun | Ended::Lost) => self.inbox = None,
                     Err(ended) => self.ended = Some(ended),
@@ -118,14 +124,22 @@ impl Follow {
         }
     }
 
-    fn give(&mut self, delivery: Delivery) -> Followed {
-        let number = delivery.event().number;
-        self.cursor = number;
-        if number > self.verified_at && ends_reading(delivery.event(), self.member.as_ref()) {
-            self.ended = Some(Ended::Removed);
-            self.read.clear();
+    /// Whether the reader may be told nothing after this event.
+    async fn ends_with(&self, delivery: &Delivery) -> Result<bool, StoreError> {
+        if delivery.event().number <= self.verified_at {
+            return Ok(false);
         }
-        Followed::Event(delivery)
+        match (&delivery.event().what, &self.member) {
+            (Happening::GroupDestroyed, _) => Ok(true),
+            (Happening::MembersLeft { users, .. }, Some((user, _))) => Ok(users.contains(user)),
+            // Nobody joins a group that it is in: perhaps another account has the name now, and the place.
+            (Happening::MembersJoined { users, .. }, Some((user, tiny_id))) if users.contains(user) => {
+                let question = FindMembers { id: self.conversation.clone(), users: vec![user.clone()] };
+                let found = self.hub.store().ask(question).await?;
+                Ok(!found.is_ok_and(|found| found.iter().flatten().any(|member| member.tiny_id == *tiny_id)))
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Reads the log, or follows what happens where there is nothing to read any more.
@@ -144,7 +158,7 @@ impl Follow {
             return Ok(());
         }
         if page.events.is_empty() {
-            let member = self.member.clone();
+            let member = self.member.as_ref().map(|(user, _)| user.clone());
             self.inbox = hub.follow_from(&self.conversation, self.incarnation, self.cursor, member).await;
             return Ok(());
         }

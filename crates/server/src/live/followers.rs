@@ -6,7 +6,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use sidenote_core::event::{Event, Happening};
+use sidenote_core::event::Happening;
 use sidenote_core::ids::{
     AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, TinyId, UserId,
 };
@@ -314,11 +314,13 @@ impl Followers {
             return;
         }
         channel.position = number;
+        let gone: &[UserId] = match &delivery.event().what {
+            Happening::MembersLeft { users, .. } => users,
+            _ => &[],
+        };
         // Whoever was removed hears nothing from here on, not even that.
-        if let Happening::MembersLeft { users, .. } = &delivery.event().what {
-            for user in users {
-                self.leave(conversation, user, number);
-            }
+        for user in gone {
+            self.leave(conversation, user, number);
         }
         let Some(channel) = self.channels.get(conversation) else { return };
         for (user, place) in channel.members.iter().filter(|(_, place)| place.after < number) {
@@ -330,13 +332,14 @@ impl Followers {
         for mailbox in self.apps.get(&conversation.app).into_iter().flatten() {
             mailbox.put(delivery);
         }
+        let is_destroyed = delivery.event().what == Happening::GroupDestroyed;
         for reader in channel.readers.iter().filter(|reader| reader.after < number) {
             reader.mailbox.put(delivery);
-            if ends_reading(delivery.event(), reader.member.as_ref()) {
+            if is_destroyed || reader.member.as_ref().is_some_and(|member| gone.contains(member)) {
                 reader.mailbox.end(Ended::Removed);
             }
         }
-        if delivery.event().what == Happening::GroupDestroyed {
+        if is_destroyed {
             self.end_channel(conversation, Ended::Removed);
         } else {
             self.drop_channel_if_empty(conversation);
@@ -375,18 +378,6 @@ impl Followers {
                 }
             }
         }
-    }
-}
-
-/// Whether this is the last event that a member may read. That it joins again means that somebody else has its name and
-/// its place now, because nobody joins a group that it is in.
-pub(super) fn ends_reading(event: &Event, member: Option<&UserId>) -> bool {
-    match &event.what {
-        Happening::GroupDestroyed => true,
-        Happening::MembersLeft { users, .. } | Happening::MembersJoined { users, .. } => {
-            member.is_some_and(|member| users.contains(member))
-        }
-        _ => false,
     }
 }
 
