@@ -133,13 +133,19 @@ impl Follow {
             (Happening::GroupDestroyed, _) => Ok(true),
             (Happening::MembersLeft { users, .. }, Some((user, _))) => Ok(users.contains(user)),
             // Nobody joins a group that it is in: perhaps another account has the name now, and the place.
-            (Happening::MembersJoined { users, .. }, Some((user, tiny_id))) if users.contains(user) => {
-                let question = FindMembers { id: self.conversation.clone(), users: vec![user.clone()] };
-                let found = self.hub.store().ask(question).await?;
-                Ok(!found.is_ok_and(|found| found.iter().flatten().any(|member| member.tiny_id == *tiny_id)))
+            (Happening::MembersJoined { users, .. }, Some((user, _))) if users.contains(user) => {
+                Ok(!self.may_read().await?)
             }
             _ => Ok(false),
         }
+    }
+
+    /// Whether the reader is a member now, or needs not be one.
+    async fn may_read(&self) -> Result<bool, StoreError> {
+        let Some((user, tiny_id)) = &self.member else { return Ok(true) };
+        let question = FindMembers { id: self.conversation.clone(), users: vec![user.clone()] };
+        let found = self.hub.store().ask(question).await?;
+        Ok(found.is_ok_and(|found| found.iter().flatten().any(|member| member.tiny_id == *tiny_id)))
     }
 
     /// Reads the log, or follows what happens where there is nothing to read any more.
@@ -149,8 +155,9 @@ impl Follow {
         let page = hub.store().ask(question).await?;
         if page.cursor_too_old {
             match hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await? {
-                Some(view) if view.group.incarnation == self.incarnation => {
-                    self.cursor = view.counters.last_event;
+                // That it left may be among the events that are gone.
+                Some(view) if view.group.incarnation == self.incarnation && self.may_read().await? => {
+                    (self.cursor, self.verified_at) = (view.counters.last_event, view.counters.last_event);
                     self.starts_over = true;
                 }
                 _ => self.ended = Some(Ended::Removed),
