@@ -154,9 +154,11 @@ impl Follow {
         let question = Events { incarnation: self.incarnation, after: self.cursor, limit: EVENTS_PER_READ };
         let page = hub.store().ask(question).await?;
         if page.cursor_too_old {
-            match hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await? {
-                // That it left may be among the events that are gone.
-                Some(view) if view.group.incarnation == self.incarnation && self.may_read().await? => {
+            let view = hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await?;
+            // That it left may be among the events that are gone.
+            let may_read = self.may_read().await?;
+            match view {
+                Some(view) if may_read && view.group.incarnation == self.incarnation => {
                     (self.cursor, self.verified_at) = (view.counters.last_event, view.counters.last_event);
                     self.starts_over = true;
                 }
