@@ -346,10 +346,11 @@ impl Hub {
                 if is_heard { self.parties(conversation, incarnation, [one, other]).await } else { Ok(Vec::new()) }
             }
             (_, Happening::MembersJoined { users, .. }) => {
-                let state = self.state();
-                let is_connected = |user: &&UserId| state.is_connected(conversation.app, user);
-                let users: Vec<_> = users.iter().filter(is_connected).cloned().collect();
-                drop(state);
+                let users: Vec<_> = {
+                    let state = self.state();
+                    let is_connected = |user: &&UserId| state.is_connected(conversation.app, user);
+                    users.iter().filter(is_connected).cloned().collect()
+                };
                 if users.is_empty() {
                     return Ok(Vec::new());
                 }
