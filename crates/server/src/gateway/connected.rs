@@ -45,9 +45,8 @@ impl ConnectedCommand {
         let service = Service::named(service).ok_or(ErrorCode::UnknownCommand)?;
         // By name, for one name stands for the extensions of groups and of one-to-one messages.
         let is_meant = |of: Service, name: &str| of.name() == service.name() && name == command;
-        let place = |list: &[Endpoint]| {
-            list.iter().position(|endpoint| is_meant(endpoint.service, endpoint.command))
-        };
+        let place =
+            |list: &[Endpoint]| list.iter().position(|endpoint| is_meant(endpoint.service, endpoint.command));
         if SHARED_WITH_CONNECTED.iter().any(|(of, name)| is_meant(*of, name))
             && let Some(number) = place(ENDPOINTS)
         {

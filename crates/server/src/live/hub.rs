@@ -343,7 +343,11 @@ impl Hub {
                     let state = self.state();
                     [one, other].iter().any(|user| state.is_connected(conversation.app, user))
                 };
-                if is_heard { self.parties(conversation, incarnation, [one, other]).await } else { Ok(Vec::new()) }
+                if is_heard {
+                    self.parties(conversation, incarnation, [one, other]).await
+                } else {
+                    Ok(Vec::new())
+                }
             }
             (_, Happening::MembersJoined { users, .. }) => {
                 let users: Vec<_> = {
@@ -372,8 +376,7 @@ impl Hub {
         let Some(view) = found.filter(|view| view.direct.incarnation == incarnation) else {
             return Ok(Vec::new());
         };
-        let mut people: Vec<_> =
-            names.into_iter().cloned().zip(view.direct.tiny_ids).collect();
+        let mut people: Vec<_> = names.into_iter().cloned().zip(view.direct.tiny_ids).collect();
         // Whoever writes to itself is one and not two.
         people.dedup();
         Ok(people)

@@ -201,10 +201,7 @@ async fn a_connected_account_hears_of_its_groups_and_of_no_other() {
     scene.create("a", 1, &["ann", "bob"]).await;
     scene.create("b", 2, &["bob"]).await;
     let mut ann = scene.connect("ann").await;
-    let mut bob = [
-        scene.connect("bob").await,
-        scene.connect("bob").await,
-    ];
+    let mut bob = [scene.connect("bob").await, scene.connect("bob").await];
     scene.send("b", 1).await;
     let poll = scene.send("a", 2).await;
     scene.vote("a", poll, "x").await;

@@ -38,7 +38,10 @@ impl Mark {
         let is_direct = [DIRECT_SEND, DIRECT_SET].contains(&servcmd);
         let conversation = if is_direct {
             let account = |name| UserId::new(body.get(name)?.as_str()?).ok();
-            Conversation::between(account("From_Account").unwrap_or_else(|| user.clone()), account("To_Account")?)
+            Conversation::between(
+                account("From_Account").unwrap_or_else(|| user.clone()),
+                account("To_Account")?,
+            )
         } else {
             Conversation::Group(GroupId::new(body.get("GroupId")?.as_str()?).ok()?)
         };
@@ -125,7 +128,8 @@ mod tests {
     fn mark(servcmd: &str, body: &str, answer: &str) -> Option<(String, u64, Option<u64>)> {
         let document = Document::parse(body.as_bytes()).unwrap();
         let mark = Mark::of(servcmd, &ann(), document.root(), answer.as_bytes())?;
-        let (Conversation::Group(group), MessageName::Seq(message)) = (mark.conversation, mark.message) else {
+        let (Conversation::Group(group), MessageName::Seq(message)) = (mark.conversation, mark.message)
+        else {
             panic!("it is a group's")
         };
         Some((group.to_string(), message.get(), mark.latest))

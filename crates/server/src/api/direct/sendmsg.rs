@@ -54,9 +54,8 @@ const FURTHER: &[&str] = &[
 fn parse(call: &Call, sender: &UserId, body: Object<'_>) -> Result<NewDirectMessage, Fault> {
     // Over the long connection the names that a group's message has do as well (docs/decisions/0016-long-connection.md).
     let either = |name, twin| if call.is_connected() { [name, twin] } else { [name, name] };
-    let random = body
-        .integer(either("MsgRandom", "Random"), 0..=u32::MAX)
-        .map_err(coded(ErrorCode::BadMsgRandom))?;
+    let random =
+        body.integer(either("MsgRandom", "Random"), 0..=u32::MAX).map_err(coded(ErrorCode::BadMsgRandom))?;
     let seq = body.optional_integer(either("MsgSeq", "ClientSeq"), 0..=u32::MAX)?;
     let elements = elements(body)?.source();
     let cloud_custom_data = body.optional_string("CloudCustomData")?.unwrap_or_default();

@@ -84,7 +84,8 @@ fn pushed_to_both(what: Happening, body: Option<&MessageBody>) -> Option<serde_j
 #[test]
 fn a_one_to_one_message_looks_like_that_of_a_group_and_names_both_accounts() {
     let key = MsgKey { seq: 3, random: 4, time: 1_700_000_002 };
-    let push = pushed_to_both(Happening::DirectSent { key, message: message(false) }, Some(&body(""))).unwrap();
+    let push =
+        pushed_to_both(Happening::DirectSent { key, message: message(false) }, Some(&body(""))).unwrap();
     assert_eq!(
         told(&push),
         &json!({"Event": 3, "C2cMsgArray": [{
@@ -95,11 +96,9 @@ fn a_one_to_one_message_looks_like_that_of_a_group_and_names_both_accounts() {
         }]})
     );
     let from_zoe = Message { sender: user("zoe"), ..message(false) };
-    let push = pushed_to_both(
-        Happening::DirectTransient { key, message: from_zoe, body: body("cloud") },
-        None,
-    )
-    .unwrap();
+    let push =
+        pushed_to_both(Happening::DirectTransient { key, message: from_zoe, body: body("cloud") }, None)
+            .unwrap();
     let transient = &told(&push)["C2cMsgArray"][0];
     assert_eq!((&transient["To_Account"], &transient["CloudCustomData"]), (&json!("ann"), &json!("cloud")));
     assert_eq!(pushed_to_both(Happening::DirectSent { key, message: message(false) }, None), None);
