@@ -46,10 +46,10 @@ function makePuppet(SDK, say) {
       const { data } = await chat.getGroupList();
       return data.groupList.map((group) => group.groupID);
     },
-    async send({ group, data }) {
+    async send({ group, user, data }) {
       const one = chat.createCustomMessage({
-        to: group,
-        conversationType: SDK.TYPES.CONV_GROUP,
+        to: group ?? user,
+        conversationType: group ? SDK.TYPES.CONV_GROUP : SDK.TYPES.CONV_C2C,
         payload: { data, description: "", extension: "" },
         isSupportExtension: true,
       });

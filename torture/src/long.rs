@@ -28,6 +28,12 @@ pub mod command {
     pub const SET: &str = "openim_msg_ext_http_svc.group_set_key_values";
     /// Reads pairs.
     pub const PULL: &str = "openim_msg_ext_http_svc.group_get_key_values";
+    /// Sends a message to one account.
+    pub const DIRECT_SEND: &str = "openim.sendmsg";
+    /// Changes pairs of such a message.
+    pub const DIRECT_SET: &str = "openim_msg_ext_http_svc.set_key_values";
+    /// Reads pairs of such a message.
+    pub const DIRECT_PULL: &str = "openim_msg_ext_http_svc.get_key_values";
     /// Acknowledges a push.
     pub const ACKNOWLEDGE: &str = "openim.ws_msg_push_ack";
 }

@@ -194,8 +194,11 @@ endpoints! {
 pub(crate) const SHARED_WITH_CONNECTED: &[(Service, &str)] = &[
     (Service::Extensions, "group_set_key_values"),
     (Service::Extensions, "group_get_key_values"),
+    (Service::DirectExtensions, "set_key_values"),
+    (Service::DirectExtensions, "get_key_values"),
     (Service::Groups, "get_joined_group_list"),
     (Service::Groups, "send_group_msg"),
+    (Service::Messages, "sendmsg"),
 ];
 
 /// Service and name of every command, as in the URL `/v4/<service>/<command>`.

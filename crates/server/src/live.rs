@@ -6,6 +6,7 @@
 
 mod delivery;
 mod follow;
+mod followers;
 mod hub;
 mod mailbox;
 

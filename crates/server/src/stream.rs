@@ -101,8 +101,7 @@ impl Streams {
                 let conversation = ConversationId::group(caller.app.id, group);
                 let member = caller.operator.tiny_id.map(|tiny_id| (caller.operator.user.clone(), tiny_id));
                 let member = member.filter(|_| !is_administrator);
-                let reader = member.as_ref().map(|(user, _)| user.clone());
-                Ok(Source::group(self.hub.follow(conversation, member, cursor).await??, reader))
+                Ok(Source::group(self.hub.follow(conversation, member, cursor).await??))
             }
         }
     }

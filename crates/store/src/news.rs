@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sidenote_core::command::{Action, Command};
+use sidenote_core::debt::{Debt, Task};
 use sidenote_core::event::{Event, Happening};
-use sidenote_core::ids::{ConversationId, EventNumber, Incarnation};
+use sidenote_core::ids::{AccountId, ConversationId, EventNumber, Incarnation, TinyId};
 use sidenote_core::rows::{Change, Row, RowKey};
 use tokio::sync::Notify;
 
@@ -36,6 +37,15 @@ pub struct News {
     pub last: EventNumber,
     /// The events from the first to the last, or none of them where they are not handed over.
     pub events: Vec<Arc<Event>>,
+}
+
+/// What a follower is told at a time.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// For each conversation at most one piece, in no particular order.
+    pub news: Vec<News>,
+    /// Accounts that were deleted, with the number that each had. A name may be somebody else's already.
+    pub deleted: Vec<(AccountId, TinyId)>,
 }
 
 /// Where a store tells its news. Clones stand for the same one.
@@ -81,7 +91,7 @@ impl Newsroom {
 
     /// Tells what was gathered of one commit, which is durable and readable. Commits are told in their order.
     pub fn tell(&self, gathered: &Gathered) {
-        if gathered.news.is_empty() {
+        if gathered.is_empty() {
             return;
         }
         for desk in &*lock(&self.0.desks) {
@@ -92,21 +102,21 @@ impl Newsroom {
 }
 
 impl Follower {
-    /// Waits for news, and takes all there is: for each conversation at most one piece, in no particular order.
-    /// Nothing is lost if the future is dropped before it is done.
-    pub async fn next(&mut self) -> Vec<News> {
+    /// Waits for news, and takes all there is. Nothing is lost if the future is dropped before it is done.
+    pub async fn next(&mut self) -> Told {
         loop {
-            let news = self.take();
-            if !news.is_empty() {
-                return news;
+            let told = self.take();
+            if !told.news.is_empty() || !told.deleted.is_empty() {
+                return told;
             }
             self.desk.bell.notified().await;
         }
     }
 
     /// Takes the news that waits, without waiting for any.
-    pub fn take(&mut self) -> Vec<News> {
-        std::mem::take(&mut *lock(&self.desk.waiting)).news
+    pub fn take(&mut self) -> Told {
+        let Gathered { news, deleted, .. } = std::mem::take(&mut *lock(&self.desk.waiting));
+        Told { news, deleted }
     }
 }
 
@@ -129,15 +139,18 @@ pub struct Gathered {
     news: Vec<News>,
     places: HashMap<Incarnation, usize>,
     bytes: usize,
+    deleted: Vec<(AccountId, TinyId)>,
 }
 
 impl Gathered {
-    /// Takes the events among the changes of a command. Commands come in the order in which they were decided.
+    /// Takes the events among the changes of a command, and the account that it deleted. Commands come in the order in
+    /// which they were decided.
     pub fn add(&mut self, command: &Command, changes: &[Change]) {
         let conversation = match &command.action {
             Action::Group(conversation, _) => Cow::Borrowed(conversation),
             Action::Direct(peers, _) => Cow::Owned(peers.id()),
-            _ => return,
+            Action::Account(..) => return self.add_deleted(changes),
+            Action::Pay(_) | Action::Outbox(..) => return,
         };
         for change in changes {
             if let (RowKey::Event(incarnation, number), Some(Row::Event(event))) = (&change.key, &change.row)
@@ -148,7 +161,23 @@ impl Gathered {
         }
     }
 
+    /// Whoever deletes an account owes that it leaves its groups; the debt says which number it had.
+    fn add_deleted(&mut self, changes: &[Change]) {
+        for change in changes {
+            if let (RowKey::Debt(Debt { task: Task::Forsake(account, tiny_id), .. }), Some(_)) =
+                (&change.key, &change.row)
+            {
+                self.deleted.push((account.clone(), *tiny_id));
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.news.is_empty() && self.deleted.is_empty()
+    }
+
     fn merge(&mut self, later: &Self) {
+        self.deleted.extend_from_slice(&later.deleted);
         for News { conversation, incarnation, first, last, events } in &later.news {
             let bytes = events.iter().map(|event| event_bytes(event)).sum();
             self.put(conversation, *incarnation, (*first, *last), events, bytes);
@@ -286,11 +315,11 @@ mod tests {
         let mut follower = newsroom.follow();
         assert!(newsroom.is_followed());
         tell(&newsroom, &[(1, "a", 7, 10), (1, "a", 8, 10), (2, "b", 1, 10), (1, "a", 9, 10)]);
-        let told = follower.next().await;
+        let told = follower.next().await.news;
         let [first, second] = &told[..] else { panic!("{told:?}") };
         assert_eq!((&first.conversation, ends(first), numbers(first)), (&group("a"), (7, 9), vec![7, 8, 9]));
         assert_eq!((&second.conversation, ends(second), numbers(second)), (&group("b"), (1, 1), vec![1]));
-        assert_eq!(follower.take(), []);
+        assert_eq!(follower.take().news, []);
         drop(follower);
         assert!(!newsroom.is_followed());
     }
@@ -305,7 +334,7 @@ mod tests {
         let old = Change { key: RowKey::Event(Incarnation::from_random(1), EventNumber::new(1)), row: None };
         gathered.add(&command(Action::Group(group("a"), GroupAction::Destroy)), &[old]);
         newsroom.tell(&gathered);
-        assert_eq!(follower.take(), []);
+        assert_eq!(follower.take().news, []);
     }
 
     #[test]
@@ -316,13 +345,13 @@ mod tests {
         tell(&newsroom, &[(1, "a", 2, 10), (2, "b", 5, 10)]);
         tell(&newsroom, &[(1, "a", 3, 10)]);
         for follower in &mut followers {
-            let told = follower.take();
+            let told = follower.take().news;
             assert_eq!(told.iter().map(ends).collect::<Vec<_>>(), [(1, 3), (5, 5)]);
             assert_eq!((numbers(&told[0]), numbers(&told[1])), (vec![1, 2, 3], vec![5]));
         }
         // A conversation that was made again is another one.
         tell(&newsroom, &[(1, "a", 4, 10), (3, "a", 1, 10)]);
-        assert_eq!(followers[0].take().iter().map(ends).collect::<Vec<_>>(), [(4, 4), (1, 1)]);
+        assert_eq!(followers[0].take().news.iter().map(ends).collect::<Vec<_>>(), [(4, 4), (1, 1)]);
     }
 
     #[test]
@@ -335,12 +364,29 @@ mod tests {
             tell(&newsroom, &[(1, "a", number, 10_000)]);
         }
         tell(&newsroom, &[(2, "b", 2, 10)]);
-        let told = follower.take();
+        let told = follower.take().news;
         assert_eq!(told.iter().map(ends).collect::<Vec<_>>(), [(1, 2), (1, many)]);
         assert_eq!((numbers(&told[0]), numbers(&told[1])), (vec![1, 2], vec![]));
         // What was taken makes room.
         tell(&newsroom, &[(1, "a", many + 1, 10_000)]);
-        assert_eq!(numbers(&follower.take()[0]), [many + 1]);
+        assert_eq!(numbers(&follower.take().news[0]), [many + 1]);
+    }
+
+    #[tokio::test]
+    async fn an_account_that_was_deleted_is_told_with_its_number() {
+        let newsroom = Newsroom::default();
+        let mut follower = newsroom.follow();
+        let account = AccountId { app: AppId::new(1), user: UserId::new("ann").unwrap() };
+        let owed = |task| Change {
+            key: RowKey::Debt(Debt { due: Timestamp::from_millis(1), task }),
+            row: Some(Row::Debt),
+        };
+        let mut gathered = Gathered::default();
+        let forsake = Task::Forsake(account.clone(), TinyId::from_random(7));
+        gathered.add(&command(Action::Account(account.clone(), AccountAction::Delete)), &[owed(forsake)]);
+        newsroom.tell(&gathered);
+        let told = follower.next().await;
+        assert_eq!((told.news, told.deleted), (Vec::new(), vec![(account, TinyId::from_random(7))]));
     }
 
     #[tokio::test]
@@ -348,6 +394,6 @@ mod tests {
         let newsroom = Newsroom::default();
         let mut follower = newsroom.follow();
         let told = tokio::join!(follower.next(), async { tell(&newsroom, &[(1, "a", 1, 10)]) }).0;
-        assert_eq!(told.len(), 1);
+        assert_eq!(told.news.len(), 1);
     }
 }

@@ -43,10 +43,11 @@ impl ConnectedCommand {
     /// The command of this service and name, or the code for one that there is not.
     pub(crate) fn find(service: &str, command: &str) -> Result<Self, ErrorCode> {
         let service = Service::named(service).ok_or(ErrorCode::UnknownCommand)?;
-        let place = |list: &[Endpoint]| {
-            list.iter().position(|endpoint| endpoint.service == service && endpoint.command == command)
-        };
-        if SHARED_WITH_CONNECTED.contains(&(service, command))
+        // By name, for one name stands for the extensions of groups and of one-to-one messages.
+        let is_meant = |of: Service, name: &str| of.name() == service.name() && name == command;
+        let place =
+            |list: &[Endpoint]| list.iter().position(|endpoint| is_meant(endpoint.service, endpoint.command));
+        if SHARED_WITH_CONNECTED.iter().any(|(of, name)| is_meant(*of, name))
             && let Some(number) = place(ENDPOINTS)
         {
             return Ok(Self::Shared(number));
@@ -130,6 +131,11 @@ impl Gateway {
             return Err(Fault::Plain(ErrorCode::TooManyCalls));
         }
         let endpoint = command.endpoint();
+        // Whoever has the name now may be somebody else. The connection hears of it too, but perhaps later.
+        let id = AccountId { app: caller.app.id, user: caller.user.clone() };
+        if self.account(id).await?.is_none_or(|account| account.tiny_id != caller.tiny_id) {
+            return Err(Fault::Plain(ErrorCode::CallerUnknown));
+        }
         let call = Call {
             app: Arc::clone(&caller.app),
             operator: Operator {
@@ -171,6 +177,8 @@ mod tests {
             ("group_open_http_svc", "", ErrorCode::UnknownGroupCommand),
             ("im_open_login_svc", "account_delete", ErrorCode::UnknownCommand),
             ("openim_msg_ext_http_svc", "send_group_msg", ErrorCode::UnknownCommand),
+            ("openim", "admin_msgwithdraw", ErrorCode::UnknownCommand),
+            ("openim", "admin_getroammsg", ErrorCode::UnknownCommand),
             ("no_such_service", "send_group_msg", ErrorCode::UnknownCommand),
         ] {
             assert_eq!(ConnectedCommand::find(service, command).err(), Some(code), "{service}.{command}");

@@ -3,9 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Bytes;
-use sidenote_core::event::Event;
-use sidenote_core::ids::{ConversationId, Incarnation};
+use sidenote_core::event::{Event, Happening};
+use sidenote_core::ids::{ConversationId, Incarnation, TinyId, UserId};
 use sidenote_core::message::MessageBody;
+
+use crate::api::messages::audience::is_meant_for;
 
 /// How an event is written. Each form is made once, for all receivers that want it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,7 @@ struct Inner {
     incarnation: Incarnation,
     event: Arc<Event>,
     body: Option<Arc<MessageBody>>,
+    people: Vec<(UserId, TinyId)>,
     forms: [OnceLock<Bytes>; Form::COUNT],
 }
 
@@ -41,8 +44,10 @@ impl Delivery {
         incarnation: Incarnation,
         event: Arc<Event>,
         body: Option<Arc<MessageBody>>,
+        people: Vec<(UserId, TinyId)>,
     ) -> Self {
-        Self(Arc::new(Inner { conversation, incarnation, event, body, forms: Default::default() }))
+        let forms = Default::default();
+        Self(Arc::new(Inner { conversation, incarnation, event, body, people, forms }))
     }
 
     /// Where it happened.
@@ -63,6 +68,23 @@ impl Delivery {
     /// What a message that was sent says; `None` for other events, and for a message that was recalled meanwhile.
     pub(crate) fn body(&self) -> Option<&MessageBody> {
         self.0.body.as_deref()
+    }
+
+    /// Whom the names in it mean, where names alone do not say: the two accounts of a one-to-one conversation, in the
+    /// order in which it names them, and accounts that join. Without those of which nobody is connected.
+    pub(crate) fn people(&self) -> &[(UserId, TinyId)] {
+        &self.0.people
+    }
+
+    /// Whether this account may be told. A message of a group may be for some of its members only (`To_Account`). Of one
+    /// that was recalled meanwhile nobody can say any more for whom it was.
+    pub(super) fn is_for(&self, user: &UserId) -> bool {
+        match &self.event().what {
+            Happening::MessageSent { message, .. } | Happening::TransientMessage { message, .. } => {
+                self.body().is_some_and(|body| is_meant_for(body, &message.sender, user))
+            }
+            _ => true,
+        }
     }
 
     /// The event in this form, which the first who asks for it makes.

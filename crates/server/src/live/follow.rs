@@ -34,7 +34,8 @@ pub(crate) struct Follow {
     conversation: ConversationId,
     incarnation: Incarnation,
     /// Follows for as long as this account is a member; `None`: whatever happens.
-    member: Option<UserId>,
+    member: Option<(UserId, TinyId)>,
+    /// What happened before is not for the reader: it had not joined yet, and the group hides that.
     since: Timestamp,
     /// The last event when it was seen to be a member. Older events of leaving count no more.
     verified_at: EventNumber,
@@ -82,7 +83,7 @@ impl Hub {
             hub: Arc::clone(self),
             conversation,
             incarnation,
-            member: member.map(|(user, _)| user),
+            member,
             since,
             verified_at: last,
             cursor,
@@ -95,26 +96,31 @@ impl Hub {
 }
 
 impl Follow {
-    /// What happened before is not for the reader: it had not joined yet, and the group hides that.
-    pub(crate) fn since(&self) -> Timestamp {
-        self.since
-    }
-
     /// Waits for what comes next. Nothing is lost if the future is dropped before it is done.
     pub(crate) async fn next(&mut self) -> Result<Result<Followed, Ended>, StoreError> {
         loop {
             if std::mem::take(&mut self.starts_over) {
                 return Ok(Ok(Followed::StartOver(self.incarnation, self.cursor)));
             }
-            if let Some(delivery) = self.read.pop_front() {
-                return Ok(Ok(self.give(delivery)));
+            if let Some(delivery) = self.read.front().cloned() {
+                let is_last = self.ends_with(&delivery).await?;
+                self.read.pop_front();
+                self.cursor = delivery.event().number;
+                if is_last {
+                    self.ended = Some(Ended::Removed);
+                    self.read.clear();
+                }
+                if self.tells(&delivery) {
+                    return Ok(Ok(Followed::Event(delivery)));
+                }
+                continue;
             }
             if let Some(ended) = self.ended {
                 return Ok(Err(ended));
             }
             if let Some(inbox) = &mut self.inbox {
                 match inbox.next().await {
-                    Ok(delivery) => return Ok(Ok(self.give(delivery))),
+                    Ok(delivery) => self.read.push_back(delivery),
                     // The log has what this reader was too slow for, or it says that it has not.
                     Err(Ended::Overrun | Ended::Lost) => self.inbox = None,
                     Err(ended) => self.ended = Some(ended),
@@ -125,21 +131,33 @@ impl Follow {
         }
     }
 
-    fn give(&mut self, delivery: Delivery) -> Followed {
-        let number = delivery.event().number;
-        self.cursor = number;
-        let leaves = match &delivery.event().what {
-            Happening::MembersLeft { users, .. } => {
-                self.member.as_ref().is_some_and(|user| users.contains(user))
-            }
-            Happening::GroupDestroyed => true,
-            _ => false,
-        };
-        if leaves && number > self.verified_at {
-            self.ended = Some(Ended::Removed);
-            self.read.clear();
+    fn tells(&self, delivery: &Delivery) -> bool {
+        let is_for_the_reader = self.member.as_ref().is_none_or(|(user, _)| delivery.is_for(user));
+        is_for_the_reader && delivery.event().at >= self.since
+    }
+
+    /// Whether the reader may be told nothing after this event.
+    async fn ends_with(&self, delivery: &Delivery) -> Result<bool, StoreError> {
+        if delivery.event().number <= self.verified_at {
+            return Ok(false);
         }
-        Followed::Event(delivery)
+        match (&delivery.event().what, &self.member) {
+            (Happening::GroupDestroyed, _) => Ok(true),
+            (Happening::MembersLeft { users, .. }, Some((user, _))) => Ok(users.contains(user)),
+            // Nobody joins a group that it is in: perhaps another account has the name now, and the place.
+            (Happening::MembersJoined { users, .. }, Some((user, _))) if users.contains(user) => {
+                Ok(!self.may_read().await?)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether the reader is a member now, or needs not be one.
+    async fn may_read(&self) -> Result<bool, StoreError> {
+        let Some((user, tiny_id)) = &self.member else { return Ok(true) };
+        let question = FindMembers { id: self.conversation.clone(), users: vec![user.clone()] };
+        let found = self.hub.store().ask(question).await?;
+        Ok(found.is_ok_and(|found| found.iter().flatten().any(|member| member.tiny_id == *tiny_id)))
     }
 
     /// Reads the log, or follows what happens where there is nothing to read any more.
@@ -148,9 +166,12 @@ impl Follow {
         let question = Events { incarnation: self.incarnation, after: self.cursor, limit: EVENTS_PER_READ };
         let page = hub.store().ask(question).await?;
         if page.cursor_too_old {
-            match hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await? {
-                Some(view) if view.group.incarnation == self.incarnation => {
-                    self.cursor = view.counters.last_event;
+            let view = hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await?;
+            // That it left may be among the events that are gone.
+            let may_read = self.may_read().await?;
+            match view {
+                Some(view) if may_read && view.group.incarnation == self.incarnation => {
+                    (self.cursor, self.verified_at) = (view.counters.last_event, view.counters.last_event);
                     self.starts_over = true;
                 }
                 _ => self.ended = Some(Ended::Removed),
@@ -158,13 +179,13 @@ impl Follow {
             return Ok(());
         }
         if page.events.is_empty() {
-            let member = self.member.clone();
+            let member = self.member.as_ref().map(|(user, _)| user.clone());
             self.inbox = hub.follow_from(&self.conversation, self.incarnation, self.cursor, member).await;
             return Ok(());
         }
         let mut read = VecDeque::with_capacity(page.events.len());
         for event in &page.events {
-            read.push_back(hub.delivery(&self.conversation, self.incarnation, event).await);
+            read.push_back(hub.delivery(&self.conversation, self.incarnation, event, Vec::new()).await);
         }
         self.read = read;
         Ok(())

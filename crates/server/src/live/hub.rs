@@ -1,20 +1,21 @@
-//! Who follows what, and the one task that hands events out.
+//! The front for those who follow, and the one task that hands events out.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sidenote_core::event::{Event, Happening};
 use sidenote_core::ids::{
-    AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, MessageName, UserId,
+    AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, MessageName, TinyId, UserId,
 };
 use sidenote_core::message::MessageBody;
-use sidenote_core::query::{Events, FindMessage, JoinedGroups};
+use sidenote_core::query::{
+    Accounts, DescribeDirect, DescribeGroup, Events, FindMembers, FindMessage, JoinedGroups,
+};
 use sidenote_store::{News, Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Delivery;
+use super::followers::Followers;
 use super::mailbox::{Ended, Inbox, Mailbox};
 
 /// Events that are read from the log at a time.
@@ -27,7 +28,7 @@ const GROUPS_PER_READ: usize = 200;
 #[derive(Debug)]
 pub(crate) struct Hub {
     store: StoreHandle,
-    state: Mutex<State>,
+    state: Mutex<Followers>,
     /// Somebody came or went, or wants a conversation to be looked at.
     changed: Notify,
     /// Whether the news of the store is followed.
@@ -40,268 +41,6 @@ struct StoreHandle(Arc<dyn Store>);
 impl std::fmt::Debug for StoreHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Store")
-    }
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Nobody follows any more, and nobody can.
-    closed: bool,
-    last_id: u64,
-    channels: HashMap<ConversationId, Channel>,
-    accounts: HashMap<AccountId, Listener>,
-    apps: HashMap<AppId, Vec<Mailbox>>,
-    /// Conversations of which the log is to be read, because somebody began to follow them a moment ago.
-    to_read: HashSet<ConversationId>,
-    /// What a mailbox belongs to, so that it is found when it goes.
-    owners: HashMap<u64, Owner>,
-}
-
-#[derive(Clone, Debug)]
-enum Owner {
-    Account(AccountId),
-    Conversation(ConversationId),
-    App(AppId),
-}
-
-/// A conversation that somebody follows.
-#[derive(Debug)]
-struct Channel {
-    incarnation: Incarnation,
-    /// The last event that was handed out.
-    position: EventNumber,
-    /// Members that are connected.
-    members: HashSet<UserId>,
-    /// Those who follow this conversation alone.
-    readers: Vec<Reader>,
-}
-
-#[derive(Debug)]
-struct Reader {
-    mailbox: Mailbox,
-    /// It has seen what came up to here.
-    after: EventNumber,
-    /// It may read for as long as this account is a member; `None`: whatever happens.
-    member: Option<UserId>,
-}
-
-/// An account that is connected.
-#[derive(Debug, Default)]
-struct Listener {
-    mailboxes: Vec<Mailbox>,
-    groups: HashSet<ConversationId>,
-}
-
-impl State {
-    fn is_idle(&self) -> bool {
-        self.owners.is_empty()
-    }
-
-    fn new_id(&mut self) -> u64 {
-        self.last_id += 1;
-        self.last_id
-    }
-
-    /// Whether an event of this conversation concerns anybody. Any account of the app may be one that joins.
-    fn wants(&self, conversation: &ConversationId) -> bool {
-        self.channels.contains_key(conversation)
-            || self.apps.contains_key(&conversation.app)
-            || self.accounts.keys().any(|account| account.app == conversation.app)
-    }
-
-    fn drop_channel_if_empty(&mut self, conversation: &ConversationId) {
-        let is_empty = |channel: &Channel| channel.members.is_empty() && channel.readers.is_empty();
-        if self.channels.get(conversation).is_some_and(is_empty) && !self.apps.contains_key(&conversation.app)
-        {
-            self.channels.remove(conversation);
-        }
-    }
-
-    fn remove(&mut self, id: u64) {
-        match self.owners.remove(&id) {
-            None => {}
-            Some(Owner::App(app)) => {
-                if let Entry::Occupied(mut readers) = self.apps.entry(app) {
-                    readers.get_mut().retain(|mailbox| mailbox.id != id);
-                    if readers.get().is_empty() {
-                        readers.remove();
-                        self.channels.retain(|conversation, channel| {
-                            conversation.app != app
-                                || !channel.members.is_empty()
-                                || !channel.readers.is_empty()
-                        });
-                    }
-                }
-            }
-            Some(Owner::Conversation(conversation)) => {
-                if let Some(channel) = self.channels.get_mut(&conversation) {
-                    channel.readers.retain(|reader| reader.mailbox.id != id);
-                }
-                self.drop_channel_if_empty(&conversation);
-            }
-            Some(Owner::Account(account)) => {
-                let Some(listener) = self.accounts.get_mut(&account) else { return };
-                listener.mailboxes.retain(|mailbox| mailbox.id != id);
-                if listener.mailboxes.is_empty() {
-                    let groups = std::mem::take(&mut listener.groups);
-                    self.accounts.remove(&account);
-                    for group in groups {
-                        if let Some(channel) = self.channels.get_mut(&group) {
-                            channel.members.remove(&account.user);
-                        }
-                        self.drop_channel_if_empty(&group);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Lets a connected member hear a group from `position` on. False if events after it were handed out already,
-    /// among them perhaps that it left.
-    fn attach(
-        &mut self,
-        account: &AccountId,
-        group: &ConversationId,
-        incarnation: Incarnation,
-        position: EventNumber,
-    ) -> bool {
-        let Some(listener) = self.accounts.get_mut(account) else { return true };
-        let channel =
-            self.channels.entry(group.clone()).or_insert_with(|| Channel::new(incarnation, position));
-        if channel.incarnation != incarnation || channel.position > position {
-            self.drop_channel_if_empty(group);
-            return false;
-        }
-        channel.members.insert(account.user.clone());
-        listener.groups.insert(group.clone());
-        true
-    }
-
-    /// Hands events out that follow each other.
-    fn hand_out(&mut self, deliveries: &[Delivery]) {
-        for delivery in deliveries {
-            let conversation = delivery.conversation().clone();
-            if let Conversation::Direct(one, other) = &conversation.conversation {
-                for user in [one, other] {
-                    self.put_to_account(&AccountId { app: conversation.app, user: user.clone() }, delivery);
-                    if one == other {
-                        break;
-                    }
-                }
-            }
-            if let Happening::MembersJoined { users, .. } = &delivery.event().what {
-                for user in users {
-                    self.join(&conversation, user, delivery);
-                }
-            }
-            self.put_to_channel(&conversation, delivery);
-        }
-    }
-
-    fn put_to_account(&self, account: &AccountId, delivery: &Delivery) {
-        for mailbox in self.accounts.get(account).into_iter().flat_map(|listener| &listener.mailboxes) {
-            mailbox.put(delivery);
-        }
-    }
-
-    /// A connected account hears a group from the event on by which it joined.
-    fn join(&mut self, group: &ConversationId, user: &UserId, delivery: &Delivery) {
-        let account = AccountId { app: group.app, user: user.clone() };
-        let Some(listener) = self.accounts.get_mut(&account) else { return };
-        let before = EventNumber::new(delivery.event().number.get().saturating_sub(1));
-        let channel = self
-            .channels
-            .entry(group.clone())
-            .or_insert_with(|| Channel::new(delivery.incarnation(), before));
-        channel.members.insert(user.clone());
-        listener.groups.insert(group.clone());
-    }
-
-    fn put_to_channel(&mut self, conversation: &ConversationId, delivery: &Delivery) {
-        let number = delivery.event().number;
-        if self.apps.contains_key(&conversation.app) {
-            // Where nobody else follows it, the channel remembers what those who follow the app were told.
-            let before = EventNumber::new(number.get().saturating_sub(1));
-            self.channels
-                .entry(conversation.clone())
-                .or_insert_with(|| Channel::new(delivery.incarnation(), before));
-        }
-        let Some(channel) = self.channels.get_mut(conversation) else { return };
-        if channel.incarnation != delivery.incarnation() || channel.position >= number {
-            return;
-        }
-        channel.position = number;
-        let gone: &[UserId] = match &delivery.event().what {
-            Happening::MembersLeft { users, .. } => users,
-            _ => &[],
-        };
-        // Whoever was removed hears nothing from here on, not even that.
-        for user in gone {
-            if channel.members.remove(user) {
-                let account = AccountId { app: conversation.app, user: user.clone() };
-                if let Some(listener) = self.accounts.get_mut(&account) {
-                    listener.groups.remove(conversation);
-                }
-            }
-        }
-        for user in &channel.members {
-            let account = AccountId { app: conversation.app, user: user.clone() };
-            for mailbox in self.accounts.get(&account).into_iter().flat_map(|listener| &listener.mailboxes) {
-                mailbox.put(delivery);
-            }
-        }
-        for mailbox in self.apps.get(&conversation.app).into_iter().flatten() {
-            mailbox.put(delivery);
-        }
-        let is_destroyed = delivery.event().what == Happening::GroupDestroyed;
-        for reader in channel.readers.iter().filter(|reader| reader.after < number) {
-            reader.mailbox.put(delivery);
-            if is_destroyed || reader.member.as_ref().is_some_and(|member| gone.contains(member)) {
-                reader.mailbox.end(Ended::Removed);
-            }
-        }
-        if is_destroyed {
-            self.end_channel(conversation, Ended::Removed);
-        } else {
-            self.drop_channel_if_empty(conversation);
-        }
-    }
-
-    /// Nobody hears of this conversation any more, unless it is made again.
-    fn end_channel(&mut self, conversation: &ConversationId, why: Ended) {
-        let Some(channel) = self.channels.remove(conversation) else { return };
-        for reader in channel.readers {
-            reader.mailbox.end(why);
-        }
-        for user in channel.members {
-            let account = AccountId { app: conversation.app, user };
-            if let Some(listener) = self.accounts.get_mut(&account) {
-                listener.groups.remove(conversation);
-                if why == Ended::Lost {
-                    for mailbox in &listener.mailboxes {
-                        mailbox.end(why);
-                    }
-                }
-            }
-        }
-    }
-
-    fn end_all(&mut self, why: Ended) {
-        let readers = self.channels.drain().flat_map(|(_, channel)| channel.readers);
-        let readers = readers.map(|reader| reader.mailbox);
-        let accounts = self.accounts.drain().flat_map(|(_, listener)| listener.mailboxes);
-        let apps = self.apps.drain().flat_map(|(_, mailboxes)| mailboxes);
-        for mailbox in readers.chain(accounts).chain(apps) {
-            mailbox.end(why);
-        }
-        self.owners.clear();
-        self.to_read.clear();
-    }
-}
-
-impl Channel {
-    fn new(incarnation: Incarnation, position: EventNumber) -> Self {
-        Self { incarnation, position, members: HashSet::new(), readers: Vec::new() }
     }
 }
 
@@ -321,30 +60,31 @@ impl Hub {
         &*self.store.0
     }
 
-    /// Everything from now on that happens in the groups that the account is or becomes a member of, and in its
-    /// one-to-one conversations. What happened before this returns is in the state, which can be read then.
-    pub(crate) async fn connect(self: &Arc<Self>, account: &AccountId) -> Result<Inbox, StoreError> {
-        let inbox = {
-            let mut state = self.state();
-            let inbox = self.open(&mut state, Owner::Account(account.clone()), |state, mailbox| {
-                state.accounts.entry(account.clone()).or_default().mailboxes.push(mailbox);
-            });
-            drop(state);
-            inbox
-        };
+    /// Everything from now on that happens in the groups that the account of this name and number is or becomes a member
+    /// of, and in its one-to-one conversations; it ends with the account. What happened before this returns is in the
+    /// state, which can be read then.
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        account: &AccountId,
+        tiny_id: TinyId,
+    ) -> Result<Inbox, StoreError> {
+        let inbox = self.open(Some(account.user.clone()), |followers, mailbox| {
+            followers.add_account(account, tiny_id, mailbox);
+        });
         self.wait_until_following().await;
-        self.attach_groups(account).await?;
+        // From here on news tells of the deletion of the account.
+        let found = self.store().ask(Accounts { ids: vec![account.clone()] }).await?.pop().flatten();
+        if found.is_some_and(|found| found.tiny_id == tiny_id) {
+            self.attach_groups(account, tiny_id).await?;
+        } else {
+            self.state().end_account(account, tiny_id, Ended::Removed);
+        }
         Ok(inbox)
     }
 
     /// Everything from now on that happens in any conversation of an app.
     pub(crate) async fn follow_app(self: &Arc<Self>, app: AppId) -> Inbox {
-        let inbox = {
-            let mut state = self.state();
-            self.open(&mut state, Owner::App(app), |state, mailbox| {
-                state.apps.entry(app).or_default().push(mailbox);
-            })
-        };
+        let inbox = self.open(None, |followers, mailbox| followers.add_app(app, mailbox));
         self.wait_until_following().await;
         inbox
     }
@@ -358,25 +98,21 @@ impl Hub {
         after: EventNumber,
         member: Option<UserId>,
     ) -> Option<Inbox> {
-        let inbox = {
-            let mut state = self.state();
-            if let Some(channel) = state.channels.get(conversation)
-                && (channel.incarnation != incarnation || channel.position > after)
-            {
-                return None;
+        let mut is_late = false;
+        let inbox = self.open(member.clone(), |followers, mailbox| {
+            is_late = followers
+                .channels
+                .get(conversation)
+                .is_some_and(|channel| channel.incarnation != incarnation || channel.position > after);
+            if !is_late {
+                followers.add_reader(conversation, incarnation, after, member, mailbox);
+                // An event that was told before this reader came is no news any more.
+                followers.to_read.insert(conversation.clone());
             }
-            let inbox = self.open(&mut state, Owner::Conversation(conversation.clone()), |state, mailbox| {
-                let channel = state
-                    .channels
-                    .entry(conversation.clone())
-                    .or_insert_with(|| Channel::new(incarnation, after));
-                channel.readers.push(Reader { mailbox, after, member });
-            });
-            // An event that was told before this reader came is no news any more.
-            state.to_read.insert(conversation.clone());
-            inbox
-        };
-        self.changed.notify_one();
+        });
+        if is_late {
+            return None;
+        }
         self.wait_until_following().await;
         Some(inbox)
     }
@@ -392,21 +128,17 @@ impl Hub {
         }
     }
 
-    fn open(
-        self: &Arc<Self>,
-        state: &mut State,
-        owner: Owner,
-        place: impl FnOnce(&mut State, Mailbox),
-    ) -> Inbox {
-        let id = state.new_id();
-        let (mailbox, inbox) = Mailbox::open(id, Arc::downgrade(self));
+    /// A mailbox of `user`, or of nobody in particular, put where it belongs.
+    fn open(self: &Arc<Self>, user: Option<UserId>, place: impl FnOnce(&mut Followers, Mailbox)) -> Inbox {
+        let mut state = self.state();
+        let (mailbox, inbox) = Mailbox::open(state.new_id(), Arc::downgrade(self), user);
         if state.closed {
             mailbox.end(Ended::Closing);
         } else {
-            state.owners.insert(id, owner);
-            place(state, mailbox);
-            self.changed.notify_one();
+            place(&mut state, mailbox);
         }
+        drop(state);
+        self.changed.notify_one();
         inbox
     }
 
@@ -416,21 +148,24 @@ impl Hub {
         let _ = following.wait_for(|following| *following).await;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Followers> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets an account hear all groups that it is in.
-    async fn attach_groups(&self, account: &AccountId) -> Result<(), StoreError> {
+    async fn attach_groups(&self, account: &AccountId, tiny_id: TinyId) -> Result<(), StoreError> {
         let mut after = None;
         loop {
             let start = after.clone();
             let question = JoinedGroups { account: account.clone(), after, limit: GROUPS_PER_READ };
             let page = self.store().ask(question).await?;
             let mut state = self.state();
-            let all_fit = page.groups.iter().all(|(group, view, _)| {
+            // Those of an account that has the name since are not its own.
+            let mut own = page.groups.iter().filter(|(_, _, member)| member.tiny_id == tiny_id);
+            let all_fit = own.all(|(group, view, _)| {
                 let conversation = ConversationId::group(account.app, group.clone());
-                state.attach(account, &conversation, view.group.incarnation, view.counters.last_event)
+                let (incarnation, last) = (view.group.incarnation, view.counters.last_event);
+                state.attach(account, tiny_id, &conversation, incarnation, last)
             });
             drop(state);
             // If events of one of them were handed out since it was read, the page is read again. They are
@@ -473,7 +208,10 @@ impl Hub {
         loop {
             tokio::select! {
                 told = news.next() => {
-                    for news in &told {
+                    for (account, tiny_id) in &told.deleted {
+                        self.state().end_account(account, *tiny_id, Ended::Removed);
+                    }
+                    for news in &told.news {
                         self.pass_on(news).await;
                     }
                 }
@@ -508,8 +246,10 @@ impl Hub {
         let position = match channel {
             Some((incarnation, position)) if incarnation == news.incarnation => position,
             Some(_) => {
-                // The conversation was made again, and the news of its end was lost.
-                self.state().end_channel(&news.conversation, Ended::Lost);
+                // That of two accounts begins anew without an end. If a group was made again, news of its end was lost.
+                let is_group = matches!(news.conversation.conversation, Conversation::Group(_));
+                let why = if is_group { Ended::Lost } else { Ended::Removed };
+                self.state().end_channel(&news.conversation, why);
                 before
             }
             None => before,
@@ -521,11 +261,8 @@ impl Hub {
             self.read_on(&news.conversation, news.incarnation, position, news.last).await;
             return;
         }
-        let mut deliveries = Vec::with_capacity(news.events.len());
-        for event in news.events.iter().filter(|event| event.number > position) {
-            deliveries.push(self.delivery(&news.conversation, news.incarnation, event).await);
-        }
-        self.state().hand_out(&deliveries);
+        let old = news.events.partition_point(|event| event.number <= position);
+        self.hand_out(&news.conversation, news.incarnation, &news.events[old..]).await;
     }
 
     /// Reads the log of a conversation that is followed, from what was handed out last.
@@ -558,12 +295,124 @@ impl Hub {
             };
             let Some(newest) = page.events.last() else { return };
             position = newest.number;
-            let mut deliveries = Vec::with_capacity(page.events.len());
-            for event in &page.events {
-                deliveries.push(self.delivery(conversation, incarnation, event).await);
+            if !self.hand_out(conversation, incarnation, &page.events).await {
+                return;
             }
-            self.state().hand_out(&deliveries);
         }
+    }
+
+    /// Hands out events that follow each other. False if that is not possible, and whoever follows was cut off.
+    async fn hand_out(
+        &self,
+        conversation: &ConversationId,
+        incarnation: Incarnation,
+        events: &[Arc<Event>],
+    ) -> bool {
+        let mut deliveries = Vec::with_capacity(events.len());
+        for event in events {
+            let people = match self.people(conversation, incarnation, event).await {
+                Ok(people) => people,
+                Err(error) => {
+                    tracing::error!(%error, "an event cannot be told; those who follow it are cut off");
+                    let mut state = self.state();
+                    state.hand_out(&deliveries);
+                    state.end_channel(conversation, Ended::Lost);
+                    if let Happening::MembersJoined { users, .. } = &event.what {
+                        state.lose(conversation.app, users);
+                    }
+                    return false;
+                }
+            };
+            deliveries.push(self.delivery(conversation, incarnation, event, people).await);
+        }
+        self.state().hand_out(&deliveries);
+        true
+    }
+
+    /// Whom an event that says names means by them: accounts that join, and the two of a one-to-one conversation. Only
+    /// those of which anybody is connected are looked for.
+    async fn people(
+        &self,
+        conversation: &ConversationId,
+        incarnation: Incarnation,
+        event: &Event,
+    ) -> Result<Vec<(UserId, TinyId)>, StoreError> {
+        match (&conversation.conversation, &event.what) {
+            (Conversation::Direct(one, other), _) => {
+                let is_heard = {
+                    let state = self.state();
+                    [one, other].iter().any(|user| state.is_connected(conversation.app, user))
+                };
+                if is_heard {
+                    self.parties(conversation, incarnation, [one, other]).await
+                } else {
+                    Ok(Vec::new())
+                }
+            }
+            (_, Happening::MembersJoined { users, .. }) => {
+                let users: Vec<_> = {
+                    let state = self.state();
+                    let is_connected = |user: &&UserId| state.is_connected(conversation.app, user);
+                    users.iter().filter(is_connected).cloned().collect()
+                };
+                if users.is_empty() {
+                    return Ok(Vec::new());
+                }
+                self.joined(conversation, incarnation, event.number, users).await
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The two accounts of a conversation; none where it is no longer the conversation of these names, because one of
+    /// them is somebody else's by now.
+    async fn parties(
+        &self,
+        conversation: &ConversationId,
+        incarnation: Incarnation,
+        names: [&UserId; 2],
+    ) -> Result<Vec<(UserId, TinyId)>, StoreError> {
+        let found = self.store().ask(DescribeDirect { id: conversation.clone() }).await?;
+        let Some(view) = found.filter(|view| view.direct.incarnation == incarnation) else {
+            return Ok(Vec::new());
+        };
+        let mut people: Vec<_> = names.into_iter().cloned().zip(view.direct.tiny_ids).collect();
+        // Whoever writes to itself is one and not two.
+        people.dedup();
+        Ok(people)
+    }
+
+    /// Of those who joined by this event the ones that are members by it.
+    async fn joined(
+        &self,
+        group: &ConversationId,
+        incarnation: Incarnation,
+        number: EventNumber,
+        users: Vec<UserId>,
+    ) -> Result<Vec<(UserId, TinyId)>, StoreError> {
+        let question = FindMembers { id: group.clone(), users: users.clone() };
+        let Ok(found) = self.store().ask(question).await? else { return Ok(Vec::new()) };
+        let places = users.into_iter().zip(found);
+        let mut people: Vec<_> = places.filter_map(|(user, member)| Some((user, member?.tiny_id))).collect();
+        // Asked last: a life that the group still has is the one that the question before was about.
+        let view = self.store().ask(DescribeGroup { id: group.clone() }).await?;
+        if view.is_none_or(|view| view.group.incarnation != incarnation) {
+            return Ok(Vec::new());
+        }
+        // Whoever joined again since is a member by that, and may be another account of the same name. Only where events
+        // are told late there is anything to read.
+        let mut after = number;
+        while !people.is_empty() {
+            let page = self.store().ask(Events { incarnation, after, limit: EVENTS_PER_READ }).await?;
+            let Some(last) = page.events.last() else { break };
+            after = last.number;
+            for later in &page.events {
+                if let Happening::MembersJoined { users, .. } = &later.what {
+                    people.retain(|(user, _)| !users.contains(user));
+                }
+            }
+        }
+        Ok(people)
     }
 
     pub(super) async fn delivery(
@@ -571,9 +420,10 @@ impl Hub {
         conversation: &ConversationId,
         incarnation: Incarnation,
         event: &Arc<Event>,
+        people: Vec<(UserId, TinyId)>,
     ) -> Delivery {
         let body = self.body(incarnation, event).await;
-        Delivery::new(conversation.clone(), incarnation, Arc::clone(event), body)
+        Delivery::new(conversation.clone(), incarnation, Arc::clone(event), body, people)
     }
 
     /// What a message says. It may have been recalled since.

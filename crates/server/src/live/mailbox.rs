@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
+use sidenote_core::ids::UserId;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ pub(crate) enum Ended {
     Overrun,
     /// Events were forgotten before they could be told; the receiver has to look at the state.
     Lost,
-    /// The receiver is no longer a member of the group, or the group is gone.
+    /// The receiver is no longer a member of the group, or the group or the receiver's account is gone.
     Removed,
     /// The server stops.
     Closing,
@@ -41,11 +42,11 @@ struct End {
 }
 
 impl Mailbox {
-    /// Both ends. The hub is told when the receiver's is dropped.
-    pub(super) fn open(id: u64, hub: Weak<Hub>) -> (Self, Inbox) {
+    /// Both ends. The receiver is an account, or whoever sees everything. The hub is told when its end is dropped.
+    pub(super) fn open(id: u64, hub: Weak<Hub>, user: Option<UserId>) -> (Self, Inbox) {
         let (sender, receiver) = mpsc::channel(CAPACITY);
         let end = Arc::<End>::default();
-        let inbox = Inbox { id, receiver, end: Arc::clone(&end), hub };
+        let inbox = Inbox { id, receiver, end: Arc::clone(&end), hub, user };
         (Self { id, sender, end }, inbox)
     }
 
@@ -73,11 +74,22 @@ pub(crate) struct Inbox {
     receiver: mpsc::Receiver<Delivery>,
     end: Arc<End>,
     hub: Weak<Hub>,
+    user: Option<UserId>,
 }
 
 impl Inbox {
-    /// Waits for the next event. Nothing is lost if the future is dropped before it is done.
+    /// Waits for the next event that the receiver may be told. Nothing is lost if the future is dropped before it is
+    /// done.
     pub(crate) async fn next(&mut self) -> Result<Delivery, Ended> {
+        loop {
+            let delivery = self.take().await?;
+            if self.user.as_ref().is_none_or(|user| delivery.is_for(user)) {
+                return Ok(delivery);
+            }
+        }
+    }
+
+    async fn take(&mut self) -> Result<Delivery, Ended> {
         // Whoever was cut off has missed events: what still waits would hide that for a while.
         if self.end.why.get() == Some(&Ended::Overrun) {
             return Err(Ended::Overrun);

@@ -1,5 +1,7 @@
 //! The hub over a volatile store.
 
+mod people;
+
 use std::sync::Arc;
 
 use sidenote_core::command::{
@@ -56,8 +58,16 @@ impl Scene {
     }
 
     async fn import(&self, name: &str) {
-        let import = AccountAction::Import { tiny_id: tiny_id(name), nick: None, face_url: None };
+        self.import_as(name, tiny_id(name)).await;
+    }
+
+    async fn import_as(&self, name: &str, tiny_id: TinyId) {
+        let import = AccountAction::Import { tiny_id, nick: None, face_url: None };
         self.act(Action::Account(account(name), import)).await;
+    }
+
+    async fn connect(&self, name: &str) -> Inbox {
+        self.hub.connect(&account(name), tiny_id(name)).await.unwrap()
     }
 
     /// A group with these members, whose accounts exist.
@@ -86,6 +96,10 @@ impl Scene {
     }
 
     async fn send(&self, name: &str, random: u32) -> MsgSeq {
+        self.send_further(name, random, "").await
+    }
+
+    async fn send_further(&self, name: &str, random: u32, further: &str) -> MsgSeq {
         let new = NewMessage {
             sender: user("ann"),
             sender_tiny_id: tiny_id("ann"),
@@ -96,7 +110,11 @@ impl Scene {
             priority: Priority::Normal,
             supports_extension: true,
             online_only: false,
-            body: MessageBody { elements: format!("[{random}]"), ..MessageBody::default() },
+            body: MessageBody {
+                elements: format!("[{random}]"),
+                further: further.to_owned(),
+                ..MessageBody::default()
+            },
             fingerprint: Fingerprint(u128::from(random).to_le_bytes()),
         };
         match self.on(name, GroupAction::Send(Box::new(new))).await {
@@ -111,7 +129,11 @@ impl Scene {
     }
 
     async fn add(&self, name: &str, who: &str) {
-        self.on(name, GroupAction::AddMembers { members: vec![member(who)], imported: false }).await;
+        self.add_member(name, member(who)).await;
+    }
+
+    async fn add_member(&self, name: &str, member: NewMember) {
+        self.on(name, GroupAction::AddMembers { members: vec![member], imported: false }).await;
     }
 
     async fn remove(&self, name: &str, who: &str) {
@@ -178,11 +200,8 @@ async fn a_connected_account_hears_of_its_groups_and_of_no_other() {
     // Created, joined.
     scene.create("a", 1, &["ann", "bob"]).await;
     scene.create("b", 2, &["bob"]).await;
-    let mut ann = scene.hub.connect(&account("ann")).await.unwrap();
-    let mut bob = [
-        scene.hub.connect(&account("bob")).await.unwrap(),
-        scene.hub.connect(&account("bob")).await.unwrap(),
-    ];
+    let mut ann = scene.connect("ann").await;
+    let mut bob = [scene.connect("bob").await, scene.connect("bob").await];
     scene.send("b", 1).await;
     let poll = scene.send("a", 2).await;
     scene.vote("a", poll, "x").await;
@@ -199,7 +218,7 @@ async fn a_message_comes_with_its_body() {
     let scene = Scene::new(Limits::default());
     scene.import("ann").await;
     scene.create("a", 1, &["ann"]).await;
-    let mut ann = scene.hub.connect(&account("ann")).await.unwrap();
+    let mut ann = scene.connect("ann").await;
     scene.send("a", 42).await;
     assert_eq!(ann.next().await.unwrap().body().unwrap().elements, "[42]");
 }
@@ -211,7 +230,7 @@ async fn whoever_joins_hears_from_then_on_and_whoever_is_removed_nothing_more() 
         scene.import(name).await;
     }
     scene.create("a", 1, &["ann"]).await;
-    let mut bob = scene.hub.connect(&account("bob")).await.unwrap();
+    let mut bob = scene.connect("bob").await;
     let poll = scene.send("a", 1).await;
     scene.add("a", "bob").await;
     scene.vote("a", poll, "x").await;
@@ -231,8 +250,8 @@ async fn a_receiver_that_takes_nothing_is_cut_off_and_others_hear_everything() {
     }
     scene.create("a", 1, &["ann", "bob"]).await;
     let poll = scene.send("a", 1).await;
-    let mut slow = scene.hub.connect(&account("ann")).await.unwrap();
-    let mut quick = scene.hub.connect(&account("bob")).await.unwrap();
+    let mut slow = scene.connect("ann").await;
+    let mut quick = scene.connect("bob").await;
     for round in 0..=CAPACITY as u64 {
         scene.vote("a", poll, "x").await;
         assert_eq!(next(&mut quick).await, ("a".into(), 4 + round));
@@ -240,7 +259,7 @@ async fn a_receiver_that_takes_nothing_is_cut_off_and_others_hear_everything() {
     assert_eq!(slow.next().await.unwrap_err(), Ended::Overrun);
     // It connects again and goes on.
     drop(slow);
-    let mut again = scene.hub.connect(&account("ann")).await.unwrap();
+    let mut again = scene.connect("ann").await;
     scene.vote("a", poll, "y").await;
     assert_eq!(next(&mut again).await, next(&mut quick).await);
 }
@@ -326,7 +345,7 @@ async fn a_group_made_again_is_another_conversation() {
     let scene = Scene::new(Limits::default());
     scene.import("ann").await;
     scene.create("a", 1, &["ann"]).await;
-    let mut ann = scene.hub.connect(&account("ann")).await.unwrap();
+    let mut ann = scene.connect("ann").await;
     scene.on("a", GroupAction::Destroy).await;
     let destroyed = ann.next().await.unwrap();
     assert_eq!(destroyed.event().what, Happening::GroupDestroyed);
@@ -364,7 +383,7 @@ async fn whoever_follows_an_app_hears_of_all_its_groups_once() {
     assert_eq!(everything.next().await.unwrap_err(), Ended::Closing);
     assert_eq!(stranger.next().await.unwrap_err(), Ended::Closing);
     // Whoever comes then is told so at once.
-    let mut late = scene.hub.connect(&account("ann")).await.unwrap();
+    let mut late = scene.connect("ann").await;
     assert_eq!(late.next().await.unwrap_err(), Ended::Closing);
 }
 
@@ -374,7 +393,7 @@ async fn a_store_that_nobody_follows_gathers_nothing() {
     scene.import("ann").await;
     scene.create("a", 1, &["ann"]).await;
     for _ in 0..3 {
-        let mut ann = scene.hub.connect(&account("ann")).await.unwrap();
+        let mut ann = scene.connect("ann").await;
         let mut follow = scene.follow("a", None, None).await.unwrap();
         let sent = scene.send("a", rand::random()).await;
         assert_eq!(next(&mut ann).await.1, sent.get() + 2);

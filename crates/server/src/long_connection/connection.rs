@@ -49,6 +49,8 @@ pub(super) struct Connection {
     login: Option<Box<Login>>,
     /// Until when it must have become somebody's; `None` once it has.
     login_by: Option<Instant>,
+    /// The login that it had was over before its client ended it.
+    expired: bool,
     refused_logins: u32,
     heard_at: Instant,
     /// The request that is carried out.
@@ -104,6 +106,7 @@ impl Connection {
             stop,
             login: None,
             login_by,
+            expired: false,
             refused_logins: 0,
             heard_at: now,
             running: None,
@@ -163,7 +166,8 @@ impl Connection {
     fn deadline(&self) -> Instant {
         let silence = self.heard_at + self.shared.limits.idle_timeout;
         let again = self.login.as_ref().and_then(|login| login.unacknowledged.deadline());
-        [self.login_by, again].into_iter().flatten().fold(silence, Instant::min)
+        let look_at = self.login.as_ref().map(|login| login.look_at);
+        [self.login_by, again, look_at].into_iter().flatten().fold(silence, Instant::min)
     }
 
     async fn take(&mut self, turn: Turn) -> Result<(), Closing> {
@@ -200,6 +204,7 @@ impl Connection {
         if self.heard_at + self.shared.limits.idle_timeout <= now {
             return Err(Closing::policy("nothing was heard, see long_connection.idle_timeout_ms"));
         }
+        self.expire();
         let due = self.login.as_mut().map(|login| login.unacknowledged.due(now)).unwrap_or_default();
         for push in due {
             self.socket.send(push).await?;
@@ -207,13 +212,24 @@ impl Connection {
         Ok(())
     }
 
+    /// Ends the login if its time is over. There is no push that says so; the code 70001 says it, whatever the client
+    /// asks for next (long-connection.md section 3).
+    fn expire(&mut self) {
+        let now = self.shared.gateway.time();
+        if self.login.as_mut().is_some_and(|login| login.has_expired(now)) {
+            self.login = None;
+            self.expired = true;
+        }
+    }
+
     async fn receive(&mut self, frame: Bytes) -> Result<(), Closing> {
         let document = Document::parse(&frame).map_err(|error| {
             Closing::Because(CloseCode::Invalid, format!("the frame is no JSON object: {error}").into())
         })?;
         let request = Request::read(&document).map_err(|error| Closing::policy(error.to_string()))?;
+        self.expire();
         match request.servcmd {
-            "heartbeat.alive" => self.answer(&request, &envelope::plain_success()).await,
+            "heartbeat.alive" if !self.expired => self.answer(&request, &envelope::plain_success()).await,
             "openim.ws_msg_push_ack" => {
                 let name = request.body.get("SessionData").and_then(|data| PushName::read(data.as_str()?));
                 if let (Some(login), Some(name)) = (&mut self.login, name) {
@@ -224,6 +240,7 @@ impl Connection {
             "im_open_status.wslogin" => self.log_in(&request).await,
             "im_open_status.wslogout" => {
                 self.login = None;
+                self.expired = false;
                 self.answer(&request, &envelope::plain_success()).await
             }
             _ => self.command(&request, &frame).await,
@@ -235,6 +252,7 @@ impl Connection {
             Ok((login, welcome)) => {
                 self.login = Some(Box::new(login));
                 self.login_by = None;
+                self.expired = false;
                 self.refused_logins = 0;
                 self.answer(request, &welcome).await
             }
@@ -254,6 +272,10 @@ impl Connection {
     /// Whatever needs a login.
     async fn command(&mut self, request: &Request<'_>, frame: &Bytes) -> Result<(), Closing> {
         let Some(login) = &self.login else {
+            if self.expired {
+                let expired = Fault::Code(ErrorCode::UserSigExpired, "the login has expired".to_owned());
+                return self.refuse(request, &expired, Service::Accounts).await;
+            }
             // Statistics come at any time, and who gets an error for them sends them again.
             if request.servcmd == answers::STATISTICS {
                 return self.answer(request, &envelope::plain_success()).await;
@@ -261,11 +283,6 @@ impl Connection {
             let info = "log in first, this connection is nobody's".to_owned();
             return self.refuse(request, &Fault::Code(ErrorCode::BadQuery, info), Service::Accounts).await;
         };
-        if self.shared.gateway.time().secs() > login.expires_at {
-            self.login = None;
-            let expired = Fault::Code(ErrorCode::UserSigExpired, "the login has expired".to_owned());
-            return self.refuse(request, &expired, Service::Accounts).await;
-        }
         if let Some(answer) = answers::known(request.servcmd, &login.caller.app, request.body) {
             return self.answer(request, &answer).await;
         }
@@ -288,7 +305,8 @@ impl Connection {
 
     /// Carries out a request of whoever is logged in now.
     fn start(&mut self, waiting: Waiting) {
-        let caller = self.login.as_ref().map(|login| login.caller.clone());
+        let ended = if self.expired { ErrorCode::UserSigExpired } else { ErrorCode::BadQuery };
+        let caller = self.login.as_ref().map(|login| login.caller.clone()).ok_or(ended);
         let shared = Arc::clone(&self.shared);
         let may_change = waiting.may_change;
         self.running = Some(Running { answer: Box::pin(carry_out(shared, caller, waiting)), may_change });
@@ -320,12 +338,8 @@ impl Connection {
 
     /// Tells an event, unless it is the account's own doing on this connection.
     async fn tell(&mut self, news: News) -> Result<(), Closing> {
+        self.expire();
         let Some(login) = &mut self.login else { return Ok(()) };
-        if self.shared.gateway.time().secs() > login.expires_at {
-            // The next request learns of it.
-            self.login = None;
-            return Ok(());
-        }
         if echo::is_by(login.caller.tiny_id, news.event()) {
             if self.running.as_ref().is_some_and(|running| running.may_change) {
                 login.held = Some(news);
@@ -335,7 +349,7 @@ impl Connection {
                 return Ok(());
             }
         }
-        let Some((name, push)) = news.push_to(&login.caller.user, self.packs) else { return Ok(()) };
+        let Some((name, push)) = news.push(self.packs) else { return Ok(()) };
         login.unacknowledged.sent(name, push.clone(), Instant::now());
         self.socket.send(push).await
     }
@@ -373,18 +387,24 @@ impl Connection {
     }
 }
 
-/// Carries out a request. `caller` is `None` if the login has ended while it waited.
-async fn carry_out(shared: Arc<LongConnections>, caller: Option<Connected>, waiting: Waiting) -> Answered {
+/// Carries out a request. `caller` is a code if the login has ended while it waited.
+async fn carry_out(
+    shared: Arc<LongConnections>,
+    caller: Result<Connected, ErrorCode>,
+    waiting: Waiting,
+) -> Answered {
     let document = Document::parse(&waiting.frame).expect("a frame that waits was read before");
     let request = Request::read(&document).expect("a frame that waits was read before");
-    let Some(caller) = caller else {
-        let info = "the login has ended, log in again";
-        let failure = envelope::failure(ErrorCode::BadQuery.code(), info);
-        return Answered { frame: frame::answer(request.servcmd, request.seq, &failure), mark: None };
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(code) => {
+            let failure = envelope::failure(code.code(), "the login has ended, log in again");
+            return Answered { frame: frame::answer(request.servcmd, request.seq, &failure), mark: None };
+        }
     };
     let answer = shared.gateway.run_connected(&caller, waiting.command, request.body).await;
     Answered {
-        mark: Mark::of(request.servcmd, request.body, &answer),
+        mark: Mark::of(request.servcmd, &caller.user, request.body, &answer),
         frame: frame::answer(request.servcmd, request.seq, &answer),
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use sidenote_core::event::{CallerKind, Event, ExtensionChange, Happening};
-use sidenote_core::ids::{Conversation, GroupId, MessageName, MsgSeq, TinyId};
+use sidenote_core::ids::{Conversation, GroupId, MessageName, MsgKey, MsgSeq, TinyId, UserId};
 
 use crate::wire::json::{Document, Object, Value};
 
@@ -17,15 +17,15 @@ const MAX_AWAITED: usize = 16;
 /// A change as its answer tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
-    group: GroupId,
-    message: MsgSeq,
+    conversation: Conversation,
+    message: MessageName,
     /// LatestSeq after a change of pairs; `None`: the message was sent.
     latest: Option<u64>,
 }
 
 impl Mark {
-    /// What a request that was answered has changed; `None` if nothing.
-    pub(super) fn of(servcmd: &str, body: Object<'_>, answer: &[u8]) -> Option<Self> {
+    /// What a request of `user` that was answered has changed; `None` if nothing.
+    pub(super) fn of(servcmd: &str, user: &UserId, body: Object<'_>, answer: &[u8]) -> Option<Self> {
         if !may_change(servcmd) {
             return None;
         }
@@ -35,10 +35,25 @@ impl Mark {
         if number(answer, "ErrorCode") != Some(0) {
             return None;
         }
-        let group = GroupId::new(body.get("GroupId")?.as_str()?).ok()?;
-        if servcmd == SEND {
-            let message = MsgSeq::new(number(answer, "MsgSeq")?).ok()?;
-            return Some(Self { group, message, latest: None });
+        let is_direct = [DIRECT_SEND, DIRECT_SET].contains(&servcmd);
+        let conversation = if is_direct {
+            let account = |name| UserId::new(body.get(name)?.as_str()?).ok();
+            Conversation::between(
+                account("From_Account").unwrap_or_else(|| user.clone()),
+                account("To_Account")?,
+            )
+        } else {
+            Conversation::Group(GroupId::new(body.get("GroupId")?.as_str()?).ok()?)
+        };
+        let message = |object: Object<'_>| {
+            Some(if is_direct {
+                MessageName::Key(MsgKey::parse(object.get("MsgKey")?.as_str()?).ok()?)
+            } else {
+                MessageName::Seq(MsgSeq::new(number(object, "MsgSeq")?).ok()?)
+            })
+        };
+        if [SEND, DIRECT_SEND].contains(&servcmd) {
+            return Some(Self { conversation, message: message(answer)?, latest: None });
         }
         // Where every pair was refused, the number is that of somebody else's change.
         let accepted = |item: Value<'_>| number(item.as_object()?, "ErrorCode").filter(|code| *code == 0);
@@ -46,18 +61,21 @@ impl Mark {
         if !cleared && !answer.get("ExtensionList")?.as_array()?.iter().any(|item| accepted(item).is_some()) {
             return None;
         }
-        let message = MsgSeq::new(number(body, "MsgSeq")?).ok()?;
-        Some(Self { group, message, latest: number(answer, "Seq") })
+        Some(Self { conversation, message: message(body)?, latest: number(answer, "Seq") })
     }
 
     fn is_told_by(&self, conversation: &Conversation, event: &Event) -> bool {
-        let Conversation::Group(group) = conversation else { return false };
-        *group == self.group
+        *conversation == self.conversation
             && match &event.what {
-                Happening::MessageSent { seq, .. } => self.latest.is_none() && *seq == self.message,
+                Happening::MessageSent { seq, .. } => {
+                    self.latest.is_none() && self.message == MessageName::Seq(*seq)
+                }
+                Happening::DirectSent { key, .. } | Happening::DirectTransient { key, .. } => {
+                    self.latest.is_none() && self.message == MessageName::Key(*key)
+                }
                 // A compaction goes beyond what the request did, so it is told to everybody.
                 Happening::Extension(ExtensionChange { message, latest, compaction: false, .. }) => {
-                    self.latest == Some(latest.get()) && *message == MessageName::Seq(self.message)
+                    self.latest == Some(latest.get()) && self.message == *message
                 }
                 _ => false,
             }
@@ -66,10 +84,12 @@ impl Mark {
 
 const SEND: &str = "group_open_http_svc.send_group_msg";
 const SET: &str = "openim_msg_ext_http_svc.group_set_key_values";
+const DIRECT_SEND: &str = "openim.sendmsg";
+const DIRECT_SET: &str = "openim_msg_ext_http_svc.set_key_values";
 
 /// Whether the answer to this command has to be awaited before an event of the same account is told.
 pub(super) fn may_change(servcmd: &str) -> bool {
-    [SEND, SET].contains(&servcmd)
+    [SEND, SET, DIRECT_SEND, DIRECT_SET].contains(&servcmd)
 }
 
 /// Whether an account on the long connection has caused an event.
@@ -101,10 +121,18 @@ impl Echoes {
 mod tests {
     use super::*;
 
+    fn ann() -> UserId {
+        UserId::new("ann").unwrap()
+    }
+
     fn mark(servcmd: &str, body: &str, answer: &str) -> Option<(String, u64, Option<u64>)> {
         let document = Document::parse(body.as_bytes()).unwrap();
-        let mark = Mark::of(servcmd, document.root(), answer.as_bytes())?;
-        Some((mark.group.to_string(), mark.message.get(), mark.latest))
+        let mark = Mark::of(servcmd, &ann(), document.root(), answer.as_bytes())?;
+        let (Conversation::Group(group), MessageName::Seq(message)) = (mark.conversation, mark.message)
+        else {
+            panic!("it is a group's")
+        };
+        Some((group.to_string(), message.get(), mark.latest))
     }
 
     #[test]
@@ -117,6 +145,27 @@ mod tests {
         let clear = r#"{"GroupId":"g","MsgSeq":7,"OperateType":3}"#;
         let cleared = r#"{"ErrorCode":0,"Seq":6,"ExtensionList":[]}"#;
         assert_eq!(mark(SET, clear, cleared), Some(("g".to_owned(), 7, Some(6))));
+    }
+
+    #[test]
+    fn a_change_between_two_is_known_by_the_key_of_its_message() {
+        let mark = |servcmd, body: &str, answer: &str| {
+            let document = Document::parse(body.as_bytes()).unwrap();
+            Mark::of(servcmd, &ann(), document.root(), answer.as_bytes())
+        };
+        let expected = |latest| Mark {
+            conversation: Conversation::between(UserId::new("zoe").unwrap(), ann()),
+            message: MessageName::Key(MsgKey { seq: 1, random: 2, time: 3 }),
+            latest,
+        };
+        for body in [r#"{"To_Account":"zoe"}"#, r#"{"From_Account":"ann","To_Account":"zoe"}"#] {
+            let sent = mark(DIRECT_SEND, body, r#"{"ErrorCode":0,"MsgTime":3,"MsgKey":"1_2_3"}"#);
+            assert_eq!(sent, Some(expected(None)), "{body}");
+        }
+        let body = r#"{"From_Account":"zoe","To_Account":"ann","MsgKey":"1_2_3","OperateType":3}"#;
+        let cleared = mark(DIRECT_SET, body, r#"{"ErrorCode":0,"Seq":6,"ExtensionList":[]}"#);
+        assert_eq!(cleared, Some(expected(Some(6))));
+        assert_eq!(mark(DIRECT_SET, body, r#"{"ErrorCode":20003}"#), None);
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //! section 4).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
-use sidenote_core::ids::{AccountId, TinyId};
+use sidenote_core::ids::{AccountId, Timestamp, TinyId};
+use tokio::time::Instant;
 
 use super::LongConnections;
 use super::answers::functions;
@@ -23,17 +25,38 @@ use crate::wire::error_code::ErrorCode;
 /// How often a client asks whether its login still stands, in seconds.
 const HELLO_SECONDS: u32 = 120;
 
+/// The longest that nobody looks whether a login has expired. The clock on the wall may be set meanwhile.
+const LONGEST_UNWATCHED: Duration = Duration::from_hours(1);
+
 /// A connection that is an account's.
 pub(super) struct Login {
     pub(super) caller: Connected,
     /// The last Unix second in which it is valid.
     pub(super) expires_at: u64,
+    /// When to look whether that is over.
+    pub(super) look_at: Instant,
     pub(super) subscription: Subscription,
     pub(super) seat: Seat,
     pub(super) unacknowledged: Unacknowledged,
     pub(super) echoes: Echoes,
     /// An event that may be the echo of a request which is not answered yet.
     pub(super) held: Option<News>,
+}
+
+impl Login {
+    /// Whether it is over, because the ticket that it was made with is. If not, `look_at` says when to ask again.
+    pub(super) fn has_expired(&mut self, now: Timestamp) -> bool {
+        let Some(left) = left(self.expires_at, now) else { return true };
+        self.look_at = Instant::now() + left;
+        false
+    }
+}
+
+/// For how long nobody needs to look; `None` after the last second.
+fn left(expires_at: u64, now: Timestamp) -> Option<Duration> {
+    let over = Timestamp::from_secs(expires_at.saturating_add(1)).millis();
+    let left = over.checked_sub(now.millis()).filter(|left| *left > 0)?;
+    Some(Duration::from_millis(left).min(LONGEST_UNWATCHED))
 }
 
 #[derive(Serialize)]
@@ -61,7 +84,7 @@ impl LongConnections {
         let session = self.identify(app, request).await?;
         let account = AccountId { app: app.id, user: session.user.clone() };
         // From here on nothing is missed: what is not in the state that the client reads after its login is told to it.
-        let subscription = Subscription::open(&self.hub, &account).await?;
+        let subscription = Subscription::open(&self.hub, &account, session.tiny_id).await?;
         let seat = self.presence.enter(account, session.instance);
         let welcome = Welcome {
             a2_key: a2::seal(&session, app.keys.first().ok_or(Fault::Plain(ErrorCode::AppWithoutKey))?),
@@ -80,6 +103,7 @@ impl LongConnections {
                 address: peer.0.ip(),
             },
             expires_at: session.expires_at,
+            look_at: Instant::now(),
             subscription,
             seat,
             unacknowledged: Unacknowledged::default(),
@@ -133,5 +157,25 @@ const fn a2_code(error: A2Error) -> ErrorCode {
         A2Error::OtherApp => ErrorCode::UserSigOtherApp,
         // The code that makes a client ask its user to log in again.
         A2Error::NotOurs | A2Error::Expired => ErrorCode::UserSigExpired,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_looked_at_when_its_last_second_is_over_and_now_and_then_before() {
+        let millis = |number| Some(Duration::from_millis(number));
+        for (now, expected) in [
+            (0, Some(LONGEST_UNWATCHED)),
+            (9_999_000, millis(2000)),
+            (10_000_999, millis(1)),
+            (10_001_000, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(left(10_000, Timestamp::from_millis(now)), expected, "{now}");
+        }
+        assert_eq!(left(u64::MAX, Timestamp::from_millis(0)), Some(LONGEST_UNWATCHED));
     }
 }

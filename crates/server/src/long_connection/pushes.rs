@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sidenote_core::event::{ChangedPair, Event, ExtensionChange, Happening, Operation};
 use sidenote_core::extension::Value;
-use sidenote_core::ids::{Conversation, GroupId, MessageName, MsgSeq};
+use sidenote_core::ids::{Conversation, GroupId, MessageName, MsgKey, MsgSeq, TinyId, UserId};
 use sidenote_core::message::{Message, MessageBody, Priority};
 
 use super::frame;
@@ -14,24 +14,45 @@ use super::unacknowledged::PushName;
 /// The number of an event. Clients go by the members beside it, apart from a few numbers that mean something else.
 const EVENT: u8 = 3;
 
-/// The push that tells an event, if it is one that clients are told: messages and changes of pairs. `body` is what a
-/// message says; without it the message was recalled before it could be told.
+/// The push that tells an event, if it is one that clients are told: messages and changes of pairs. `people` are the two
+/// accounts of a one-to-one conversation; `body` is what a message says; without it the message was recalled before it
+/// could be told.
 pub(super) fn of_event(
     conversation: &Conversation,
+    people: &[(UserId, TinyId)],
     event: &Event,
     body: Option<&MessageBody>,
     name: PushName,
 ) -> Option<Bytes> {
-    let Conversation::Group(group) = conversation else { return None };
-    let json = match &event.what {
-        Happening::MessageSent { seq, message } if !message.imported => {
-            of_message(group, Some(*seq), message, body?)
-        }
-        Happening::TransientMessage { message, body } => of_message(group, None, message, body),
-        Happening::Extension(change) => of_change(group, change)?,
-        _ => return None,
+    let json = match conversation {
+        Conversation::Group(group) => match &event.what {
+            Happening::MessageSent { seq, message } if !message.imported => {
+                of_message(group, Some(*seq), message, body?)
+            }
+            Happening::TransientMessage { message, body } => of_message(group, None, message, body),
+            Happening::Extension(change) => of_change(Info::of_group(group, change)?, change)?,
+            _ => return None,
+        },
+        Conversation::Direct(one, other) => match &event.what {
+            Happening::DirectSent { key, message } => {
+                of_direct_message(opposite(one, other, &message.sender), *key, message, body?)
+            }
+            Happening::DirectTransient { key, message, body } => {
+                of_direct_message(opposite(one, other, &message.sender), *key, message, body)
+            }
+            Happening::Extension(change) => {
+                let (sender, _) = people.iter().find(|(_, tiny_id)| *tiny_id == change.sender_tiny_id)?;
+                of_change(Info::of_direct(sender, opposite(one, other, sender), change)?, change)?
+            }
+            _ => return None,
+        },
     };
     Some(frame::push(&json, Some(&name.text())))
+}
+
+/// The other one of the two, or the same where both are.
+fn opposite<'a>(one: &'a UserId, other: &'a UserId, user: &UserId) -> &'a UserId {
+    if one == user { other } else { one }
 }
 
 /// The push that ends a login on this connection although the connection stands.
@@ -121,12 +142,69 @@ fn of_message(group: &GroupId, seq: Option<MsgSeq>, message: &Message, body: &Me
                 Priority::Low => "Low",
             },
             support_message_extension: u8::from(message.supports_extension),
-            msg_body: serde_json::from_str(&body.elements)
-                .expect("a body is kept as the JSON that it was read from"),
-            cloud_custom_data: Some(body.cloud_custom_data.as_str()).filter(|data| !data.is_empty()),
+            msg_body: elements(body),
+            cloud_custom_data: cloud_custom_data(body),
             group_info: GroupInfo { group_id: group.as_str() },
         }],
     })
+}
+
+/// The twin of a group's message. Its form is inferred, see docs/decisions/0016-long-connection.md.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DirectMessageEvent<'a> {
+    event: u8,
+    c2c_msg_array: [WireDirectMessage<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WireDirectMessage<'a> {
+    #[serde(rename = "From_Account")]
+    from_account: &'a str,
+    #[serde(rename = "To_Account")]
+    to_account: &'a str,
+    /// A string, because it goes beyond 2^53.
+    tiny_id: String,
+    msg_key: String,
+    msg_seq: u32,
+    msg_random: u32,
+    msg_client_time: u64,
+    /// The time in the key.
+    msg_time_stamp: u64,
+    msg_time: u64,
+    support_message_extension: u8,
+    msg_body: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cloud_custom_data: Option<&'a str>,
+}
+
+fn of_direct_message(to: &UserId, key: MsgKey, message: &Message, body: &MessageBody) -> Vec<u8> {
+    to_json(&DirectMessageEvent {
+        event: EVENT,
+        c2c_msg_array: [WireDirectMessage {
+            from_account: message.sender.as_str(),
+            to_account: to.as_str(),
+            tiny_id: message.sender_tiny_id.get().to_string(),
+            msg_key: key.to_string(),
+            msg_seq: key.seq,
+            msg_random: key.random,
+            msg_client_time: message.client_time,
+            msg_time_stamp: key.time,
+            msg_time: message.sent_at.secs(),
+            support_message_extension: u8::from(message.supports_extension),
+            msg_body: elements(body),
+            cloud_custom_data: cloud_custom_data(body),
+        }],
+    })
+}
+
+fn elements(body: &MessageBody) -> &RawValue {
+    serde_json::from_str(&body.elements).expect("a body is kept as the JSON that it was read from")
+}
+
+fn cloud_custom_data(body: &MessageBody) -> Option<&str> {
+    Some(body.cloud_custom_data.as_str()).filter(|data| !data.is_empty())
 }
 
 #[derive(Serialize)]
@@ -143,7 +221,8 @@ struct Notify<'a> {
     tiny_id: String,
     msg_opt_type: u8,
     msg_last_seq: u64,
-    extension_group_msg_info: MessageInfo<'a>,
+    #[serde(flatten)]
+    message: Info<'a>,
     #[serde(rename = "SetKVInfo", skip_serializing_if = "Option::is_none")]
     set: Option<[Pairs<'a>; 1]>,
     #[serde(rename = "DeleteKVInfo", skip_serializing_if = "Option::is_none")]
@@ -152,13 +231,60 @@ struct Notify<'a> {
     clear: Option<[Pairs<'a>; 1]>,
 }
 
+/// Which message.
+#[derive(Serialize)]
+enum Info<'a> {
+    #[serde(rename = "ExtensionGroupMsgInfo")]
+    Group(GroupMessageInfo<'a>),
+    #[serde(rename = "ExtensionC2cMsgInfo")]
+    Direct(DirectMessageInfo<'a>),
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct MessageInfo<'a> {
+struct GroupMessageInfo<'a> {
     group_id: &'a str,
     msg_seq: u64,
     msg_client_time: u64,
     msg_random: u32,
+}
+
+/// The twin of a group's; inferred, see docs/decisions/0016-long-connection.md.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DirectMessageInfo<'a> {
+    #[serde(rename = "From_Account")]
+    from_account: &'a str,
+    #[serde(rename = "To_Account")]
+    to_account: &'a str,
+    msg_key: String,
+    msg_seq: u32,
+    msg_client_time: u64,
+    msg_random: u32,
+}
+
+impl<'a> Info<'a> {
+    fn of_group(group: &'a GroupId, change: &ExtensionChange) -> Option<Self> {
+        let MessageName::Seq(message) = change.message else { return None };
+        Some(Self::Group(GroupMessageInfo {
+            group_id: group.as_str(),
+            msg_seq: message.get(),
+            msg_client_time: change.client_time,
+            msg_random: change.random,
+        }))
+    }
+
+    fn of_direct(from: &'a UserId, to: &'a UserId, change: &ExtensionChange) -> Option<Self> {
+        let MessageName::Key(key) = change.message else { return None };
+        Some(Self::Direct(DirectMessageInfo {
+            from_account: from.as_str(),
+            to_account: to.as_str(),
+            msg_key: key.to_string(),
+            msg_seq: key.seq,
+            msg_client_time: change.client_time,
+            msg_random: change.random,
+        }))
+    }
 }
 
 #[derive(Serialize)]
@@ -186,8 +312,7 @@ impl<'a> WirePair<'a> {
     }
 }
 
-fn of_change(group: &GroupId, change: &ExtensionChange) -> Option<Vec<u8>> {
-    let MessageName::Seq(message) = change.message else { return None };
+fn of_change(message: Info<'_>, change: &ExtensionChange) -> Option<Vec<u8>> {
     let pairs = || Pairs {
         msg_key_value: change.pairs.iter().map(WirePair::of).collect(),
         clear_msg_seq: change.clear.get(),
@@ -218,12 +343,7 @@ fn of_change(group: &GroupId, change: &ExtensionChange) -> Option<Vec<u8>> {
             tiny_id: change.sender_tiny_id.get().to_string(),
             msg_opt_type,
             msg_last_seq: change.latest.get(),
-            extension_group_msg_info: MessageInfo {
-                group_id: group.as_str(),
-                msg_seq: message.get(),
-                msg_client_time: change.client_time,
-                msg_random: change.random,
-            },
+            message,
             set,
             delete,
             clear,

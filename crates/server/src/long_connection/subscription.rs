@@ -3,25 +3,24 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use sidenote_core::event::{Event, Happening};
-use sidenote_core::ids::{AccountId, Conversation, UserId};
+use sidenote_core::event::Event;
+use sidenote_core::ids::{AccountId, Conversation, TinyId};
 
 use super::frame::packed;
 use super::pushes;
 use super::unacknowledged::PushName;
 use crate::api::Fault;
-use crate::api::messages::audience::is_meant_for;
 use crate::live::{Delivery, Form, Hub, Inbox};
 
 pub(super) use crate::live::Ended;
 
-/// Everything that an account is told from now on.
+/// Everything that an account is told from now on, until it is deleted.
 pub(super) struct Subscription(Inbox);
 
 impl Subscription {
     /// Whatever is in the state when this returns is no news any more, and whatever is not will be told.
-    pub(super) async fn open(hub: &Arc<Hub>, account: &AccountId) -> Result<Self, Fault> {
-        Ok(Self(hub.connect(account).await?))
+    pub(super) async fn open(hub: &Arc<Hub>, account: &AccountId, tiny_id: TinyId) -> Result<Self, Fault> {
+        Ok(Self(hub.connect(account, tiny_id).await?))
     }
 
     /// Waits for the next event. It may be dropped and called again.
@@ -42,24 +41,13 @@ impl News {
         self.0.event()
     }
 
-    /// The push that tells it to this account, and its name; `None` if the account is not told. It is written, and packed,
-    /// once for all receivers.
-    pub(super) fn push_to(&self, user: &UserId, packs: bool) -> Option<(PushName, Bytes)> {
+    /// The push that tells it, and its name; `None` if clients are not told. It is written, and packed, once for all
+    /// receivers.
+    pub(super) fn push(&self, packs: bool) -> Option<(PushName, Bytes)> {
         let name = PushName { incarnation: self.0.incarnation().get(), event: self.event().number.get() };
-        match &self.event().what {
-            Happening::MessageSent { message, .. }
-                if !is_meant_for(self.0.body()?, &message.sender, user) =>
-            {
-                return None;
-            }
-            Happening::TransientMessage { message, body } if !is_meant_for(body, &message.sender, user) => {
-                return None;
-            }
-            Happening::MessageSent { .. } | Happening::TransientMessage { .. } | Happening::Extension(_) => {}
-            _ => return None,
-        }
         let plain = |delivery: &Delivery| {
-            pushes::of_event(&delivery.conversation().conversation, delivery.event(), delivery.body(), name)
+            let conversation = &delivery.conversation().conversation;
+            pushes::of_event(conversation, delivery.people(), delivery.event(), delivery.body(), name)
                 .unwrap_or_default()
         };
         let push = if packs {

@@ -1,16 +1,12 @@
 //! Where the events of a stream come from, and how it ends.
 
-use sidenote_core::event::Happening;
-use sidenote_core::ids::UserId;
-
 use super::event::{self, Cursor, Notice};
-use crate::api::messages::audience::is_meant_for;
 use crate::live::{Delivery, Ended, Follow, Followed, Inbox};
 
 /// What one reader is told.
 pub(super) enum Source {
-    /// A group, as this account may see it; `None`: all of it.
-    Group(Box<Follow>, Option<UserId>),
+    /// A group, as the follower may see it.
+    Group(Box<Follow>),
     /// All conversations of an app.
     App {
         inbox: Inbox,
@@ -40,8 +36,8 @@ pub(super) enum Why {
 }
 
 impl Source {
-    pub(super) fn group(follow: Follow, reader: Option<UserId>) -> Self {
-        Self::Group(Box::new(follow), reader)
+    pub(super) fn group(follow: Follow) -> Self {
+        Self::Group(Box::new(follow))
     }
 
     pub(super) fn app(inbox: Inbox, starts_over: bool) -> Self {
@@ -51,21 +47,15 @@ impl Source {
     /// Waits for what comes next. Nothing is lost if the future is dropped before it is done.
     pub(super) async fn next(&mut self) -> Step {
         let ended = match self {
-            Self::Group(follow, reader) => loop {
-                match follow.next().await {
-                    Ok(Ok(Followed::Event(delivery))) => {
-                        if delivery.event().at >= follow.since() && is_for(&delivery, reader.as_ref()) {
-                            return Step::Event(delivery);
-                        }
-                    }
-                    Ok(Ok(Followed::StartOver(incarnation, number))) => {
-                        return Step::StartOver(Some((incarnation, number)));
-                    }
-                    Ok(Err(ended)) => break ended,
-                    Err(error) => {
-                        tracing::error!(%error, "an event stream ends because events could not be read");
-                        return Step::End(Why::Failed);
-                    }
+            Self::Group(follow) => match follow.next().await {
+                Ok(Ok(Followed::Event(delivery))) => return Step::Event(delivery),
+                Ok(Ok(Followed::StartOver(incarnation, number))) => {
+                    return Step::StartOver(Some((incarnation, number)));
+                }
+                Ok(Err(ended)) => ended,
+                Err(error) => {
+                    tracing::error!(%error, "an event stream ends because events could not be read");
+                    return Step::End(Why::Failed);
                 }
             },
             Self::App { inbox, starts_over } => {
@@ -84,18 +74,6 @@ impl Source {
             Ended::Removed => Why::Removed,
             Ended::Closing => Why::Closing,
         })
-    }
-}
-
-/// A message for some members is told to these. Of one that was recalled meanwhile nobody can say any more for whom it
-/// was.
-fn is_for(delivery: &Delivery, reader: Option<&UserId>) -> bool {
-    match (&delivery.event().what, reader) {
-        (
-            Happening::MessageSent { message, .. } | Happening::TransientMessage { message, .. },
-            Some(reader),
-        ) => delivery.body().is_some_and(|body| is_meant_for(body, &message.sender, reader)),
-        _ => true,
     }
 }
 

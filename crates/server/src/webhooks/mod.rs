@@ -91,7 +91,7 @@ impl Webhooks {
         let mut news = self.store.news();
         let watching = async {
             while let Some(told) = stop.run_until_cancelled(news.next()).await {
-                for news in told {
+                for news in told.news {
                     self.look(&news.conversation);
                 }
             }

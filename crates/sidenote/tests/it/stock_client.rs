@@ -308,6 +308,25 @@ fn expired_signatures(place: Place) {
     let mut ann = Puppet::start("ann", place, &packages, &server, false);
     let refused = ann.call("login", &json!({"user": "ann", "ticket": ticket("ann", 3601)})).unwrap_err();
     assert_eq!(refused["code"], 70_001, "{refused}");
+    // One that expires while it is logged in.
+    ann.ok("login", &json!({"user": "ann", "ticket": ticket("ann", 3600 - SECONDS_LEFT)}));
+    assert_eq!(ann.event("kicked")["type"], "userSigExpired");
+    ann.is_content();
+}
+
+/// Long enough for a login, and short enough to wait for.
+const SECONDS_LEFT: u64 = 5;
+
+fn deleted_account(place: Place) {
+    let Some(packages) = place.packages() else { return };
+    let server = world();
+    let mut ann = Puppet::start("ann", place, &packages, &server, false);
+    ann.log_in();
+    let delete = json!({"DeleteItem": [{"UserID": "ann"}]}).to_string();
+    let answer = server.post(ADMINISTRATOR, "im_open_login_svc/account_delete", &delete);
+    assert_eq!(answer["ErrorCode"], 0, "{answer}");
+    ann.event("kicked");
+    ann.is_content();
 }
 
 #[test]
@@ -334,4 +353,10 @@ fn the_stock_client_in_chromium_with_text_frames() {
 fn the_stock_client_is_told_that_its_signature_has_expired() {
     expired_signatures(Place::Node);
     expired_signatures(Place::Chromium);
+}
+
+#[test]
+fn the_stock_client_is_told_that_its_account_is_deleted() {
+    deleted_account(Place::Node);
+    deleted_account(Place::Chromium);
 }

@@ -52,17 +52,20 @@ const FURTHER: &[&str] = &[
 ];
 
 fn parse(call: &Call, sender: &UserId, body: Object<'_>) -> Result<NewDirectMessage, Fault> {
-    let random = body.integer("MsgRandom", 0..=u32::MAX).map_err(coded(ErrorCode::BadMsgRandom))?;
-    let seq = body.optional_integer("MsgSeq", 0..=u32::MAX)?;
+    // Over the long connection the names that a group's message has do as well (docs/decisions/0016-long-connection.md).
+    let either = |name, twin| if call.is_connected() { [name, twin] } else { [name, name] };
+    let random =
+        body.integer(either("MsgRandom", "Random"), 0..=u32::MAX).map_err(coded(ErrorCode::BadMsgRandom))?;
+    let seq = body.optional_integer(either("MsgSeq", "ClientSeq"), 0..=u32::MAX)?;
     let elements = elements(body)?.source();
     let cloud_custom_data = body.optional_string("CloudCustomData")?.unwrap_or_default();
     let supports_extension = body.optional_flag("SupportMessageExtension")?.unwrap_or(false);
     let online_only = body.optional_flag("OnlineOnlyFlag")?.unwrap_or(false) || life_time(body)? == Some(0);
     let client_time = body
-        .optional_integer("MsgTimeStamp", 1..=u32::MAX)
+        .optional_integer(either("MsgTimeStamp", "MsgClientTime"), 1..=u32::MAX)
         .map_err(coded(ErrorCode::BadMsgTimeStamp))?
         .map(u64::from);
-    check_switches(body)?;
+    check_switches(call, body)?;
     body::require_length(call, elements, cloud_custom_data, ErrorCode::DirectMessageTooLong)?;
     Ok(NewDirectMessage {
         incarnation: Incarnation::from_random(random_bits()),
@@ -106,12 +109,18 @@ fn life_time(body: Object<'_>) -> Result<Option<u64>, Fault> {
 }
 
 /// What is checked here and looked at by others.
-fn check_switches(body: Object<'_>) -> Result<(), Fault> {
+fn check_switches(call: &Call, body: Object<'_>) -> Result<(), Fault> {
     body.optional_integer("SyncOtherMachine", 1..=2_u32).map_err(coded(ErrorCode::BadSyncOtherMachine))?;
     body.optional_flag("IsNeedReadReceipt")?;
     body::switches(body, "SendMsgControl", &["NoUnread", "NoLastMsg", "WithMuteNotifications"])?;
     let callbacks = ["ForbidBeforeSendMsgCallback", "ForbidAfterSendMsgCallback"];
-    body::switches(body, "ForbidCallbackControl", &callbacks)?;
+    if let Some(callbacks) = body::switches(body, "ForbidCallbackControl", &callbacks)?
+        && call.is_connected()
+        && !callbacks.is_empty()
+    {
+        let problem = Problem::Other("is for administrators; leave it out".into());
+        return Err(callbacks.as_value().refuse(problem).into());
+    }
     body.optional_object("OfflinePushInfo").map_err(coded(ErrorCode::BadOfflinePushInfo))?;
     Ok(())
 }

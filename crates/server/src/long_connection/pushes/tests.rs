@@ -17,7 +17,7 @@ fn pushed(what: Happening, body: Option<&MessageBody>) -> Option<serde_json::Val
         what,
     };
     let group = Conversation::Group(GroupId::new("g").unwrap());
-    let push = of_event(&group, &event, body, PushName { incarnation: 0xab, event: 0x1f })?;
+    let push = of_event(&group, &[], &event, body, PushName { incarnation: 0xab, event: 0x1f })?;
     Some(serde_json::from_slice(&push).unwrap())
 }
 
@@ -69,6 +69,60 @@ fn a_message_comes_with_all_that_its_id_is_made_of() {
     let push = pushed(push, None).unwrap();
     let transient = &told(&push)["GroupMsgArray"][0];
     assert_eq!((&transient["MsgSeq"], &transient["CloudCustomData"]), (&json!(0), &json!("cloud")));
+}
+
+/// The push of something between ann, whose number is 5, and zoe.
+fn pushed_to_both(what: Happening, body: Option<&MessageBody>) -> Option<serde_json::Value> {
+    let (number, operator) = (EventNumber::new(0x1f), Operator::server(user("zoe")));
+    let event = Event { number, at: Timestamp::from_secs(1), operator, what };
+    let two = Conversation::between(user("zoe"), user("ann"));
+    let people = [(user("ann"), TinyId::from_random(5)), (user("zoe"), TinyId::from_random(6))];
+    let push = of_event(&two, &people, &event, body, PushName { incarnation: 0xab, event: 0x1f })?;
+    Some(serde_json::from_slice(&push).unwrap())
+}
+
+#[test]
+fn a_one_to_one_message_looks_like_that_of_a_group_and_names_both_accounts() {
+    let key = MsgKey { seq: 3, random: 4, time: 1_700_000_002 };
+    let push =
+        pushed_to_both(Happening::DirectSent { key, message: message(false) }, Some(&body(""))).unwrap();
+    assert_eq!(
+        told(&push),
+        &json!({"Event": 3, "C2cMsgArray": [{
+            "From_Account": "ann", "To_Account": "zoe", "TinyId": "9223372036854775807",
+            "MsgKey": "3_4_1700000002", "MsgSeq": 3, "MsgRandom": 4, "MsgClientTime": 1_700_000_000,
+            "MsgTimeStamp": 1_700_000_002, "MsgTime": 1_700_000_001, "SupportMessageExtension": 1,
+            "MsgBody": [{"MsgType": "TIMCustomElem", "MsgContent": {"Data": "d"}}],
+        }]})
+    );
+    let from_zoe = Message { sender: user("zoe"), ..message(false) };
+    let push =
+        pushed_to_both(Happening::DirectTransient { key, message: from_zoe, body: body("cloud") }, None)
+            .unwrap();
+    let transient = &told(&push)["C2cMsgArray"][0];
+    assert_eq!((&transient["To_Account"], &transient["CloudCustomData"]), (&json!("ann"), &json!("cloud")));
+    assert_eq!(pushed_to_both(Happening::DirectSent { key, message: message(false) }, None), None);
+    assert_eq!(pushed_to_both(Happening::DirectRecalled { key }, None), None);
+}
+
+#[test]
+fn a_change_of_a_one_to_one_message_names_it_by_its_key_and_both_accounts() {
+    let Happening::Extension(change) = change(Operation::Set, &[("a", Some("1"), 4)], 4, 2) else { panic!() };
+    let key = MsgKey { seq: 3, random: 9, time: 1_700_000_002 };
+    let change = ExtensionChange { message: MessageName::Key(key), ..change };
+    let push = pushed_to_both(Happening::Extension(change.clone()), None).unwrap();
+    assert_eq!(
+        told(&push),
+        &json!({"Event": 3, "MsgExtensionNotify": {
+            "TinyId": "5", "MsgOptType": 1, "MsgLastSeq": 4,
+            "ExtensionC2cMsgInfo": {"From_Account": "ann", "To_Account": "zoe", "MsgKey": "3_9_1700000002",
+                "MsgSeq": 3, "MsgClientTime": 1_700_000_000, "MsgRandom": 9},
+            "SetKVInfo": [{"MsgKeyValue": [{"Key": "a", "Value": "1", "Seq": 4}], "ClearMsgSeq": 2}],
+        }})
+    );
+    // Nobody of the conversation has the sender's number.
+    let change = ExtensionChange { sender_tiny_id: TinyId::from_random(7), ..change };
+    assert_eq!(pushed_to_both(Happening::Extension(change), None), None);
 }
 
 #[test]

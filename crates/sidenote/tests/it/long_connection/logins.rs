@@ -129,6 +129,59 @@ fn a_login_ends_with_its_ticket() {
     client.log_in("ann");
 }
 
+/// Whatever it asks for first, also a sign of life, and as often as it asks; and it is told nothing meanwhile.
+#[test]
+fn a_client_whose_login_has_expired_is_told_so_by_the_code_of_any_answer() {
+    let server = world(&ConfigOptions::default());
+    let mut ann = LongClient::logged_in(server.address, "ann");
+    let mut bob = LongClient::open(server.address);
+    assert_eq!(bob.log_in_with("bob", &ticket("bob", 3598))["ErrorCode"], 0);
+    // It says nothing, so it is the server that ends the login, and its place is free then.
+    let begun = Instant::now();
+    while !server.get("/metrics").contains("sidenote_long_connection_logins 1\n") {
+        assert!(begun.elapsed() < PATIENCE, "it never expires");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    sent(&mut ann);
+    for servcmd in [command::ALIVE, "im_open_status.wshello", "imopenstat.tim_web_report_v2", command::PULL] {
+        let answer = bob.call(servcmd, &json!({"GroupId": "g", "MsgSeq": 1}));
+        assert_eq!(answer["ErrorCode"], 70_001, "{servcmd}");
+    }
+    bob.log_in("bob");
+    assert_eq!(bob.events(), [json!(null); 0]);
+    sent(&mut ann);
+    assert_eq!(bob.event()["GroupMsgArray"][0]["MsgSeq"], 2);
+}
+
+/// rest-overview.md section 4: an account that is imported again under an old name is somebody else.
+#[test]
+fn a_deleted_account_is_kicked_and_told_nothing_of_whoever_has_its_name_then() {
+    let server = world(&ConfigOptions::default());
+    let mut ann = LongClient::logged_in(server.address, "ann");
+    let mut old = [(); 2].map(|()| LongClient::logged_in(server.address, "bob"));
+    administrate(&server, "im_open_login_svc/account_delete", &json!({"DeleteItem": [{"UserID": "bob"}]}));
+    let kick = json!([{"KickoutMsgNotify": {"KickType": 3, "NewInstanceInfo": {}}}]);
+    for client in &mut old {
+        assert_eq!(client.event()["C2cNotifyMsgArray"], kick);
+    }
+    administrate(&server, "im_open_login_svc/account_import", &json!({"UserID": "bob"}));
+    let mut new = LongClient::logged_in(server.address, "bob");
+    let again = json!({"GroupId": "g", "MemberList": [{"Member_Account": "bob"}]});
+    administrate(&server, "group_open_http_svc/add_group_member", &again);
+    sent(&mut ann);
+    let direct = json!({"From_Account": "ann", "To_Account": "bob", "MsgRandom": 1,
+        "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "for the new one"}}]});
+    administrate(&server, "openim/sendmsg", &direct);
+    let mut told = [new.event(), new.event()];
+    told.sort_by_key(|event| event["C2cMsgArray"].is_array());
+    assert_eq!(told[0]["GroupMsgArray"][0]["MsgSeq"], 1);
+    assert_eq!(told[1]["C2cMsgArray"][0]["From_Account"], "ann");
+    for client in &mut old {
+        assert_eq!(client.events(), [json!(null); 0]);
+        assert_eq!(client.call(command::SEND, &message(1))["ErrorCode"], 60_025);
+    }
+}
+
 #[test]
 fn who_logs_out_is_told_nothing_more_and_may_log_in_as_somebody_else() {
     let server = world(&ConfigOptions::default());

@@ -110,6 +110,63 @@ fn a_message_for_some_is_told_to_these() {
 }
 
 #[test]
+fn one_to_one_messages_and_their_pairs_are_told_to_both_sides() {
+    let server = world(&ConfigOptions::default());
+    let mut ann = LongClient::logged_in(server.address, "ann");
+    let mut ann_elsewhere = LongClient::logged_in(server.address, "ann");
+    let mut bob = LongClient::logged_in(server.address, "bob");
+    let mut cid = LongClient::logged_in(server.address, "cid");
+
+    let body = json!({"To_Account": "bob", "MsgRandom": 77, "MsgSeq": 5, "MsgClientTime": 1_700_000_000,
+        "SupportMessageExtension": 1,
+        "MsgBody": [{"MsgType": "TIMCustomElem", "MsgContent": {"Data": "poll", "Desc": "", "Ext": ""}}]});
+    let anns_number = ann.a2().1;
+    let key = ann.ok(command::DIRECT_SEND, &body)["MsgKey"].clone();
+    for client in [&mut bob, &mut ann_elsewhere] {
+        let event = client.event();
+        let message = &event["C2cMsgArray"][0];
+        let id = (&message["TinyId"], &message["MsgClientTime"], &message["MsgRandom"]);
+        assert_eq!(id, (&json!(anns_number), &json!(1_700_000_000), &json!(77)));
+        assert_eq!((&message["From_Account"], &message["To_Account"]), (&json!("ann"), &json!("bob")));
+        assert_eq!((&message["MsgKey"], &message["SupportMessageExtension"]), (&key, &json!(1)));
+    }
+    let change = |pair: &str, seq| {
+        json!({"From_Account": "ann", "To_Account": "bob", "MsgKey": key, "OperateType": 1,
+            "ExtensionList": [{"Key": pair, "Value": "1", "Seq": seq}]})
+    };
+    assert_eq!(bob.ok(command::DIRECT_SET, &change("a", 0))["Seq"], 1);
+    assert_eq!(ann.ok(command::DIRECT_SET, &change("b", 0))["Seq"], 2);
+    let told = |client: &mut LongClient| client.event()["MsgExtensionNotify"].take();
+    for (client, numbers) in [(&mut bob, &[2][..]), (&mut ann, &[1][..]), (&mut ann_elsewhere, &[1, 2][..])] {
+        for number in numbers {
+            let told = told(client);
+            assert_eq!((&told["TinyId"], &told["MsgLastSeq"]), (&json!(anns_number), &json!(number)));
+            let info = &told["ExtensionC2cMsgInfo"];
+            assert_eq!((&info["From_Account"], &info["To_Account"]), (&json!("ann"), &json!("bob")));
+            assert_eq!((&info["MsgKey"], &info["MsgRandom"]), (&key, &json!(77)));
+        }
+    }
+    let pull = json!({"From_Account": "ann", "To_Account": "bob", "MsgKey": key});
+    let pulled = bob.ok(command::DIRECT_PULL, &pull);
+    assert_eq!((&pulled["LatestSeq"], &pulled["CompleteFlag"]), (&json!(2), &json!(1)));
+
+    // Nobody else is told, reads, writes, or speaks for them.
+    assert_eq!(cid.events(), [json!(null); 0]);
+    let mut for_ann = body.clone();
+    for_ann["From_Account"] = json!("ann");
+    for (servcmd, body) in [
+        (command::DIRECT_PULL, &pull),
+        (command::DIRECT_SET, &change("c", 0)),
+        (command::DIRECT_SEND, &for_ann),
+    ] {
+        assert_eq!(cid.call(servcmd, body)["ErrorCode"], 20_003, "{servcmd}");
+    }
+    for client in [&mut ann, &mut ann_elsewhere, &mut bob] {
+        assert_eq!(client.events(), [json!(null); 0]);
+    }
+}
+
+#[test]
 fn a_push_is_sent_again_until_it_is_acknowledged() {
     let server = world(&ConfigOptions::default());
     let mut ann = LongClient::logged_in(server.address, "ann");

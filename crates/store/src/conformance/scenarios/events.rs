@@ -70,7 +70,7 @@ pub(super) async fn followers_are_told_of_every_event(world: World) {
     }
     let mut told = BTreeMap::new();
     // Whoever is answered finds that followers were told.
-    for News { conversation, incarnation, first, last, events } in follower.take() {
+    for News { conversation, incarnation, first, last, events } in follower.take().news {
         let ends = [events.first(), events.last()].map(|event| event.map(|event| event.number));
         assert_eq!(ends, [Some(first), Some(last)], "small events are handed over");
         told.insert((conversation, incarnation), events);

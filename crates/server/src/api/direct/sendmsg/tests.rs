@@ -248,3 +248,18 @@ async fn bad_input_sends_nothing() {
     }
     assert_eq!(count(&world, "ann", "bob").await, None);
 }
+
+#[tokio::test]
+async fn over_the_long_connection_the_names_of_a_groups_message_do_too_and_callbacks_cannot_be_switched_off()
+{
+    let world = world().await;
+    let body =
+        format!(r#"{{"To_Account":"bob","Random":7,"ClientSeq":9,"MsgClientTime":5,"MsgBody":[{ELEMENT}]}}"#);
+    let answer = world.post_as("ann", CallerKind::Connected, SEND, &body).await;
+    let key = MsgKey::parse(answer["MsgKey"].as_str().unwrap()).unwrap();
+    assert_eq!((key.seq, key.random, key.time), (9, 7, world.now));
+    assert_eq!(world.code(SEND, &body).await, 90_005, "not over REST");
+    let body = message(r#","ForbidCallbackControl":["ForbidBeforeSendMsgCallback"]"#);
+    assert_eq!(world.post_as("ann", CallerKind::Connected, SEND, &body).await["ErrorCode"], 90_010);
+    assert_eq!(world.code(SEND, &body).await, 0);
+}
