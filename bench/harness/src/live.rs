@@ -27,6 +27,7 @@ use crate::record::Run;
 use crate::servers::Server;
 use crate::session::Session;
 use crate::settings::Settings;
+use receivers::Receivers;
 use stage::Stage;
 
 /// Runs those of the cases that are asked for.
@@ -86,6 +87,9 @@ fn listening_threads(settings: &Settings) -> u32 {
     settings.threads.saturating_sub(1).max(1)
 }
 
+/// How long a server has to notice that connections are gone.
+const GOODBYE: Duration = Duration::from_millis(100);
+
 /// What a run was called, and what was used before it.
 struct Under<'a> {
     case: &'a str,
@@ -106,9 +110,20 @@ impl<'a> Under<'a> {
         Ok(Self { case, server: name, connections, pair, server_cpu_us, client_cpu_us })
     }
 
-    /// Pauses the server and makes records of what came of the run, one for each load.
-    fn end(self, session: &mut Session, server: &mut Server, loads: &[(&str, Outcome)]) -> Result<()> {
+    /// Pauses the server and makes records of what came of the run, one for each load. Those who were told go after
+    /// the counting and before the pause, so that their end is in no figure.
+    fn end(
+        self,
+        session: &mut Session,
+        server: &mut Server,
+        told: Option<Receivers>,
+        loads: &[(&str, Outcome)],
+    ) -> Result<()> {
         let (usage, client_cpu_us) = (server.usage(), own_cpu_us());
+        if told.is_some() {
+            drop(told);
+            std::thread::sleep(GOODBYE);
+        }
         server.pause()?;
         session.advance(session.settings.warm_up() + session.settings.time());
         for (load, outcome) in loads {

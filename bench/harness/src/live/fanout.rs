@@ -62,9 +62,8 @@ fn one(
     add_failures(&mut outcome, (published.failures, published.first_failure));
     add_failures(&mut outcome, receivers.failures());
     add_missing(&mut outcome, receivers.missing(answers), "pushes");
-    drop(receivers);
     session.say(&format!("{CASE}, {count} receivers, pair {pair}, {name}: {:.0} pushes/s", outcome.rate()));
-    under.end(session, stage.server(protocol)?, &[("fanout", outcome)])?;
+    under.end(session, stage.server(protocol)?, Some(receivers), &[("fanout", outcome)])?;
     stage.nats_next = next;
     Ok(())
 }

@@ -65,7 +65,7 @@ fn alone(session: &mut Session, sidenote: &mut Server, connections: u32, pair: u
     let under = Under::begin(CASE, "sidenote", u64::from(connections), pair, sidenote)?;
     let outcome = sidenote.drive(&drive(&session.settings, MESSAGES, connections, pair))?;
     tell(session, "alone", connections, pair, &outcome);
-    under.end(session, sidenote, &[("closed", outcome)])
+    under.end(session, sidenote, None, &[("closed", outcome)])
 }
 
 fn with_webhook(
@@ -87,10 +87,9 @@ fn with_webhook(
     add_missing(&mut outcome, hooks.missing(told_before + outcome.answers), "webhooks");
     add_failures(&mut outcome, readers.failures());
     add_failures(&mut outcome, hooks.failures());
-    drop(readers);
     tell(session, name, connections, pair, &outcome);
     session.say(&format!("{told_in_time} of {} webhooks were told meanwhile", outcome.answers));
-    under.end(session, telling, &[("closed", outcome)])
+    under.end(session, telling, Some(readers), &[("closed", outcome)])
 }
 
 /// Who listens, how many of them are told of each set, and how many sets may be under way.
@@ -121,7 +120,6 @@ fn crowded(
     };
     add_missing(&mut outcome, receivers.missing(outcome.answers * crowd.pushes), "pushes");
     add_failures(&mut outcome, receivers.failures());
-    drop(receivers);
     tell(session, crowd.name, drive.connections, pair, &outcome);
-    under.end(session, sidenote, &[("closed", outcome)])
+    under.end(session, sidenote, Some(receivers), &[("closed", outcome)])
 }

@@ -80,13 +80,12 @@ fn one(
     add_missing(&mut outcome, missing, "pushes");
     // What failed has been counted by then.
     let sent = Outcome { failures: 0, first_failure: None, ..timed(&from_request, window, answers) };
-    drop(receivers);
     session.say(&format!(
         "{CASE}, {count} receivers, pair {pair}, {name}: p50 {:.2} ms, p99 {:.2} ms",
         millis(outcome.p50_us),
         millis(outcome.p99_us)
     ));
-    under.end(session, stage.server(protocol)?, &[("push", outcome), ("sent", sent)])?;
+    under.end(session, stage.server(protocol)?, Some(receivers), &[("push", outcome), ("sent", sent)])?;
     stage.go_on_from(&publisher.into_way());
     Ok(())
 }
