@@ -91,7 +91,7 @@ impl Protocol {
             Self::Broadcast => upgrade(stream, "/broadcast"),
             Self::Nats => {
                 let hello = format!(
-                    "CONNECT {{\"verbose\":false,\"pedantic\":false,\"echo\":false}}\r\nSUB {SUBJECT} 1\r\nPING\r\n"
+                    "CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\nSUB {SUBJECT} 1\r\nPING\r\n"
                 );
                 stream.write_all(hello.as_bytes()).context("cannot subscribe")?;
                 let (_, rest) = read_until(stream, Vec::new(), |received| {
