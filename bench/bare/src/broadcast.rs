@@ -55,7 +55,10 @@ pub(crate) async fn publish(State(news): State<Arc<News>>, body: Bytes) -> Respo
 }
 
 /// Makes a WebSocket of the connection that is told all that is published from now on.
-#[expect(clippy::disallowed_methods, reason = "a listener that panics takes nothing but its connection with it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a listener that panics takes nothing but its connection with it"
+)]
 pub(crate) async fn listen(State(news): State<Arc<News>>, mut request: Request) -> Response {
     let upgrade = hyper::upgrade::on(&mut request);
     let answer = match create_response_with_body(&request, Body::empty) {

@@ -74,7 +74,10 @@ pub(crate) struct Server {
 }
 
 enum Way {
-    Http { dialect: Arc<dyn Dialect>, port: u16 },
+    Http {
+        dialect: Arc<dyn Dialect>,
+        port: u16,
+    },
     Pgbench(postgres::Pgbench),
     /// Its own protocol, on this port.
     Nats(u16),

@@ -194,9 +194,9 @@ mod tests {
 
     #[test]
     fn pushes_at_leisure_have_no_ratio() {
-        let lines = ["push", "sent"].into_iter().flat_map(|load| {
-            [run_line(load, 1, PRODUCT, 50, 0), run_line(load, 1, "bare", 100, 0)]
-        });
+        let lines = ["push", "sent"]
+            .into_iter()
+            .flat_map(|load| [run_line(load, 1, PRODUCT, 50, 0), run_line(load, 1, "bare", 100, 0)]);
         let report = report(&std::iter::once(CASE.to_owned()).chain(lines).collect::<Vec<_>>()).unwrap();
         assert_eq!(report.rows.len(), 4);
         assert!(report.rows.iter().all(|row| row.of_baseline.is_none() && row.product_times.is_none()));

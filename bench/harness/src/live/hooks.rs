@@ -161,7 +161,8 @@ mod tests {
         let hooks = Hooks::listen().unwrap();
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, hooks.port)).unwrap();
         for number in [7, 8, 8] {
-            let request = format!("POST / HTTP/1.1\r\nX-Sidenote-Event: ab-{number}\r\ncontent-length: 2\r\n\r\n{{}}");
+            let request =
+                format!("POST / HTTP/1.1\r\nX-Sidenote-Event: ab-{number}\r\ncontent-length: 2\r\n\r\n{{}}");
             stream.write_all(request.as_bytes()).unwrap();
             let mut answer = vec![0; ANSWER.len()];
             stream.read_exact(&mut answer).unwrap();
@@ -183,6 +184,9 @@ mod tests {
         told.take(8).unwrap();
         told.take(10).unwrap_err();
         assert!(request(b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n").is_err());
-        assert_eq!(request(b"POST / HTTP/1.1\r\nX-Sidenote-Event: ab-1\r\ncontent-length: 2\r\n\r\n{"), Ok(None));
+        assert_eq!(
+            request(b"POST / HTTP/1.1\r\nX-Sidenote-Event: ab-1\r\ncontent-length: 2\r\n\r\n{"),
+            Ok(None)
+        );
     }
 }

@@ -37,7 +37,8 @@ pub(super) fn run(session: &mut Session, stage: &mut Stage, bin: &Path, folder: 
     let (mut telling, _) = hooked.start("sidenote-webhook")?;
     telling.pause()?;
 
-    let (small_name, large_name) = (format!("{receivers} in groups of ten"), format!("{receivers} in one group"));
+    let (small_name, large_name) =
+        (format!("{receivers} in groups of ten"), format!("{receivers} in one group"));
     let mut small = stage.small_groups()?;
     for connections in session.settings.connections.clone() {
         for pair in 1..=session.settings.pairs {

@@ -84,7 +84,8 @@ impl Protocol {
             Self::Stream => {
                 let user = account(receiver);
                 let query = query(&user, &Product::ticket(&user)?);
-                let request = format!("GET /v1/groups/{GROUP}/events?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                let request =
+                    format!("GET /v1/groups/{GROUP}/events?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
                 stream.write_all(request.as_bytes()).context("cannot ask for a stream")?;
                 head(stream, "HTTP/1.1 200")
             }
@@ -182,7 +183,8 @@ fn write_frame(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
     match u8::try_from(payload.len()) {
         Ok(length @ ..=125) => out.push(0x80 | length),
         _ => {
-            let length = u16::try_from(payload.len()).expect("frames of the benchmark are shorter than 64 KiB");
+            let length =
+                u16::try_from(payload.len()).expect("frames of the benchmark are shorter than 64 KiB");
             out.push(0x80 | 126);
             out.extend_from_slice(&length.to_be_bytes());
         }
@@ -227,11 +229,14 @@ fn numbered(message: &[u8]) -> Result<Item<'_>, String> {
 /// The server writes each frame of the stream as a chunk of its own.
 fn chunk(received: &[u8]) -> Result<Option<(usize, Item<'_>)>, String> {
     let (start, length) = match httparse::parse_chunk_size(received) {
-        Ok(httparse::Status::Complete((start, length))) => (start, usize::try_from(length).unwrap_or(usize::MAX)),
+        Ok(httparse::Status::Complete((start, length))) => {
+            (start, usize::try_from(length).unwrap_or(usize::MAX))
+        }
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err(format!("no chunk came: {}", excerpt(received))),
     };
-    let whole = start.checked_add(length).and_then(|end| end.checked_add(2)).ok_or("an endless chunk came")?;
+    let whole =
+        start.checked_add(length).and_then(|end| end.checked_add(2)).ok_or("an endless chunk came")?;
     let Some(frame) = received.get(start..whole) else { return Ok(None) };
     let frame = &frame[..length];
     let is_event = frame.starts_with(b"id: ") && find(frame, b"\"Type\":\"ExtensionChanged\"").is_some();
@@ -253,7 +258,8 @@ fn nats_item(received: &[u8]) -> Result<Option<(usize, Item<'_>)>, String> {
     let start = end + 2;
     if line.starts_with(b"MSG ") {
         let odd = || format!("an odd line came: {}", excerpt(line));
-        let length = line.rsplit(|byte| *byte == b' ').next().and_then(|digits| std::str::from_utf8(digits).ok());
+        let length =
+            line.rsplit(|byte| *byte == b' ').next().and_then(|digits| std::str::from_utf8(digits).ok());
         let length: usize = length.and_then(|digits| digits.parse().ok()).ok_or_else(odd)?;
         let Some(message) = received.get(start..start + length + 2) else { return Ok(None) };
         return Ok(Some((start + length + 2, numbered(&message[..length])?)));

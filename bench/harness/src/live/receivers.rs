@@ -66,7 +66,8 @@ impl Receivers {
         let shared = Arc::<Shared>::default();
         let threads = u64::from(threads).clamp(1, count.max(1));
         let (opened, ready) = sync_channel(64);
-        let mut receivers = Self { shared: Arc::clone(&shared), threads: Vec::new(), opened_in: Duration::ZERO };
+        let mut receivers =
+            Self { shared: Arc::clone(&shared), threads: Vec::new(), opened_in: Duration::ZERO };
         for thread in 0..threads {
             let (shared, opened) = (Arc::clone(&shared), opened.clone());
             receivers.threads.push(std::thread::spawn(move || {
@@ -285,7 +286,10 @@ impl<'a> Listening<'a> {
                     follows(receiver.last.replace(name), name)?;
                     if !self.value.is_empty() {
                         if find(content, &self.value).is_none() {
-                            return Err(format!("a push was not the one: {}", crate::dialect::excerpt(content)));
+                            return Err(format!(
+                                "a push was not the one: {}",
+                                crate::dialect::excerpt(content)
+                            ));
                         }
                         self.arrivals.push_back(time);
                     }
@@ -360,7 +364,9 @@ pub(super) fn allow_connections(count: u64) -> Result<()> {
     let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
     if setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).is_err() {
         let most = limit.maximum.unwrap_or(0);
-        bail!("{count} connections need {wanted} open files, and this account may have {most}: raise ulimit -n");
+        bail!(
+            "{count} connections need {wanted} open files, and this account may have {most}: raise ulimit -n"
+        );
     }
     Ok(())
 }

@@ -80,7 +80,14 @@ pub(super) fn start(folder: &Path, data: &Data) -> Result<Server> {
     ))?;
     pgbench.sql("VACUUM ANALYZE pairs")?;
     let (name, processes) = ("postgres".to_owned(), vec![process]);
-    Ok(Server { name, processes, way: Way::Pgbench(pgbench), stored: true, versions: HashMap::new(), gate: None })
+    Ok(Server {
+        name,
+        processes,
+        way: Way::Pgbench(pgbench),
+        stored: true,
+        versions: HashMap::new(),
+        gate: None,
+    })
 }
 
 /// The folder of the newest version's programs, which Debian keeps out of the search path.
