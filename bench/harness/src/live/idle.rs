@@ -119,7 +119,7 @@ fn tell(publisher: &mut Publisher, receivers: &Receivers, count: u64, round: u64
     let value = format!("{round:040}");
     receivers.expect(&value, count);
     publisher.publish(&value)?;
-    let missing = count - receivers.arrivals().len() as u64;
+    let missing = count.saturating_sub(receivers.arrivals().len() as u64);
     if missing > 0 {
         let why = receivers.failures().1.unwrap_or_default();
         bail!("{missing} pushes never came {why}");

@@ -62,7 +62,7 @@ fn one(
         receivers.expect(&value, count);
         let published = publisher.publish(&value)?;
         let arrivals = receivers.arrivals();
-        missing += count - arrivals.len() as u64;
+        missing += count.saturating_sub(arrivals.len() as u64);
         answers += arrivals.len() as u64;
         if begin >= open_at {
             for arrival in arrivals {

@@ -45,7 +45,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Stores the data and starts the servers.
-    pub(super) fn set(session: &mut Session, bin: &Path, folder: &Path) -> Result<Self> {
+    pub(super) fn set(session: &Session, bin: &Path, folder: &Path) -> Result<Self> {
         let receivers = session.settings.most_receivers();
         session.say(&format!("making {receivers} accounts and their groups"));
         let product = product(session, bin, folder.join("product"), "");
@@ -53,7 +53,7 @@ impl Stage {
         let (mut sidenote, _) = product.start("sidenote")?;
         sidenote.pause()?;
         let data = Data::new(session.settings.quick);
-        let mut start = |reference: Reference| {
+        let start = |reference: Reference| {
             let folder = folder.join(format!("{reference:?}").to_lowercase());
             std::fs::create_dir(&folder).context("cannot make a folder")?;
             let mut server = reference.start(bin, &folder, &data)?;
