@@ -116,7 +116,7 @@ mod tests {
     /// Idle connections of a server as the harness records them.
     pub(super) fn idle_line(server: &str, failures: u64) -> String {
         format!(
-            r#"{{"kind":"idle","case":"set1","server":"{server}","connections":1000,"opened_ms":1234.0,"before_kib":5000,"idle_kib":13500,"told_kib":15000,"failures":{failures},"first_failure":null}}"#
+            r#"{{"kind":"idle","case":"set1","server":"{server}","connections":1000,"opened_ms":1234.0,"before_kib":5000,"connected_kib":13500,"told_kib":15000,"failures":{failures},"first_failure":null}}"#
         )
     }
 

@@ -1,4 +1,4 @@
-//! A broadcast over WebSockets: what telling everybody costs without rules, logins and acknowledgements.
+//! A broadcast over `WebSockets`: what telling everybody costs without rules, logins and acknowledgements.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -70,7 +70,7 @@ pub(crate) struct Idle<'a> {
     pub(crate) opened_ms: f64,
     /// Memory of the server: before the first of them, when all were there, and after each was told something.
     pub(crate) before_kib: u64,
-    pub(crate) idle_kib: u64,
+    pub(crate) connected_kib: u64,
     pub(crate) told_kib: u64,
     pub(crate) failures: u64,
     pub(crate) first_failure: Option<String>,

@@ -98,8 +98,6 @@ impl Socket {
             Some(Ok(Message::Binary(bytes))) => Ok(Some(bytes)),
             // The library answers pings by itself.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
-            // And a goodbye too, which `close` lets leave.
-            Some(Ok(Message::Close(_))) => Err(Closing::Gone),
             Some(Err(Error::Capacity(_))) => {
                 Err(Closing::Because(CloseCode::Size, self.limits.too_large.into()))
             }
@@ -109,7 +107,8 @@ impl Socket {
             Some(Err(Error::Protocol(error))) => {
                 Err(Closing::Because(CloseCode::Protocol, error.to_string().into()))
             }
-            Some(Err(_)) | None => Err(Closing::Gone),
+            // A goodbye it answers too, which `close` lets leave.
+            Some(Ok(Message::Close(_)) | Err(_)) | None => Err(Closing::Gone),
         }
     }
 

@@ -105,7 +105,7 @@ fn in_ms(Spread { median, min, max }: Spread) -> Spread {
 /// KiB for each connection. There is one run, and no spread.
 fn idle_bars<'a>(idle: &[&'a Idle]) -> Vec<Bar<'a>> {
     let bar = |idle: &&'a Idle| {
-        let each = idle.each(idle.idle_kib);
+        let each = idle.each(idle.connected_kib);
         let value = Spread { median: each, min: each, max: each };
         Bar { name: &idle.server, value, label: format!("{each:.1}"), stands_out: idle.server == PRODUCT }
     };

@@ -100,7 +100,7 @@ pub(super) struct Idle {
     pub(super) opened_ms: f64,
     /// Memory of the server before them, with them, and after each was told something.
     pub(super) before_kib: u64,
-    pub(super) idle_kib: u64,
+    pub(super) connected_kib: u64,
     pub(super) told_kib: u64,
     pub(super) failures: u64,
     pub(super) first_failure: Option<String>,

@@ -64,7 +64,7 @@ impl Report {
                     idle.server,
                     idle.connections,
                     idle.opened_ms / 1e3,
-                    idle.each(idle.idle_kib),
+                    idle.each(idle.connected_kib),
                     idle.each(idle.told_kib),
                     idle.told_kib / 1024,
                     idle.failures,

@@ -31,7 +31,7 @@ pub(super) fn run(session: &mut Session, bin: &Path, folder: &Path) -> Result<()
     let title = format!("{count} idle connections");
     session.records.write(&Line::Case { case: CASE, title: &title, baseline: "" })?;
     session.say(&format!("making {count} accounts and their group"));
-    let product = product(session, bin, folder.join("idle"), "");
+    let product = product(session, bin, &folder.join("idle"), "");
     fill_product(&product, count, false)?;
     let mut version = 0;
     let with_nats = session.settings.references.contains(&Reference::Nats);
@@ -82,7 +82,7 @@ fn one(
 
     let receivers = Receivers::open(server.port(), protocol, count, session.settings.threads)?;
     std::thread::sleep(REST);
-    let idle_kib = server.rss_kib();
+    let connected_kib = server.rss_kib();
     // That all of them are there is shown by telling all of them something.
     let told = tell(&mut publisher, &receivers, count, 2);
     let (mut failures, mut first_failure) = receivers.failures();
@@ -96,7 +96,7 @@ fn one(
     session.say(&format!(
         "{CASE}, {name}: {count} connections opened in {:.1} s, {:.1} KiB each, {:.1} KiB after a push",
         receivers.opened_in.as_secs_f64(),
-        per(idle_kib),
+        per(connected_kib),
         per(told_kib)
     ));
     session.count_failures(CASE, name, failures, first_failure.as_deref());
@@ -106,7 +106,7 @@ fn one(
         connections: count,
         opened_ms: receivers.opened_in.as_secs_f64() * 1e3,
         before_kib,
-        idle_kib,
+        connected_kib,
         told_kib,
         failures,
         first_failure,

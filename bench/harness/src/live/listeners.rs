@@ -31,7 +31,7 @@ pub(super) fn run(session: &mut Session, stage: &mut Stage, bin: &Path, folder: 
     session.records.write(&Line::Case { case: CASE, title: &title, baseline: "sidenote" })?;
 
     let hooks = Hooks::listen()?;
-    let hooked = product(session, bin, folder.join("webhook"), &hooks.configuration());
+    let hooked = product(session, bin, &folder.join("webhook"), &hooks.configuration());
     // As many accounts as beside it, so that the stores are alike.
     fill_product(&hooked, receivers, true)?;
     let (mut telling, _) = hooked.start("sidenote-webhook")?;
@@ -84,8 +84,9 @@ fn with_webhook(
     let mut outcome = telling.drive(&drive(&session.settings, MESSAGES, connections, pair))?;
     let told_in_time = hooks.told() - told_before;
     // The log serves a reader at its own pace, and a webhook is told one event after the other; all of it has to come.
-    add_missing(&mut outcome, readers.missing(outcome.answers * READERS), "events of the stream");
-    add_missing(&mut outcome, hooks.missing(told_before + outcome.answers), "webhooks");
+    let answers = outcome.answers;
+    add_missing(&mut outcome, readers.missing(answers * READERS), "events of the stream");
+    add_missing(&mut outcome, hooks.missing(told_before + answers), "webhooks");
     add_failures(&mut outcome, readers.failures());
     add_failures(&mut outcome, hooks.failures());
     tell(session, name, connections, pair, &outcome);
@@ -119,7 +120,8 @@ fn crowded(
         Some(asked) => gated(asked, &gate, drive)?,
         None => gated(sidenote, &gate, drive)?,
     };
-    add_missing(&mut outcome, receivers.missing(outcome.answers * crowd.pushes), "pushes");
+    let missing = receivers.missing(outcome.answers * crowd.pushes);
+    add_missing(&mut outcome, missing, "pushes");
     add_failures(&mut outcome, receivers.failures());
     tell(session, crowd.name, drive.connections, pair, &outcome);
     under.end(session, sidenote, Some(receivers), &[("closed", outcome)])

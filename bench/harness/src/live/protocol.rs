@@ -95,7 +95,7 @@ impl Protocol {
                     "CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\nSUB {SUBJECT} 1\r\nPING\r\n"
                 );
                 stream.write_all(hello.as_bytes()).context("cannot subscribe")?;
-                let (_, rest) = read_until(stream, Vec::new(), |received| {
+                let ((), rest) = read_until(stream, Vec::new(), |received| {
                     if let Some(at) = find(received, b"-ERR") {
                         return Err(excerpt(&received[at..]));
                     }
@@ -180,14 +180,12 @@ fn websocket_frame(received: &[u8]) -> Result<Option<(usize, Frame<'_>)>, String
 /// taking a frame for a request, and there are none here.
 fn write_frame(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.push(0x80 | kind);
-    match u8::try_from(payload.len()) {
-        Ok(length @ ..=125) => out.push(0x80 | length),
-        _ => {
-            let length =
-                u16::try_from(payload.len()).expect("frames of the benchmark are shorter than 64 KiB");
-            out.push(0x80 | 126);
-            out.extend_from_slice(&length.to_be_bytes());
-        }
+    if let Ok(length @ ..=125) = u8::try_from(payload.len()) {
+        out.push(0x80 | length);
+    } else {
+        let length = u16::try_from(payload.len()).expect("frames of the benchmark are shorter than 64 KiB");
+        out.push(0x80 | 0x7e);
+        out.extend_from_slice(&length.to_be_bytes());
     }
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(payload);

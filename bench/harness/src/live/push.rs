@@ -60,7 +60,7 @@ fn one(
         // No other message of this benchmark has the same.
         let value = format!("{pair:04}{count:06}{round:030}");
         receivers.expect(&value, count);
-        let published = publisher.publish(&value)?;
+        let told = publisher.publish(&value)?;
         let arrivals = receivers.arrivals();
         missing += count.saturating_sub(arrivals.len() as u64);
         answers += arrivals.len() as u64;
@@ -68,8 +68,8 @@ fn one(
             for arrival in arrivals {
                 // A push may be there before the answer, since nobody waits for the other.
                 let after = |moment| micros(arrival.saturating_duration_since(moment)).max(1);
-                from_answer.saturating_record(after(published.acknowledged));
-                from_request.saturating_record(after(published.sent));
+                from_answer.saturating_record(after(told.acknowledged));
+                from_request.saturating_record(after(told.sent));
             }
         }
         std::thread::sleep(INTERVAL.saturating_sub(begin.elapsed()));

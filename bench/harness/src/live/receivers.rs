@@ -277,13 +277,13 @@ impl<'a> Listening<'a> {
     /// Looks into all that is whole of what was received at `time`, and keeps the rest. What came together is
     /// acknowledged together, with the last of it.
     fn take(&mut self, number: usize, mut received: &[u8], time: Instant) -> Result<(), String> {
-        let receiver = &mut self.receivers[number];
+        let listener = &mut self.receivers[number];
         self.outgoing.clear();
         let (mut session, mut heard) = (&[][..], 0);
         while let Some((length, item)) = self.protocol.next(received)? {
             match item {
                 Item::Push { name, content, session: its } => {
-                    follows(receiver.last.replace(name), name)?;
+                    follows(listener.last.replace(name), name)?;
                     if !self.value.is_empty() {
                         if find(content, &self.value).is_none() {
                             return Err(format!(
@@ -304,14 +304,14 @@ impl<'a> Listening<'a> {
         if !session.is_empty() {
             Protocol::write_acknowledgement(session, &mut self.outgoing);
         }
-        receiver.rest.clear();
-        receiver.rest.extend_from_slice(received);
+        listener.rest.clear();
+        listener.rest.extend_from_slice(received);
         self.shared.heard.fetch_add(heard, Ordering::AcqRel);
         if self.outgoing.is_empty() {
             return Ok(());
         }
         // It is short, and the server reads all the time, so the socket has room for it.
-        receiver.stream.write_all(&self.outgoing).map_err(|error| format!("answering a push: {error}"))
+        listener.stream.write_all(&self.outgoing).map_err(|error| format!("answering a push: {error}"))
     }
 
     fn report(&mut self) {

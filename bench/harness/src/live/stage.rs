@@ -1,6 +1,6 @@
 //! The servers that tell, and the accounts and groups of the product's data.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ impl Stage {
     pub(super) fn set(session: &Session, bin: &Path, folder: &Path) -> Result<Self> {
         let receivers = session.settings.most_receivers();
         session.say(&format!("making {receivers} accounts and their groups"));
-        let product = product(session, bin, folder.join("product"), "");
+        let product = product(session, bin, &folder.join("product"), "");
         fill_product(&product, receivers, true)?;
         let (mut sidenote, _) = product.start("sidenote")?;
         sidenote.pause()?;
@@ -148,8 +148,8 @@ pub(super) fn tellers(with_nats: bool) -> Vec<(&'static str, Protocol)> {
 }
 
 /// The product in a folder of its own, with room for more members than its default.
-pub(super) fn product(session: &Session, bin: &Path, folder: PathBuf, more: &str) -> Product {
-    Product::new(bin, &folder, session.settings.cache_mib)
+pub(super) fn product(session: &Session, bin: &Path, folder: &Path, more: &str) -> Product {
+    Product::new(bin, folder, session.settings.cache_mib)
         .configured(&format!("members_per_group = 20000\n{more}"))
 }
 
@@ -205,8 +205,8 @@ mod tests {
 
     #[test]
     fn ranges_do_not_overlap() {
-        assert!(SOLO.first >= MESSAGES.first + MESSAGES.messages);
-        assert!(SMALL.first > SOLO.first);
+        const { assert!(SOLO.first >= MESSAGES.first + MESSAGES.messages) };
+        const { assert!(SMALL.first > SOLO.first) };
     }
 
     #[test]
