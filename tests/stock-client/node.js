@@ -20,9 +20,14 @@ net.Socket.prototype.connect = function (...parameters) {
 };
 process.on("unhandledRejection", (error) => say({ event: "unhandled", text: String(error?.message ?? error), code: error?.code ?? null }));
 
-// Node 20 has no WebSocket of its own. Requests are counted as they leave.
+// Node 20 has no WebSocket of its own. Requests are counted as they leave. In a browser an error that nobody listens to
+// is nothing; an emitter of Node ends the process.
 const WebSocket = require(path.join(packages, "ws"));
 global.WebSocket = class extends WebSocket {
+  constructor(...parameters) {
+    super(...parameters);
+    this.on("error", () => {});
+  }
   send(data, ...more) {
     say({ event: "request", command: JSON.parse(Buffer.from(data).toString()).head.servcmd });
     return super.send(data, ...more);

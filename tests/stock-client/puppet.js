@@ -56,21 +56,22 @@ function makePuppet(SDK, say) {
       const sent = await chat.sendMessage(one);
       return keep(sent.data.message);
     },
-    async history({ group }) {
-      const { data } = await chat.getMessageList({ conversationID: `GROUP${group}` });
+    async history({ group, user }) {
+      const conversationID = group ? `GROUP${group}` : `C2C${user}`;
+      const { data } = await chat.getMessageList({ conversationID });
       return data.messageList.map(keep);
     },
-    async set({ id, pairs }) {
-      return plain((await chat.setMessageExtensions(message(id), pairs)).data);
+    async set({ of, pairs }) {
+      return plain((await chat.setMessageExtensions(message(of), pairs)).data);
     },
-    async get({ id }) {
-      return plain((await chat.getMessageExtensions(message(id))).data);
+    async get({ of }) {
+      return plain((await chat.getMessageExtensions(message(of))).data);
     },
-    async delete({ id, keys }) {
-      return plain((await chat.deleteMessageExtensions(message(id), keys)).data);
+    async delete({ of, keys }) {
+      return plain((await chat.deleteMessageExtensions(message(of), keys)).data);
     },
-    async clear({ id }) {
-      return plain((await chat.deleteMessageExtensions(message(id))).data);
+    async clear({ of }) {
+      return plain((await chat.deleteMessageExtensions(message(of))).data);
     },
   };
 

@@ -238,11 +238,11 @@ fn flow(place: Place, text: bool) {
     let id = sent["ID"].clone();
 
     // Set, and both are right afterwards.
-    let change = |pairs: Value| json!({"id": id, "pairs": pairs});
+    let change = |pairs: Value| json!({"of": id, "pairs": pairs});
     assert_eq!(codes(&ann.ok("set", &change(json!([{"key": "pizza", "value": "1"}])))), [0]);
     let updated = bob.event("updated");
     assert_eq!((&updated["messageID"], values(&updated["extensions"])), (&id, json!({"pizza": "1"})));
-    let whole = json!({"id": id});
+    let whole = json!({"of": id});
     assert_eq!(values(&bob.ok("get", &whole)["extensions"]), json!({"pizza": "1"}));
 
     // Two writers race for a key that neither knows: one is refused, and succeeds with what the refusal told it.
@@ -264,7 +264,7 @@ fn flow(place: Place, text: bool) {
 
     // Delete and clear.
     bob.events.clear();
-    ann.ok("delete", &json!({"id": id, "keys": ["pizza"]}));
+    ann.ok("delete", &json!({"of": id, "keys": ["pizza"]}));
     let deleted = bob.event("deleted");
     assert_eq!((&deleted["messageID"], &deleted["keyList"]), (&id, &json!(["pizza"])));
     assert_eq!(values(&bob.ok("get", &whole)["extensions"]), json!({"soup": soups[0]}));
@@ -272,6 +272,21 @@ fn flow(place: Place, text: bool) {
     assert_eq!(bob.event("deleted")["keyList"], json!(["soup"]));
     assert_eq!(values(&bob.ok("get", &whole)["extensions"]), json!({}));
     assert_eq!(codes(&bob.ok("set", &change(json!([{"key": "salad", "value": "1"}])))), [0]);
+
+    // One-to-one messages have pairs too.
+    let sent = ann.ok("send", &json!({"user": "bob", "data": "tea?"}));
+    ann.events.clear();
+    let received = bob.event("message");
+    for member in ["ID", "from", "data", "extends"] {
+        assert_eq!(received[member], sent[member], "{member}");
+    }
+    let (tea, kind) = (sent["ID"].clone(), json!([{"key": "green", "value": "1"}]));
+    assert_eq!(codes(&bob.ok("set", &json!({"of": tea, "pairs": kind}))), [0]);
+    let updated = ann.event("updated");
+    assert_eq!((&updated["messageID"], values(&updated["extensions"])), (&tea, json!({"green": "1"})));
+    assert_eq!(values(&ann.ok("get", &json!({"of": tea}))["extensions"]), json!({"green": "1"}));
+    assert_eq!(codes(&ann.ok("delete", &json!({"of": tea, "keys": ["green"]}))), [0]);
+    assert_eq!(bob.event("deleted")["keyList"], json!(["green"]));
 
     // A cold client finds all of it.
     let mut cid = Puppet::start("cid", place, &packages, &server, text);

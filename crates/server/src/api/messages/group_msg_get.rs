@@ -29,6 +29,8 @@ struct Reply<'a> {
 struct Item<'a> {
     #[serde(rename = "From_Account")]
     from_account: &'a str,
+    /// The client names the group of an extension by it.
+    to_group_id: &'a str,
     /// A string, because it goes beyond 2^53.
     tiny_id: String,
     /// 0: as it was sent; 2: recalled, without its body.
@@ -73,7 +75,7 @@ pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<
                 && (with_recalled || stored.body.is_some())
                 && stored.body.as_deref().is_none_or(|body| reads(call, stored, body))
         };
-        items(&page, asked.min(MAX_NUMBERS), sees)
+        items(raw_group_id, &page, asked.min(MAX_NUMBERS), sees)
     };
     Ok(envelope::success(&Reply { group_id: raw_group_id, is_finished: 1, next_req_msg_seq, rsp_msg_list }))
 }
@@ -84,6 +86,7 @@ fn reads(call: &Call, stored: &StoredMessage, body: &MessageBody) -> bool {
 
 /// As many messages as an answer holds, newest first, and where the next page begins.
 fn items(
+    group: &str,
     page: &HistoryPage,
     looked_at: u64,
     sees: impl Fn(&StoredMessage) -> bool,
@@ -91,7 +94,7 @@ fn items(
     let mut items = Vec::with_capacity(page.messages.len());
     let mut bytes = 0;
     for message in page.messages.iter().filter(|message| sees(message)) {
-        let item = item(message);
+        let item = item(group, message);
         bytes += item.get().len() + ",".len();
         if bytes > MAX_ITEMS_BYTES && !items.is_empty() {
             return (items, message.seq.get());
@@ -101,13 +104,14 @@ fn items(
     (items, page.newest.saturating_sub(looked_at))
 }
 
-fn item(StoredMessage { seq, message, body }: &StoredMessage) -> Box<RawValue> {
+fn item(group: &str, StoredMessage { seq, message, body }: &StoredMessage) -> Box<RawValue> {
     let (is_place_msg, elements, cloud_custom_data) = match body {
         Some(body) => (0, body.elements.as_str(), body.cloud_custom_data.as_str()),
         None => (2, "[]", ""),
     };
     let item = Item {
         from_account: message.sender.as_str(),
+        to_group_id: group,
         tiny_id: message.sender_tiny_id.get().to_string(),
         is_place_msg,
         msg_seq: seq.get(),

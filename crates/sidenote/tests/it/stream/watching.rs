@@ -5,15 +5,21 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::{Stream, ok, scene, set};
-use crate::server::{Process, Running, sidenote};
+use crate::server::{APP, Process, Running, sidenote};
 
 fn watch(server: &Running, arguments: &[&str]) -> Command {
+    watch_at(&server.url(), server, arguments)
+}
+
+/// Watches what is at this address, with the keys of a server.
+fn watch_at(url: &str, server: &Running, arguments: &[&str]) -> Command {
     let mut command = sidenote();
     command
         .arg("watch")
         .arg("--config")
         .arg(server.config())
-        .args(["--server", &server.url()])
+        .args(["--app", &APP.to_string()])
+        .args(["--server", url])
         .args(arguments);
     command
 }
@@ -46,19 +52,17 @@ fn what_happens_is_printed_across_a_restart_until_the_group_is_gone() {
 #[test]
 fn what_cannot_be_watched_is_said_in_one_line() {
     let server = scene("");
-    for (arguments, says) in [
+    let refused = [
         (&["--group", "g", "--user", "eve"][..], "refused with 10007"),
         (&["--group", "nowhere"][..], "refused with 10010"),
         (&["--user", "ann"][..], "refused with 60010"),
         (&["--group", "g", "--after", "yesterday"][..], "refused with 60025"),
-        (&["--group", "g", "--server", "http://127.0.0.1:1"][..], "cannot watch http://127.0.0.1:1"),
-    ] {
-        // A second --server would be one too many.
-        let output = if arguments.contains(&"--server") {
-            sidenote().arg("watch").arg("--config").arg(server.config()).args(arguments).output().unwrap()
-        } else {
-            watch(&server, arguments).output().unwrap()
-        };
+    ];
+    let nowhere = "http://127.0.0.1:1";
+    let refused = refused.map(|(arguments, says)| (watch(&server, arguments), says));
+    let unreachable = (watch_at(nowhere, &server, &["--group", "g"]), "cannot watch http://127.0.0.1:1");
+    for (mut watch, says) in refused.into_iter().chain([unreachable]) {
+        let output = watch.output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{said}");
         assert!(said.contains(says) && said.lines().count() == 1, "{said}");
