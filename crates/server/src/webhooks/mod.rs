@@ -2,7 +2,7 @@
 //!
 //! Events are told from the log that the store keeps, so nothing is told that a crash undoes, and nothing that is durable
 //! goes untold: a conversation with something left to tell has an outbox, a row that was written in the same commit.
-//! [`Webhooks`] finds these and tells, [`DeadLetters`] is what could not be told, and `before` asks an app before
+//! `Webhooks` finds these and tells, [`DeadLetters`] is what could not be told, and `before` asks an app before
 //! something happens.
 
 mod callback;
