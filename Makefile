@@ -10,7 +10,7 @@ FUZZ_TARGETS ?= query user_sig body record
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## build, then start a throw-away server and print curl lines that work when pasted
+demo: ## build, then start a throw-away server, and print the address of a live poll and curl lines to paste
 	@tools/need.sh cc curl
 	cargo build --release --locked --package sidenote
 # On a terminal the demo becomes the foreground job, so that Ctrl-C reaches it and not make, and a clean
@@ -20,6 +20,7 @@ demo: ## build, then start a throw-away server and print curl lines that work wh
 test: ## run every test; brings the published signature packages on the first run
 	@tools/need.sh cc curl strace
 	@if [ -x tests/signers/install.sh ]; then tests/signers/install.sh; fi
+	@if [ -x tests/stock-client/install.sh ]; then tests/stock-client/install.sh; fi
 	SIDENOTE_REQUIRE_SIGNERS=1 cargo test --workspace --locked
 
 soak: ## the long tests: failures under load, hundreds of rounds, each with the line that repeats it

@@ -4,13 +4,14 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-references=${BENCH_REFERENCES-redis-always redis-everysec etcd postgres}
+references=${BENCH_REFERENCES-redis-always redis-everysec etcd postgres nats}
 needed=(cc setpriv)
 for reference in $references; do
     case $reference in
         redis-always | redis-everysec) needed+=(redis-server webdis) ;;
         etcd) needed+=(etcd) ;;
         postgres) needed+=(initdb) ;;
+        nats) needed+=(nats-server) ;;
     esac
 done
 tools/need.sh "${needed[@]}"
@@ -24,7 +25,7 @@ mkdir -p "$records"
 measured=0
 "$bin/harness" --records "$records/records.jsonl" "$@" || measured=$?
 # Asking for help, a mistake in a setting or an interrupt leave nothing to report.
-if ! grep --quiet '"kind":"run"' "$records/records.jsonl" 2>/dev/null; then
+if ! grep --quiet --extended-regexp '"kind":"(run|idle)"' "$records/records.jsonl" 2>/dev/null; then
     rm -rf "$records"
     exit "$measured"
 fi

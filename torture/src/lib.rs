@@ -7,6 +7,7 @@
 pub mod server;
 
 pub mod caller;
+pub mod long;
 pub mod model;
 
 pub mod disk;

@@ -15,6 +15,7 @@ use sidenote_server::clock::SystemClock;
 use sidenote_server::config::Config;
 use sidenote_server::{Server, rule_limits};
 use sidenote_store::memory::MemoryStore;
+use sidenote_store::news::Follower;
 use sidenote_store::{Committed, Statistics, Store, StoreError};
 use sidenote_torture::linear::{self, CLIENTS};
 use sidenote_torture::model::Set;
@@ -121,6 +122,10 @@ impl Store for AnswersBeforeTheSync {
         self.shown.answer(query).await
     }
 
+    fn news(&self) -> Follower {
+        self.shown.news()
+    }
+
     fn health(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -195,6 +200,10 @@ impl Store for ChecksOutsideTheWriter {
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
         self.0.answer(query).await
+    }
+
+    fn news(&self) -> Follower {
+        self.0.news()
     }
 
     fn health(&self) -> Result<(), StoreError> {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::fs;
 use std::path::Path;
 
-use records::{CaseTitle, Fill, Records, Reopen, Verify};
+use records::{CaseTitle, Fill, Idle, Records, Reopen, Verify};
 use rows::{Row, rows};
 
 /// All that is known of a benchmark.
@@ -27,6 +27,7 @@ struct Report {
     verification: Vec<Verify>,
     fills: Vec<Fill>,
     reopenings: Vec<Reopen>,
+    idle: Vec<Idle>,
 }
 
 #[derive(Serialize)]
@@ -48,7 +49,9 @@ pub(crate) fn run(records: &Path, folder: &Path) -> Result<()> {
     write(&folder.join("results.json"), &(json + "\n"))?;
     for case in &report.cases {
         let rows: Vec<_> = report.rows.iter().filter(|row| row.case == case.case).collect();
-        write(&folder.join(format!("{}.svg", case.case)), &picture::draw(&case.title, &rows))?;
+        let idle: Vec<_> = report.idle.iter().filter(|idle| idle.case == case.case).collect();
+        let picture = picture::draw(&case.title, &rows, &idle);
+        write(&folder.join(format!("{}.svg", case.case)), &picture)?;
     }
     print!("{}", report.tables());
     match report.failures() {
@@ -63,14 +66,18 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 impl Report {
     fn new(records: Records, machine: Machine) -> Result<Self> {
+        if records.runs.is_empty() && records.idle.is_empty() {
+            bail!("there is not a single run");
+        }
         let rows = rows(&records.runs, &records.cases)?;
-        let Records { settings, cases, verification, fills, reopenings, .. } = records;
-        Ok(Self { machine, settings, cases, rows, verification, fills, reopenings })
+        let Records { settings, cases, verification, fills, reopenings, idle, .. } = records;
+        Ok(Self { machine, settings, cases, rows, verification, fills, reopenings, idle })
     }
 
     fn failures(&self) -> u64 {
         let timed = self.rows.iter().map(|row| row.failures);
-        timed.chain(self.verification.iter().map(|verify| verify.failures)).sum()
+        let untimed = self.verification.iter().map(|verify| verify.failures);
+        timed.chain(untimed).chain(self.idle.iter().map(|idle| idle.failures)).sum()
     }
 }
 
@@ -106,6 +113,13 @@ mod tests {
         )
     }
 
+    /// Idle connections of a server as the harness records them.
+    pub(super) fn idle_line(server: &str, failures: u64) -> String {
+        format!(
+            r#"{{"kind":"idle","case":"set1","server":"{server}","connections":1000,"opened_ms":1234.0,"before_kib":5000,"connected_kib":13500,"told_kib":15000,"failures":{failures},"first_failure":null}}"#
+        )
+    }
+
     pub(super) const CASE: &str =
         r#"{"kind":"case","case":"set1","title":"one-pair <set>","baseline":"bare"}"#;
 
@@ -118,8 +132,9 @@ mod tests {
     fn every_kind_of_failure_is_counted() {
         let verify = r#"{"kind":"verify","case":"set1","server":"sidenote","answers":9,"failures":4,"first_failure":"x"}"#;
         let runs = [run_line("closed", 1, "sidenote", 9, 1), run_line("closed", 1, "bare", 9, 2)];
-        let lines = [vec![CASE.to_owned()], runs.to_vec(), vec![verify.to_owned()]].concat();
-        assert_eq!(report(&lines).unwrap().failures(), 7);
+        let idle = idle_line("bare", 5);
+        let lines = [vec![CASE.to_owned()], runs.to_vec(), vec![verify.to_owned(), idle]].concat();
+        assert_eq!(report(&lines).unwrap().failures(), 12);
         let fine = run_line("closed", 1, "bare", 9, 0);
         assert_eq!(report(&[CASE.to_owned(), fine]).unwrap().failures(), 0);
     }

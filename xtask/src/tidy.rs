@@ -5,6 +5,7 @@
 
 mod arrows;
 mod error_codes;
+mod fuzz_lock;
 mod leftovers;
 mod links;
 mod names;
@@ -25,6 +26,7 @@ const VERBATIM: &[&str] = &["fuzz/corpus/"];
 
 const ERROR_CODES: &str = "crates/server/src/wire/error_code.rs";
 const ERROR_DOCUMENT: &str = "docs/errors.md";
+const FUZZ_LOCK: &str = "fuzz/Cargo.lock";
 
 /// Tracked text files by path relative to the root, with `/` between the parts.
 type Files = BTreeMap<String, String>;
@@ -68,7 +70,11 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     }
     findings.extend(links::check(&tracked, &files));
     findings.extend(leftovers::check(&files, VERBATIM));
-    findings.extend(arrows::check(&cargo_metadata(root)?, root, &files)?);
+    let metadata = cargo_metadata(root)?;
+    findings.extend(arrows::check(&metadata, root, &files)?);
+    if let Some(lock) = files.get(FUZZ_LOCK) {
+        findings.extend(fuzz_lock::check(&metadata, (FUZZ_LOCK, lock))?);
+    }
 
     findings.sort();
     for finding in &findings {

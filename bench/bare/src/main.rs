@@ -3,12 +3,16 @@
 //! It parses the bodies of the two extension commands into typed fields and answers envelopes of the same
 //! shape and size, without state, signature, rules or disk. What it reaches on a machine is what HTTP and
 //! JSON alone cost there, so the product's figures are given as a share of it (docs/performance.md).
+//!
+//! `POST /publish` tells its body to every WebSocket on `/broadcast`, for the same purpose (`broadcast.rs`).
+
+mod broadcast;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -99,7 +103,10 @@ async fn serve(port: u16) -> std::io::Result<()> {
     let router = Router::new()
         .route("/set", post(async |body: Bytes| respond(answer_set(&body))))
         .route("/pull", post(async |body: Bytes| respond(answer_pull(&body, PULLED_PAIRS))))
-        .route("/wide-pull", post(async |body: Bytes| respond(answer_pull(&body, PAGE_PAIRS))));
+        .route("/wide-pull", post(async |body: Bytes| respond(answer_pull(&body, PAGE_PAIRS))))
+        .route("/publish", post(broadcast::publish))
+        .route("/broadcast", get(broadcast::listen))
+        .with_state(broadcast::News::none());
     axum::serve(listener, router).await
 }
 

@@ -23,6 +23,14 @@ pub(crate) enum Scenario {
     Sustain,
     /// Sets and pulls in stores that outgrow the caches, and how long those take to open.
     Stored,
+    /// From a set's acknowledgement to its push.
+    Push,
+    /// As many pushes as go.
+    Fanout,
+    /// Sets while somebody is told of them.
+    SetWithListeners,
+    /// Many connections on which nothing happens.
+    Idle,
 }
 
 /// The messages of the ordinary store, one after the other.
@@ -85,7 +93,12 @@ pub(crate) fn case(scenario: Scenario, data: &Data) -> Option<Case> {
         Scenario::WidePull => {
             ("wide-pull", "pulls of a page of messages of 300 pairs", data.wide, Mix::Pulls, false)
         }
-        Scenario::Sustain | Scenario::Stored => return None,
+        Scenario::Sustain
+        | Scenario::Stored
+        | Scenario::Push
+        | Scenario::Fanout
+        | Scenario::SetWithListeners
+        | Scenario::Idle => return None,
     };
     let workload = Workload { range, mix };
     Some(Case { name: name.to_owned(), title: title.to_owned(), workload, references })

@@ -12,7 +12,7 @@ use sidenote_core::decide::ItemVerdict;
 use sidenote_core::event::{CallerKind, Operator, Platform};
 use sidenote_core::extension::{Key, Value};
 use sidenote_core::ids::{AppId, ConversationId, GroupId, MsgSeq, Timestamp, TinyId, UserId};
-use sidenote_core::message::{Fingerprint, MessageBody, Priority};
+use sidenote_core::message::{Fingerprint, MessageBody, Priority, Sent};
 use sidenote_core::{Limits, Outcome};
 use sidenote_store::Store as _;
 use sidenote_store_embedded::{EmbeddedStore, Settings};
@@ -43,6 +43,38 @@ pub(crate) struct Filled {
 /// the group exists. Calls `progress` now and then with the number of messages that are there.
 pub(crate) fn fill(folder: &Path, ranges: &[Range], progress: &(dyn Fn(u64) + Sync)) -> Result<Filled> {
     let begin = now();
+    with_store(folder, async |store| {
+        for range in ranges {
+            fill_range(store, *range, progress).await?;
+        }
+        Ok(())
+    })?;
+    let bytes = crate::disk::folder_bytes(folder)?;
+    Ok(Filled { messages: ranges.iter().map(|range| range.messages).sum(), time: begin.elapsed(), bytes })
+}
+
+/// Stores so many messages without pairs in each of these groups, which exist and are empty.
+pub(crate) fn fill_groups(folder: &Path, groups: &[String], messages: u64) -> Result<()> {
+    with_store(folder, async |store| {
+        let mut random = fastrand::Rng::with_seed(messages);
+        for group in groups {
+            let mut last = 0;
+            while last < messages {
+                for seq in import(store, group, MESSAGES_PER_IMPORT.min(messages - last), &mut random).await?
+                {
+                    last = last.max(seq.get());
+                }
+            }
+            if last != messages {
+                bail!("the group {group} has {last} messages, where {messages} were stored");
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Opens the store, and closes it when the work is done.
+fn with_store(folder: &Path, work: impl AsyncFnOnce(&Arc<EmbeddedStore>) -> Result<()>) -> Result<()> {
     let settings = Settings { row_cache_bytes: CACHE_BYTES, ..Settings::default() };
     let limits = Limits { attempts_per_minute: 0, ..Limits::default() };
     let store =
@@ -51,16 +83,9 @@ pub(crate) fn fill(folder: &Path, ranges: &[Range], progress: &(dyn Fn(u64) + Sy
         .enable_time()
         .build()
         .context("cannot start the threads that fill a store")?;
-    let result = runtime.block_on(async {
-        for range in ranges {
-            fill_range(&store, *range, progress).await?;
-        }
-        Ok::<_, anyhow::Error>(())
-    });
+    let result = runtime.block_on(work(&store));
     runtime.block_on(store.close());
-    result?;
-    let bytes = crate::disk::folder_bytes(folder)?;
-    Ok(Filled { messages: ranges.iter().map(|range| range.messages).sum(), time: begin.elapsed(), bytes })
+    result
 }
 
 async fn fill_range(store: &Arc<EmbeddedStore>, range: Range, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
@@ -77,7 +102,7 @@ async fn fill_range(store: &Arc<EmbeddedStore>, range: Range, progress: &(dyn Fn
                 if count == 0 {
                     return Ok::<_, anyhow::Error>(());
                 }
-                for seq in import(&store, count, &mut random).await? {
+                for seq in import(&store, GROUP, count, &mut random).await? {
                     if !(range.first..range.first + range.messages).contains(&seq.get()) {
                         bail!("message {} was stored, where {range:?} was to begin", seq.get());
                     }
@@ -100,13 +125,20 @@ async fn fill_range(store: &Arc<EmbeddedStore>, range: Range, progress: &(dyn Fn
 }
 
 /// Imports so many messages and returns their numbers.
-async fn import(store: &EmbeddedStore, count: u64, random: &mut fastrand::Rng) -> Result<Vec<MsgSeq>> {
+async fn import(
+    store: &EmbeddedStore,
+    group: &str,
+    count: u64,
+    random: &mut fastrand::Rng,
+) -> Result<Vec<MsgSeq>> {
     let mut seqs = Vec::new();
     while (seqs.len() as u64) < count {
         let messages = (seqs.len() as u64..count).map(|_| message(random)).collect();
-        match commit(store, GroupAction::Import(messages)).await? {
+        match commit(store, group, GroupAction::Import(messages)).await? {
             // A message is refused if a later second than its own was stored while it waited. It is sent again.
-            Outcome::MessagesImported(sent) => seqs.extend(sent.iter().flatten().filter_map(|sent| sent.seq)),
+            Outcome::MessagesImported(sent) => {
+                seqs.extend(sent.iter().flatten().filter_map(Sent::seq));
+            }
             other => bail!("an import was answered {other:?}"),
         }
     }
@@ -120,7 +152,7 @@ async fn set_pairs(store: &EmbeddedStore, seq: MsgSeq, pairs: u32, random: &mut 
             .collect::<Result<_, sidenote_core::Malformed>>()
             .context("keys and values of the benchmark are sound")?;
         let items = Items::new(items).context("the pairs of the benchmark are sound")?;
-        match commit(store, GroupAction::Extend(seq, Extend::Set(items))).await? {
+        match commit(store, GROUP, GroupAction::Extend(seq, Extend::Set(items))).await? {
             Outcome::Extended(extended)
                 if extended.items.iter().all(|item| item.verdict == ItemVerdict::Accepted) => {}
             other => bail!("a set was answered {other:?}"),
@@ -129,11 +161,11 @@ async fn set_pairs(store: &EmbeddedStore, seq: MsgSeq, pairs: u32, random: &mut 
     Ok(())
 }
 
-async fn commit(store: &EmbeddedStore, action: GroupAction) -> Result<Outcome> {
+async fn commit(store: &EmbeddedStore, group: &str, action: GroupAction) -> Result<Outcome> {
     let user = UserId::new("administrator").context("the name is sound")?;
     let (kind, platform) = (CallerKind::Administrator, Platform::RestApi);
     let operator = Operator { user, tiny_id: None, kind, platform, address: None };
-    let group = ConversationId::group(AppId::new(APP), GroupId::new(GROUP).context("the name is sound")?);
+    let group = ConversationId::group(AppId::new(APP), GroupId::new(group).context("the name is sound")?);
     let command = Command { operator, at: time_of_day()?, action: Action::Group(group, action) };
     let committed = store.commit(command).await.context("the store took no more")?;
     committed.verdict.map_err(|refusal| anyhow::anyhow!("the store refused: {refusal:?}"))

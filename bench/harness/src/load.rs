@@ -9,6 +9,7 @@
 //! answers are looked into by searching bytes, and nothing is allocated for a request.
 
 mod answer;
+mod gate;
 mod worker;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -20,6 +21,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 pub(crate) use answer::parse;
+pub(crate) use gate::Gate;
 
 use crate::dialect::Dialect;
 use crate::workload::{Mix, Source, Versions, Workload, Zipf, enough_slots, float};
@@ -49,6 +51,8 @@ pub(crate) struct Load {
     pub(crate) seed: u64,
     /// Whether the pairs of pulls are counted.
     pub(crate) thorough: bool,
+    /// What a closed loop waits for besides its answers.
+    pub(crate) gate: Option<Arc<Gate>>,
 }
 
 /// What came of it.

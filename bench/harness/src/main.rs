@@ -7,6 +7,7 @@ mod dialect;
 mod disk;
 mod fill;
 mod interrupt;
+mod live;
 mod load;
 mod process;
 mod record;
@@ -72,6 +73,7 @@ fn run() -> Result<()> {
         fs::create_dir(&folder).context("cannot make a folder")?;
         stored::run(&mut session, bin, &folder)?;
     }
+    live::run(&mut session, bin, folder.path())?;
     match session.failures() {
         0 => Ok(()),
         failures => bail!(
@@ -128,7 +130,10 @@ fn compare(session: &mut Session, bin: &Path, folder: &Path) -> Result<()> {
 
 /// The references that some case has a use for.
 fn references(session: &Session, cases: &[Case]) -> Vec<Reference> {
-    if cases.iter().any(|case| case.references) { session.settings.references.clone() } else { Vec::new() }
+    let has_a_use = cases.iter().any(|case| case.references);
+    // Who only tells others has nothing to be set or pulled.
+    let all = session.settings.references.iter().copied();
+    all.filter(|reference| has_a_use && *reference != Reference::Nats).collect()
 }
 
 /// Bytes that all data together may come to, with some to spare for the versions that databases keep.
@@ -165,7 +170,7 @@ fn estimate(settings: &Settings) -> Duration {
         time += (run * pairs * lengths + Duration::from_secs(2)) * 2 * stored::CASES * steps;
         time += stored::fill_estimate(settings.stored_base + settings.stored.last().copied().unwrap_or(0));
     }
-    time
+    time + live::estimate(settings)
 }
 
 fn write_settings(records: &mut Records, settings: &Settings, folder: &Path) -> Result<()> {

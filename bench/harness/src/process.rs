@@ -129,9 +129,14 @@ impl Process {
         let own = self.child.id();
         for pid in family(own) {
             usage.cpu_us += cpu_us(pid, pid == own).unwrap_or(0);
-            usage.peak_rss_kib += peak_rss_kib(pid).unwrap_or(0);
+            usage.peak_rss_kib += status_kib(pid, "VmHWM:").unwrap_or(0);
         }
         usage
+    }
+
+    /// The memory that it and its living descendants hold now, added up, in KiB.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        family(self.child.id()).into_iter().filter_map(|pid| status_kib(pid, "VmRSS:")).sum()
     }
 
     fn log_end(&self) -> String {
@@ -201,9 +206,10 @@ pub(crate) fn own_cpu_us() -> u64 {
     cpu_us(std::process::id(), true).unwrap_or(0)
 }
 
-fn peak_rss_kib(pid: u32) -> Option<u64> {
+/// A size out of /proc/PID/status.
+fn status_kib(pid: u32, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -278,6 +284,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(shell.usage().peak_rss_kib > 100);
+        assert!((1..=shell.usage().peak_rss_kib).contains(&shell.rss_kib()));
         shell.kill().unwrap();
     }
 

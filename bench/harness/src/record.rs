@@ -35,13 +35,16 @@ pub(crate) enum Line<'a> {
     Fill { stored: u64, messages: u64, seconds: f64, bytes: u64 },
     /// Opening a store until `/readyz` said yes.
     Reopen { stored: u64, after: &'a str, ms: f64 },
+    /// Connections on which nothing happens.
+    Idle(Idle<'a>),
 }
 
 /// A timed run.
 #[derive(Serialize)]
 pub(crate) struct Run<'a> {
     pub(crate) case: &'a str,
-    /// "closed": as fast as it goes; "half": at half the product's rate; "sustained": for long.
+    /// "closed": as fast as it goes; "half": at half the product's rate; "sustained": for long; "push" and "sent":
+    /// latencies of pushes, from the acknowledgement and from the request; "fanout": as many pushes as go.
     pub(crate) load: &'a str,
     pub(crate) connections: u32,
     /// Requests a second that were asked for, in an open loop.
@@ -55,6 +58,22 @@ pub(crate) struct Run<'a> {
     pub(crate) client_cpu_us: u64,
     /// The most memory that the server's processes held.
     pub(crate) peak_rss_kib: u64,
+}
+
+/// What connections cost on which nothing happens.
+#[derive(Serialize)]
+pub(crate) struct Idle<'a> {
+    pub(crate) case: &'a str,
+    pub(crate) server: &'a str,
+    pub(crate) connections: u64,
+    /// How long it took to open them, one after the other in each thread.
+    pub(crate) opened_ms: f64,
+    /// Memory of the server: before the first of them, when all were there, and after each was told something.
+    pub(crate) before_kib: u64,
+    pub(crate) connected_kib: u64,
+    pub(crate) told_kib: u64,
+    pub(crate) failures: u64,
+    pub(crate) first_failure: Option<String>,
 }
 
 /// The file that takes the lines.

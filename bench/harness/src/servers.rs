@@ -2,6 +2,7 @@
 
 mod bare;
 mod etcd;
+mod nats;
 mod postgres;
 mod product;
 mod redis;
@@ -16,11 +17,12 @@ use anyhow::{Context, Result, bail};
 use crate::cases::Data;
 use crate::client::exchange;
 use crate::dialect::{Dialect, Learned};
-use crate::load::{self, Load, Outcome};
+use crate::load::{self, Gate, Load, Outcome};
 use crate::process::{Process, Usage};
 use crate::workload::{Action, Mix, Range, Request, Source, Versions, Workload};
 
-pub(crate) use product::{APP, GROUP, Product};
+pub(crate) use bare::Publish;
+pub(crate) use product::{APP, GROUP, Groups, MEMBER, Product, SERVICES, query};
 
 /// What can stand beside the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -35,6 +37,8 @@ pub(crate) enum Reference {
     Etcd,
     /// PostgreSQL through pgbench, without HTTP.
     Postgres,
+    /// NATS without persistence, for the cases in which somebody is told.
+    Nats,
 }
 
 impl Reference {
@@ -46,6 +50,7 @@ impl Reference {
             Self::RedisEverysec => redis::start("redis-everysec", "everysec", folder)?,
             Self::Etcd => etcd::start(folder)?,
             Self::Postgres => return postgres::start(folder, data),
+            Self::Nats => return nats::start(folder),
         };
         if self != Self::Bare {
             server.prove_comparison(data.proof)?;
@@ -64,11 +69,18 @@ pub(crate) struct Server {
     /// Whether the data were stored before it started.
     stored: bool,
     versions: HashMap<u64, Arc<Versions>>,
+    /// What a closed loop waits for besides its answers.
+    pub(crate) gate: Option<Arc<Gate>>,
 }
 
 enum Way {
-    Http { dialect: Arc<dyn Dialect>, port: u16 },
+    Http {
+        dialect: Arc<dyn Dialect>,
+        port: u16,
+    },
     Pgbench(postgres::Pgbench),
+    /// Its own protocol, on this port.
+    Nats(u16),
 }
 
 /// How a server is loaded.
@@ -87,7 +99,20 @@ pub(crate) struct Drive {
 impl Server {
     fn http(name: &str, processes: Vec<Process>, dialect: Arc<dyn Dialect>, port: u16, stored: bool) -> Self {
         let way = Way::Http { dialect, port };
-        Self { name: name.to_owned(), processes, way, stored, versions: HashMap::new() }
+        Self { name: name.to_owned(), processes, way, stored, versions: HashMap::new(), gate: None }
+    }
+
+    /// The same server asked in another language. Its processes stay with `self`.
+    pub(crate) fn spoken_to(&self, name: &str, dialect: Arc<dyn Dialect>) -> Self {
+        Self::http(name, Vec::new(), dialect, self.port(), self.stored)
+    }
+
+    /// Where it listens on the loopback interface.
+    pub(crate) fn port(&self) -> u16 {
+        match &self.way {
+            Way::Http { port, .. } | Way::Nats(port) => *port,
+            Way::Pgbench(pgbench) => pgbench.port(),
+        }
     }
 
     /// Loads it. The caller sees to it that it runs and that the others do not.
@@ -106,8 +131,10 @@ impl Server {
                 time: drive.time,
                 seed: drive.seed,
                 thorough: drive.thorough,
+                gate: self.gate.clone(),
             }),
             Way::Pgbench(pgbench) => pgbench.drive(drive),
+            Way::Nats(_) => bail!("NATS knows neither sets nor pulls"),
         }
         .with_context(|| format!("loading {}", self.name))
     }
@@ -153,6 +180,11 @@ impl Server {
             cpu_us: sum.cpu_us + one.cpu_us,
             peak_rss_kib: sum.peak_rss_kib + one.peak_rss_kib,
         })
+    }
+
+    /// Memory that its processes hold now, in KiB.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        self.processes.iter().map(Process::rss_kib).sum()
     }
 
     /// Ends it in order; its folder stays.

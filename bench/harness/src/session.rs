@@ -139,8 +139,7 @@ impl Session {
             millis(outcome.p50_us),
             millis(outcome.p99_us),
         ));
-        self.fail_if_any(&case.name, server, &outcome);
-        self.records.write(&Line::Run(Run {
+        self.record(Run {
             case: &case.name,
             load: pace.name(),
             connections,
@@ -151,21 +150,31 @@ impl Session {
             server_cpu_us: server_after.cpu_us.saturating_sub(server_before.cpu_us),
             client_cpu_us: client_after.saturating_sub(client_before),
             peak_rss_kib: server_after.peak_rss_kib,
-        }))?;
-        if outcome.requests == 0 {
-            bail!("{} answered nothing in the case {}", server.name, case.name);
-        }
+        })?;
         Ok(outcome)
+    }
+
+    /// Writes a run down, and counts what failed. An error if nothing was answered.
+    pub(crate) fn record(&mut self, run: Run<'_>) -> Result<()> {
+        let (case, server, outcome) = (run.case, run.server, run.outcome);
+        self.count_failures(case, server, outcome.failures, outcome.first_failure.as_deref());
+        self.records.write(&Line::Run(run))?;
+        if outcome.requests == 0 {
+            bail!("{server} answered nothing in the case {case}");
+        }
+        Ok(())
     }
 
     /// Counts failed requests and says what the first was.
     pub(crate) fn fail_if_any(&mut self, case: &str, server: &Server, outcome: &Outcome) {
-        self.failures += outcome.failures;
-        if let Some(why) = &outcome.first_failure {
-            eprintln!(
-                "bench: {case}, {}: {} FAILED requests, the first: {why}",
-                server.name, outcome.failures
-            );
+        self.count_failures(case, &server.name, outcome.failures, outcome.first_failure.as_deref());
+    }
+
+    /// The same for what is no load of requests alone.
+    pub(crate) fn count_failures(&mut self, case: &str, server: &str, failures: u64, first: Option<&str>) {
+        self.failures += failures;
+        if let Some(why) = first {
+            eprintln!("bench: {case}, {server}: {failures} FAILED requests, the first: {why}");
         }
     }
 
@@ -201,6 +210,6 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-fn millis(micros: u64) -> f64 {
+pub(crate) fn millis(micros: u64) -> f64 {
     micros as f64 / 1e3
 }

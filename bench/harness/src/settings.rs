@@ -25,7 +25,7 @@ struct Arguments {
         value_enum,
         value_delimiter = ' ',
         value_name = "NAMES",
-        default_value = "set1 set3 pull mix hot wide-set wide-pull sustain stored"
+        default_value = "set1 set3 pull mix hot wide-set wide-pull sustain stored push fanout set-with-listeners idle"
     )]
     scenarios: Vec<Scenario>,
     /// What the product is compared with, besides the bare server; "none" for nothing
@@ -34,7 +34,7 @@ struct Arguments {
         env = "BENCH_REFERENCES",
         value_delimiter = ' ',
         value_name = "NAMES",
-        default_value = "redis-always redis-everysec etcd postgres"
+        default_value = "redis-always redis-everysec etcd postgres nats"
     )]
     references: Vec<String>,
     /// Numbers of connections
@@ -63,6 +63,14 @@ struct Arguments {
     #[arg(long, env = "BENCH_CACHE_MIB", value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(0..=65536))]
     cache_mib: Option<u64>,
+    /// Numbers of receivers that a push goes to, ascending; the last one is that of the other cases with receivers
+    /// [default: 1 100 1000, quick: 1 100]
+    #[arg(long, env = "BENCH_RECEIVERS", value_delimiter = ' ', value_name = "NUMBERS",
+          value_parser = clap::value_parser!(u64).range(1..=5000))]
+    receivers: Vec<u64>,
+    /// Number of idle connections [default: 10000, quick: 500]
+    #[arg(long, env = "BENCH_IDLE", value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(10..=16_000))]
+    idle: Option<u64>,
     /// Threads of the load generator
     #[arg(long, env = "BENCH_THREADS", value_name = "NUMBER", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -91,6 +99,8 @@ pub(crate) struct Settings {
     pub(crate) stored_base: u64,
     /// Size of each of the two caches of the product; `None` leaves them as it comes.
     pub(crate) cache_mib: Option<u64>,
+    pub(crate) receivers: Vec<u64>,
+    pub(crate) idle: u64,
     pub(crate) threads: u32,
     #[serde(skip)]
     pub(crate) folder: PathBuf,
@@ -116,6 +126,14 @@ impl Settings {
                 "BENCH_STORED must be ascending, since one store grows from one number to the next: {stored:?}"
             );
         }
+        let receivers = match given.receivers {
+            receivers if !receivers.is_empty() => receivers,
+            _ if quick => vec![1, 100],
+            _ => vec![1, 100, 1000],
+        };
+        if !receivers.is_sorted_by(|one, next| one < next) {
+            bail!("BENCH_RECEIVERS must be ascending: {receivers:?}");
+        }
         Ok(Self {
             quick,
             scenarios: given.scenarios,
@@ -127,6 +145,8 @@ impl Settings {
             stored,
             stored_base: given.stored_base.unwrap_or(if quick { 10_000 } else { 100_000 }),
             cache_mib: given.cache_mib,
+            receivers,
+            idle: given.idle.unwrap_or(if quick { 500 } else { 10_000 }),
             threads: given.threads,
             folder: given.folder,
             records: given.records,
@@ -135,6 +155,11 @@ impl Settings {
 
     pub(crate) fn has(&self, scenario: Scenario) -> bool {
         self.scenarios.contains(&scenario)
+    }
+
+    /// The most receivers of any case but that of idle connections.
+    pub(crate) fn most_receivers(&self) -> u64 {
+        self.receivers.last().copied().unwrap_or(1)
     }
 
     /// Length of one timed run.
@@ -156,7 +181,7 @@ fn references(names: &[String]) -> Result<Vec<Reference>> {
         Ok(Reference::Bare) => bail!("the bare server is always there; BENCH_REFERENCES names the others"),
         Ok(reference) => Ok(reference),
         Err(_) => bail!(
-            "BENCH_REFERENCES names \"{name}\"; known are redis-always, redis-everysec, etcd, postgres and none"
+            "BENCH_REFERENCES names \"{name}\"; known are redis-always, redis-everysec, etcd, postgres, nats and none"
         ),
     };
     names.iter().map(known).collect()
@@ -176,7 +201,8 @@ mod tests {
         let full = settings(&[]).unwrap();
         assert_eq!((full.pairs, full.seconds, full.connections.as_slice()), (5, 5, &[64, 256][..]));
         assert_eq!(full.stored, [1_000_000, 3_000_000, 10_000_000]);
-        assert_eq!((full.scenarios.len(), full.references.len()), (9, 4));
+        assert_eq!((full.receivers.as_slice(), full.idle), (&[1, 100, 1000][..], 10_000));
+        assert_eq!((full.scenarios.len(), full.references.len()), (13, 5));
     }
 
     #[test]
@@ -199,6 +225,8 @@ mod tests {
             ["--stored", "3000000 1000000"],
             ["--stored", "5"],
             ["--threads", "x"],
+            ["--receivers", "100 1"],
+            ["--idle", "100000"],
         ] {
             assert!(settings(&bad).is_err(), "{bad:?}");
         }

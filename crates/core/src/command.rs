@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use crate::Malformed;
 use crate::debt::Debt;
+use crate::direct::Peers;
 use crate::event::Operator;
 use crate::extension::{Key, Seq, Value};
 use crate::group::{CustomField, GroupProfile, GroupType, Role};
 use crate::ids::{
-    AccountId, ConversationId, EventNumber, GroupId, Incarnation, MsgSeq, Timestamp, TinyId, UserId,
+    AccountId, ConversationId, EventNumber, GroupId, Incarnation, MsgKey, MsgSeq, Timestamp, TinyId, UserId,
 };
 use crate::message::{Fingerprint, MessageBody, Priority};
+use crate::outbox::DeadLetter;
 
 /// A request to change something: who, when, where, what.
 #[derive(Clone, Debug)]
@@ -30,8 +32,12 @@ pub enum Action {
     Account(AccountId, AccountAction),
     /// To one group.
     Group(ConversationId, GroupAction),
+    /// To the conversation of two accounts.
+    Direct(Box<Peers>, DirectAction),
     /// To whatever home owes this debt: pay the next bounded part of it.
     Pay(Debt),
+    /// To what one conversation has told by webhook.
+    Outbox(ConversationId, Incarnation, OutboxAction),
 }
 
 /// Changes to an account and to the list of its groups.
@@ -52,6 +58,21 @@ pub enum AccountAction {
     Joined(GroupId, Incarnation, EventNumber),
     /// It left a group: what the group's event of that number says.
     Left(GroupId, Incarnation, EventNumber),
+}
+
+/// Changes to what is told by webhook.
+#[derive(Clone, Debug)]
+pub enum OutboxAction {
+    /// Every event up to `through` was told, needs no telling, or is among the dead letters, which come with the
+    /// number of the last event that each stands for.
+    Settle {
+        /// The last of them.
+        through: EventNumber,
+        /// Those that were given up.
+        dead: Vec<(EventNumber, DeadLetter)>,
+    },
+    /// Forget this dead letter: it was told after all, or nobody wants it told.
+    Discard(EventNumber),
 }
 
 /// Changes to a group.
@@ -94,6 +115,17 @@ pub enum GroupAction {
     },
     /// Change the extension set of a message.
     Extend(MsgSeq, Extend),
+}
+
+/// Changes to the conversation of two accounts. The first of the two is who sent the message.
+#[derive(Clone, Debug)]
+pub enum DirectAction {
+    /// Store a message. The first one begins the conversation.
+    Send(Box<NewDirectMessage>),
+    /// Recall a message.
+    Recall(MsgKey),
+    /// Change the extension set of a message.
+    Extend(MsgKey, Extend),
 }
 
 /// Members that one command may add (groups-and-messages.md section 3.5).
@@ -177,6 +209,27 @@ pub struct NewMessage {
     pub sent_at: Option<Timestamp>,
     /// Priority.
     pub priority: Priority,
+    /// Whether it may carry key-value pairs.
+    pub supports_extension: bool,
+    /// Not to be stored.
+    pub online_only: bool,
+    /// What it says.
+    pub body: MessageBody,
+    /// Identity for the duplicate check.
+    pub fingerprint: Fingerprint,
+}
+
+/// A one-to-one message to be stored.
+#[derive(Clone, Debug)]
+pub struct NewDirectMessage {
+    /// Drawn at random for the conversation, should this be its first message.
+    pub incarnation: Incarnation,
+    /// The client's number, or one drawn for it.
+    pub seq: u32,
+    /// The client's random number.
+    pub random: u32,
+    /// When the client made it, seconds; `None`: when the server takes it.
+    pub client_time: Option<u64>,
     /// Whether it may carry key-value pairs.
     pub supports_extension: bool,
     /// Not to be stored.

@@ -2,16 +2,18 @@
 
 mod account;
 mod debt;
+mod direct;
 mod extension;
 mod group;
 mod ledger;
 mod member;
 mod message;
+mod outbox;
 
-use crate::command::{Action, Command, GroupAction};
+use crate::command::{Action, Command, DirectAction, GroupAction};
 use crate::debt::Debt;
 use crate::extension::{Pair, Seq};
-use crate::ids::{MsgSeq, UserId};
+use crate::ids::{EventNumber, MsgSeq, UserId};
 use crate::limits::Limits;
 use crate::message::Sent;
 use crate::refusal::Refusal;
@@ -20,6 +22,7 @@ use crate::rows::{Change, Missing, Rows};
 use ledger::Ledger;
 
 pub(crate) use debt::ROWS_PER_PART;
+pub(crate) use direct::{admit as direct_extension_admission, find as find_direct};
 pub(crate) use extension::admit as extension_admission;
 
 /// What is to be committed and what is to be answered.
@@ -54,6 +57,15 @@ pub enum Outcome {
     Paid {
         /// True if it is not paid in full yet.
         more: bool,
+    },
+    /// An outbox was settled.
+    Settled {
+        /// How far. One commit does not settle everything if that is much.
+        after: EventNumber,
+        /// Whether nothing is left to tell.
+        empty: bool,
+        /// Dead letters that had to go because there were too many.
+        dropped: usize,
     },
 }
 
@@ -103,6 +115,7 @@ pub fn decide(rows: &dyn Rows, command: &Command, limits: &Limits) -> Result<Dec
     let verdict = match &command.action {
         Action::Account(id, action) => account::decide(&mut ledger, id, action)?,
         Action::Pay(debt) => debt::decide(&mut ledger, debt)?,
+        Action::Outbox(id, incarnation, action) => outbox::decide(&mut ledger, id, *incarnation, action)?,
         Action::Group(id, action) => match action {
             GroupAction::Create(new) => group::create(&mut ledger, id, new)?,
             GroupAction::Modify(patch) => group::modify(&mut ledger, id, patch)?,
@@ -117,6 +130,11 @@ pub fn decide(rows: &dyn Rows, command: &Command, limits: &Limits) -> Result<Dec
             GroupAction::Import(messages) => message::import(&mut ledger, id, messages)?,
             GroupAction::Recall { seqs, reason } => message::recall(&mut ledger, id, seqs, reason)?,
             GroupAction::Extend(seq, extend) => extension::extend(&mut ledger, id, *seq, extend)?,
+        },
+        Action::Direct(peers, action) => match action {
+            DirectAction::Send(new) => direct::send(&mut ledger, peers, new)?,
+            DirectAction::Recall(key) => direct::recall(&mut ledger, peers, *key)?,
+            DirectAction::Extend(key, extend) => direct::extend(&mut ledger, peers, *key, extend)?,
         },
     };
     Ok(ledger.finish(verdict))

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::extension::{Key, Pair, Seq, Value};
-use crate::ids::{EventNumber, MessageName, MsgSeq, Timestamp, TinyId, UserId};
+use crate::ids::{EventNumber, MessageName, MsgKey, MsgSeq, Timestamp, TinyId, UserId};
 use crate::message::{Message, MessageBody};
 
 /// How a caller reached the server, which decides what it may do (rule 3.3).
@@ -131,6 +131,27 @@ pub enum Happening {
     },
     /// The extension set of a message changed.
     Extension(ExtensionChange),
+    /// A one-to-one message was stored.
+    DirectSent {
+        /// Its key.
+        key: MsgKey,
+        /// Its header. The body is read from the message.
+        message: Message,
+    },
+    /// A one-to-one message for those who are online, which is not stored.
+    DirectTransient {
+        /// The key that its sender was told, under which nothing is kept.
+        key: MsgKey,
+        /// Its header.
+        message: Message,
+        /// Its body.
+        body: MessageBody,
+    },
+    /// A one-to-one message was recalled.
+    DirectRecalled {
+        /// Which.
+        key: MsgKey,
+    },
 }
 
 /// What happened to an extension set. Several may come of one request: a compaction tells a clear and then sets.

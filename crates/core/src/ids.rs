@@ -1,5 +1,6 @@
 //! Names of things. Each type has one constructor that checks; holding a value is the proof that it is sound.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -137,6 +138,11 @@ pub struct ConversationId {
 }
 
 impl ConversationId {
+    /// The conversation of two accounts, whichever is named first.
+    pub fn direct(app: AppId, one: UserId, other: UserId) -> Self {
+        Self { app, conversation: Conversation::between(one, other) }
+    }
+
     /// The conversation of a group.
     pub const fn group(app: AppId, group: GroupId) -> Self {
         Self { app, conversation: Conversation::Group(group) }
@@ -194,6 +200,68 @@ pub struct MsgKey {
     pub random: u32,
     /// When it was sent, Unix seconds.
     pub time: u64,
+}
+
+impl MsgKey {
+    /// Takes a key apart. There is one spelling of each: no signs, no spaces, no zeros in front.
+    pub fn parse(raw: &str) -> Result<Self, Malformed> {
+        let mut parts = raw.split('_');
+        let mut next = || parts.next();
+        let key = (|| {
+            let key = Self { seq: digits(next()?)?, random: digits(next()?)?, time: digits(next()?)? };
+            next().is_none().then_some(key)
+        })();
+        key.ok_or(Malformed::NotAMsgKey)
+    }
+}
+
+impl fmt::Display for MsgKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}_{}", self.seq, self.random, self.time)
+    }
+}
+
+/// A number in its only spelling.
+fn digits<T: std::str::FromStr + ToString>(raw: &str) -> Option<T> {
+    raw.parse::<T>().ok().filter(|number| number.to_string() == raw)
+}
+
+/// The place of a message in the history of a one-to-one conversation: by time, then by number and random number
+/// (groups-and-messages.md section 6.1). The newest comes first, because that is how history is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Recency(MsgKey);
+
+impl Recency {
+    /// The place of the message of this name, whether there is one or not.
+    pub const fn of(key: MsgKey) -> Self {
+        Self(key)
+    }
+
+    /// The place right before all messages of this second: between them and those of the next.
+    pub const fn before_second(time: u64) -> Self {
+        Self(MsgKey { seq: 0, random: 0, time: time.saturating_add(1) })
+    }
+
+    /// The name of the message at this place.
+    pub const fn key(self) -> MsgKey {
+        self.0
+    }
+
+    const fn rank(self) -> (u64, u32, u32) {
+        (self.0.time, self.0.seq, self.0.random)
+    }
+}
+
+impl Ord for Recency {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.rank().cmp(&self.rank())
+    }
+}
+
+impl PartialOrd for Recency {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// A message's name in its conversation.
@@ -291,6 +359,51 @@ mod tests {
     fn a_pair_of_accounts_is_one_conversation_from_both_sides() {
         let (ann, bob) = (UserId::new("ann").unwrap(), UserId::new("bob").unwrap());
         assert_eq!(Conversation::between(ann.clone(), bob.clone()), Conversation::between(bob, ann));
+    }
+
+    #[test]
+    fn the_key_of_a_message_has_one_spelling() {
+        let key = MsgKey { seq: 44_739_199, random: 12, time: 1_665_388_280 };
+        assert_eq!(MsgKey::parse("44739199_12_1665388280"), Ok(key));
+        assert_eq!(key.to_string(), "44739199_12_1665388280");
+        assert!(MsgKey::parse("0_4294967295_18446744073709551615").is_ok());
+        for wrong in [
+            "",
+            "_",
+            "__",
+            "1_2",
+            "1_2_",
+            "1_2_3_",
+            "1_2_3_4",
+            "01_2_3",
+            "+1_2_3",
+            "-1_2_3",
+            "1_ 2_3",
+            "1_2_3\n",
+            "4294967296_2_3",
+            "1_4294967296_3",
+            "1_2_18446744073709551616",
+            "1-2-3",
+            "a_b_c",
+            "１_2_3",
+        ] {
+            assert_eq!(MsgKey::parse(wrong), Err(Malformed::NotAMsgKey), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_newest_message_comes_first() {
+        let at = |seq, random, time| Recency::of(MsgKey { seq, random, time });
+        let mut places =
+            [at(1, 9, 10), at(9, 9, 9), at(2, 1, 10), at(2, 2, 10), at(1, 1, 11), Recency::before_second(10)];
+        places.sort();
+        let in_order =
+            [at(1, 1, 11), Recency::before_second(10), at(2, 2, 10), at(2, 1, 10), at(1, 9, 10), at(9, 9, 9)];
+        assert_eq!(places, in_order);
+        assert!(
+            Recency::before_second(10) > at(0, 1, 11)
+                && Recency::before_second(10) < at(u32::MAX, u32::MAX, 10)
+        );
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod extension;
 pub mod pairs;
 
 pub mod account;
+pub mod direct;
 pub mod group;
 pub mod message;
 
@@ -30,6 +31,7 @@ pub mod command;
 pub mod debt;
 pub mod event;
 pub mod limits;
+pub mod outbox;
 pub mod refusal;
 pub mod rows;
 

@@ -25,6 +25,9 @@ pub enum Malformed {
     /// A number outside its range.
     #[error("is out of range")]
     OutOfRange,
+    /// Not the three numbers of a message's key.
+    #[error("must be three numbers as in 44739199_12_1665388280")]
+    NotAMsgKey,
     /// The same key twice in one request (rule 3.5).
     #[error("names the same key twice")]
     RepeatedKey,

@@ -1,6 +1,6 @@
 //! Messages, as far as anything here needs to know them. The body is opaque text: JSON stops at the server.
 
-use crate::ids::{MsgSeq, Timestamp, TinyId, UserId};
+use crate::ids::{MessageName, MsgKey, MsgSeq, Timestamp, TinyId, UserId};
 
 /// Delivery priority (groups-and-messages.md sections 4.1 and 4.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,18 +64,59 @@ pub struct StoredMessage {
 /// What the sender of a message is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// The message's number; `None` for one that was only for those online.
-    pub seq: Option<MsgSeq>,
+    /// The message's name; `None` for one of a group that was only for those online.
+    pub name: Option<MessageName>,
     /// When the server took it.
     pub at: Timestamp,
 }
 
+impl Sent {
+    /// The number of a message of a group.
+    pub const fn seq(&self) -> Option<MsgSeq> {
+        match self.name {
+            Some(MessageName::Seq(seq)) => Some(seq),
+            Some(MessageName::Key(_)) | None => None,
+        }
+    }
+
+    /// The key of a one-to-one message.
+    pub const fn key(&self) -> Option<MsgKey> {
+        match self.name {
+            Some(MessageName::Key(key)) => Some(key),
+            Some(MessageName::Seq(_)) | None => None,
+        }
+    }
+
+    /// From then on the same message is a new one.
+    #[must_use]
+    pub const fn forgotten_at(&self) -> Timestamp {
+        self.at.plus_millis(match self.name {
+            Some(MessageName::Key(_)) => Fingerprint::REMEMBERED_MILLIS_DIRECT,
+            Some(MessageName::Seq(_)) | None => Fingerprint::REMEMBERED_MILLIS,
+        })
+    }
+}
+
+/// A message in the history of a one-to-one conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDirectMessage {
+    /// Its key.
+    pub key: MsgKey,
+    /// Its header.
+    pub message: std::sync::Arc<Message>,
+    /// Its body; `None` once it was recalled.
+    pub body: Option<std::sync::Arc<MessageBody>>,
+}
+
 /// Identity of a send for the duplicate check: the edge hashes sender, random number and body
-/// (groups-and-messages.md section 4.1).
+/// (groups-and-messages.md section 4.1), and for a one-to-one message also its MsgSeq (section 6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub [u8; 16]);
 
 impl Fingerprint {
-    /// How long a repeat is recognised, in milliseconds.
+    /// How long a repeat is recognised in a group, in milliseconds.
     pub const REMEMBERED_MILLIS: u64 = 5 * 60 * 1000;
+
+    /// How long a repeat is recognised between two accounts, in milliseconds.
+    pub const REMEMBERED_MILLIS_DIRECT: u64 = 2 * 60 * 1000;
 }

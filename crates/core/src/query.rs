@@ -1,21 +1,27 @@
 //! Questions, and the rules by which they are answered. Like [`decide`](mod@crate::decide), pure functions over rows.
 
+mod outbox;
+
 use std::sync::Arc;
 
 use crate::account::{Account, Membership};
 use crate::debt::Debt;
-use crate::decide::extension_admission as admit;
+use crate::decide::{direct_extension_admission as admit_direct, extension_admission as admit, find_direct};
+use crate::direct::{Direct, Peers};
 use crate::event::{Event, Operator};
 use crate::extension::Seq;
-use crate::group::{GroupView, Member};
+use crate::group::{Counters, GroupView, Member};
 use crate::ids::{
-    AccountId, ConversationId, EventNumber, GroupId, Incarnation, MessageName, MsgSeq, Timestamp, UserId,
+    AccountId, ConversationId, EventNumber, GroupId, Incarnation, MessageName, MsgKey, MsgSeq, Recency,
+    Timestamp, UserId,
 };
 use crate::limits::Limits;
-use crate::message::StoredMessage;
+use crate::message::{Message, MessageBody, StoredDirectMessage, StoredMessage};
+use crate::outbox::Outbox;
 pub use crate::pairs::{PullPage, Rendering};
 use crate::refusal::Refusal;
 use crate::rows::{Missing, Part, Range, Row, RowKey, Rows, Span, Typed};
+pub use outbox::{DeadLetterAt, DeadLetters, Outboxes};
 
 /// An answer or a refusal, or that it needs more rows.
 type Asked<T> = Result<Result<T, Refusal>, Missing>;
@@ -82,8 +88,20 @@ questions! {
     Pull => Result<PullPage, Refusal>;
     /// Events of a conversation.
     Events => EventPage;
+    /// A one-to-one conversation and its counters.
+    DescribeDirect => Option<DirectView>;
+    /// History of a one-to-one conversation.
+    DirectHistory => Result<DirectPage, Refusal>;
+    /// Pairs of a one-to-one message.
+    DirectPull => Result<PullPage, Refusal>;
     /// Work that is due.
     DueDebts => Vec<Debt>;
+    /// What is left to tell by webhook.
+    Outboxes => Vec<(ConversationId, Incarnation, Outbox)>;
+    /// What could not be told by webhook.
+    DeadLetters => Vec<DeadLetterAt>;
+    /// A message.
+    FindMessage => Option<FoundMessage>;
     /// Members among the rows that the next part of a [`Task::Reap`](crate::debt::Task::Reap) will remove.
     NextReaped => Vec<UserId>;
 }
@@ -273,12 +291,22 @@ impl Pull {
         if let Err(refusal) = admit(rows, limits, &group, &self.operator, name)? {
             return Ok(Err(refusal));
         }
-        let state = rows.extension((group.incarnation, name))?.unwrap_or_default();
-        let is_empty = state.live == 0 && state.tombstones == 0;
-        let pairs = if is_empty { Arc::default() } else { rows.0.pairs(group.incarnation, name)? };
-        let page = pairs.page(&state, self.start, self.tombstones, limits.pairs_per_pull);
-        Ok(Ok(page))
+        page(rows, limits, (group.incarnation, name), self.start, self.tombstones).map(Ok)
     }
+}
+
+/// A page of a set that may be read (rules 3.8 and 3.9).
+fn page(
+    rows: &Typed<'_>,
+    limits: &Limits,
+    of: (Incarnation, MessageName),
+    start: Seq,
+    tombstones: bool,
+) -> Result<PullPage, Missing> {
+    let state = rows.extension(of)?.unwrap_or_default();
+    let is_empty = state.live == 0 && state.tombstones == 0;
+    let pairs = if is_empty { Arc::default() } else { rows.0.pairs(of.0, of.1)? };
+    Ok(pairs.page(&state, start, tombstones, limits.pairs_per_pull))
 }
 
 /// Asks for events of one incarnation of a conversation, in order.
@@ -322,6 +350,115 @@ impl Events {
     }
 }
 
+/// Asks for a one-to-one conversation and its counters, whoever its accounts are now.
+#[derive(Clone, Debug)]
+pub struct DescribeDirect {
+    /// Which.
+    pub id: ConversationId,
+}
+
+/// A one-to-one conversation with its counters, as of one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectView {
+    /// Its row.
+    pub direct: Direct,
+    /// Its counters: `last_msg_seq` is how many messages there were, `last_msg_at` the latest second in a key.
+    pub counters: Counters,
+}
+
+impl DescribeDirect {
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Result<Option<DirectView>, Missing> {
+        let Some(direct) = rows.direct(&self.id)? else { return Ok(None) };
+        let counters = rows.counters(direct.incarnation)?.unwrap_or_default();
+        Ok(Some(DirectView { direct, counters }))
+    }
+}
+
+/// Asks for messages between two accounts, newest first, of a stretch of time.
+#[derive(Clone, Debug)]
+pub struct DirectHistory {
+    /// Whose.
+    pub peers: Peers,
+    /// Who asks: one of the two, or an administrator.
+    pub operator: Operator,
+    /// Only messages of this second or later, by the time in their keys.
+    pub from: u64,
+    /// Only messages of this second or earlier.
+    pub to: u64,
+    /// Only messages that come after this one, that is, older ones. It need not exist.
+    pub after: Option<MsgKey>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A stretch of the history of a one-to-one conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectPage {
+    /// The messages, newest first, recalled ones included.
+    pub messages: Vec<StoredDirectMessage>,
+    /// Whether these were all that was asked for, but for the limit.
+    pub complete: bool,
+}
+
+impl DirectHistory {
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Asked<DirectPage> {
+        if !self.peers.admit(&self.operator) {
+            return Ok(Err(Refusal::NotAParty));
+        }
+        let Some(direct) = find_direct(rows, &self.peers)? else {
+            return Ok(Ok(DirectPage { messages: Vec::new(), complete: true }));
+        };
+        let incarnation = direct.incarnation;
+        // The newest come first, so of the two places the later one counts.
+        let start =
+            self.after.map(Recency::of).into_iter().fold(Recency::before_second(self.to), Recency::max);
+        let after = Some(Box::new(RowKey::Within(incarnation, Part::Recent(start))));
+        let limit = self.limit.saturating_add(1);
+        let range = Range { span: Span::Recent(incarnation), after, limit };
+        let mut keys = rows.0.range(&range)?.into_iter().filter_map(|(key, _)| match key {
+            RowKey::Within(_, Part::Recent(place)) => {
+                Some(place.key()).filter(|key| (self.from..=self.to).contains(&key.time))
+            }
+            _ => None,
+        });
+        let mut messages = Vec::new();
+        for key in keys.by_ref().take(self.limit) {
+            let at = (incarnation, MessageName::Key(key));
+            if let Some(message) = rows.message(at)? {
+                messages.push(StoredDirectMessage { key, message, body: rows.body(at)? });
+            }
+        }
+        Ok(Ok(DirectPage { messages, complete: keys.next().is_none() }))
+    }
+}
+
+/// Asks for the pairs of a one-to-one message (rules 3.8 and 3.9).
+#[derive(Clone, Debug)]
+pub struct DirectPull {
+    /// Who sent the message to whom.
+    pub peers: Peers,
+    /// Which message.
+    pub key: MsgKey,
+    /// Who asks: one of the two, or an administrator.
+    pub operator: Operator,
+    /// Only pairs with this Seq or a later one.
+    pub start: Seq,
+    /// Whether tombstones come too.
+    pub tombstones: bool,
+}
+
+impl DirectPull {
+    fn answer(&self, rows: &Typed<'_>, limits: &Limits) -> Asked<PullPage> {
+        let admitted = admit_direct(rows, &self.operator, &self.peers, self.key)?;
+        let (direct, _) = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let of = (direct.incarnation, MessageName::Key(self.key));
+        page(rows, limits, of, self.start, self.tombstones).map(Ok)
+    }
+}
+
 /// Asks for work that is due.
 #[derive(Clone, Debug)]
 pub struct DueDebts {
@@ -344,6 +481,32 @@ impl DueDebts {
                 _ => None,
             })
             .collect())
+    }
+}
+
+/// Asks for a message of one incarnation of a conversation.
+#[derive(Clone, Debug)]
+pub struct FindMessage {
+    /// In which incarnation.
+    pub incarnation: Incarnation,
+    /// Which.
+    pub name: MessageName,
+}
+
+/// A message that was asked for by its name.
+#[derive(Clone, Debug)]
+pub struct FoundMessage {
+    /// Its header.
+    pub message: Arc<Message>,
+    /// Its body; `None` once it was recalled.
+    pub body: Option<Arc<MessageBody>>,
+}
+
+impl FindMessage {
+    fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Result<Option<FoundMessage>, Missing> {
+        let at = (self.incarnation, self.name);
+        let Some(message) = rows.message(at)? else { return Ok(None) };
+        Ok(Some(FoundMessage { message, body: rows.body(at)? }))
     }
 }
 

@@ -50,4 +50,19 @@ pub enum Refusal {
     /// No such account.
     #[error("the account does not exist")]
     NoSuchAccount,
+    /// The caller is neither the sender nor the recipient, or does what only the sender may.
+    #[error("the caller is not an account that may do this in this conversation")]
+    NotAParty,
+    /// The message was sent by the other one of the two accounts.
+    #[error("From_Account is not the account that sent the message")]
+    NotTheSender,
+    /// No such one-to-one message to recall.
+    #[error("the message to recall does not exist")]
+    NothingToRecall,
+    /// The one-to-one message was recalled before.
+    #[error("the message was recalled before")]
+    AlreadyRecalled,
+    /// Every key that the message could have is that of another message.
+    #[error("other messages of this conversation have this MsgSeq and MsgRandom, choose another MsgRandom")]
+    MsgKeysTaken,
 }

@@ -8,13 +8,16 @@ use std::sync::Arc;
 
 use crate::account::{Account, Membership};
 use crate::debt::Debt;
+use crate::direct::Direct;
 use crate::event::Event;
 use crate::extension::{Entry, ExtensionState, Key};
 use crate::group::{Counters, Group, Member};
 use crate::ids::{
-    AccountId, ConversationId, EventNumber, GroupId, Incarnation, MessageName, Timestamp, UserId,
+    AccountId, AppId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, MessageName, Recency,
+    Timestamp, UserId,
 };
 use crate::message::{Fingerprint, Message, MessageBody, Sent};
+use crate::outbox::{DeadLetter, Outbox};
 use crate::pairs::Pairs;
 
 /// The name of a row. The order of the variants and their fields is the order of the rows, so that what belongs
@@ -33,6 +36,10 @@ pub enum RowKey {
     Event(Incarnation, EventNumber),
     /// Work that is owed.
     Debt(Debt),
+    /// How far a conversation has been told by webhook.
+    Outbox(ConversationId, Incarnation),
+    /// Events that could not be told by webhook, by the last of them.
+    DeadLetter(ConversationId, Incarnation, EventNumber),
 }
 
 /// The rows inside a conversation.
@@ -46,6 +53,8 @@ pub enum Part {
     Repeat(Fingerprint),
     /// Something of a message.
     Message(MessageName, MessagePart),
+    /// "There is a message here in the history of a one-to-one conversation."
+    Recent(Recency),
 }
 
 /// The rows of a message.
@@ -68,8 +77,10 @@ pub enum Row {
     Account(Arc<Account>),
     /// Under [`RowKey::Membership`].
     Membership(Membership),
-    /// Under [`RowKey::Conversation`].
+    /// Under [`RowKey::Conversation`] of a group.
     Group(Arc<Group>),
+    /// Under [`RowKey::Conversation`] of two accounts.
+    Direct(Direct),
     /// Under [`Part::Counters`].
     Counters(Counters),
     /// Under [`Part::Member`].
@@ -84,10 +95,16 @@ pub enum Row {
     Extension(ExtensionState),
     /// Under [`MessagePart::Pair`].
     Pair(Entry),
+    /// Under [`Part::Recent`]: the key says it all.
+    Recent,
     /// Under [`RowKey::Event`].
     Event(Arc<Event>),
     /// Under [`RowKey::Debt`]: the key says it all.
     Debt,
+    /// Under [`RowKey::Outbox`].
+    Outbox(Outbox),
+    /// Under [`RowKey::DeadLetter`].
+    DeadLetter(Arc<DeadLetter>),
 }
 
 /// A change of one row. The changes of one decision are committed together or not at all.
@@ -126,12 +143,22 @@ pub enum Span {
     Members(Incarnation),
     /// The pairs and tombstones of a message.
     Pairs(Incarnation, MessageName),
+    /// The history of a one-to-one conversation, newest first.
+    Recent(Incarnation),
     /// Everything inside a conversation (its events lie elsewhere).
     Within(Incarnation),
     /// The events of a conversation.
     Events(Incarnation),
     /// Work that is due by then.
     Debts(Timestamp),
+    /// The outboxes of an app.
+    Outboxes(AppId),
+    /// The outboxes of a conversation, one for each incarnation that has something to tell.
+    OutboxesOf(ConversationId),
+    /// The dead letters of an app.
+    DeadLetters(AppId),
+    /// The dead letters of one incarnation of a conversation.
+    DeadLettersOf(ConversationId, Incarnation),
 }
 
 impl Span {
@@ -140,12 +167,19 @@ impl Span {
         match (self, key) {
             (Self::Memberships(account), RowKey::Membership(of, ..)) => account == of,
             (Self::Members(inc), RowKey::Within(of, Part::Member(_)))
+            | (Self::Recent(inc), RowKey::Within(of, Part::Recent(_)))
             | (Self::Within(inc), RowKey::Within(of, _))
             | (Self::Events(inc), RowKey::Event(of, _)) => inc == of,
             (Self::Pairs(inc, message), RowKey::Within(of, Part::Message(name, MessagePart::Pair(_)))) => {
                 inc == of && message == name
             }
             (Self::Debts(by), RowKey::Debt(debt)) => debt.due <= *by,
+            (Self::Outboxes(app), RowKey::Outbox(id, _))
+            | (Self::DeadLetters(app), RowKey::DeadLetter(id, ..)) => id.app == *app,
+            (Self::OutboxesOf(of), RowKey::Outbox(id, _)) => id == of,
+            (Self::DeadLettersOf(of, inc), RowKey::DeadLetter(id, incarnation, _)) => {
+                id == of && incarnation == inc
+            }
             _ => false,
         }
     }
@@ -192,7 +226,8 @@ reads! {
     account(id: &AccountId => RowKey::Account(id.clone())) -> Account(Arc<Account>);
     membership(of: (&AccountId, &GroupId, Incarnation)
         => RowKey::Membership(of.0.clone(), of.1.clone(), of.2)) -> Membership(Membership);
-    group(id: &ConversationId => RowKey::Conversation(id.clone())) -> Group(Arc<Group>);
+    group_row(id: &ConversationId => RowKey::Conversation(id.clone())) -> Group(Arc<Group>);
+    direct_row(id: &ConversationId => RowKey::Conversation(id.clone())) -> Direct(Direct);
     counters(inc: Incarnation => RowKey::Within(inc, Part::Counters)) -> Counters(Counters);
     member(of: (Incarnation, &UserId) => RowKey::Within(of.0, Part::Member(of.1.clone()))) -> Member(Arc<Member>);
     repeat(of: (Incarnation, Fingerprint) => RowKey::Within(of.0, Part::Repeat(of.1))) -> Repeat(Sent);
@@ -202,8 +237,35 @@ reads! {
         => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Body))) -> Body(Arc<MessageBody>);
     extension(of: (Incarnation, MessageName)
         => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Extension))) -> Extension(ExtensionState);
+    outbox(of: (&ConversationId, Incarnation) => RowKey::Outbox(of.0.clone(), of.1)) -> Outbox(Outbox);
     pair(of: (Incarnation, MessageName, &Key)
         => RowKey::Within(of.0, Part::Message(of.1, MessagePart::Pair(of.2.clone())))) -> Pair(Entry);
+}
+
+impl Typed<'_> {
+    /// A group; `None` for a conversation of two accounts too.
+    pub(crate) fn group(&self, id: &ConversationId) -> Result<Option<Arc<Group>>, Missing> {
+        match id.conversation {
+            Conversation::Group(_) => self.group_row(id),
+            Conversation::Direct(..) => Ok(None),
+        }
+    }
+
+    /// A conversation of two accounts; `None` for a group too.
+    pub(crate) fn direct(&self, id: &ConversationId) -> Result<Option<Direct>, Missing> {
+        match id.conversation {
+            Conversation::Group(_) => Ok(None),
+            Conversation::Direct(..) => self.direct_row(id),
+        }
+    }
+
+    /// The incarnation of a conversation that there is now.
+    pub(crate) fn incarnation(&self, id: &ConversationId) -> Result<Option<Incarnation>, Missing> {
+        Ok(match id.conversation {
+            Conversation::Group(_) => self.group_row(id)?.map(|group| group.incarnation),
+            Conversation::Direct(..) => self.direct_row(id)?.map(|direct| direct.incarnation),
+        })
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use sidenote_core::event::{
     CallerKind, ChangedPair, Event, ExtensionChange, Happening, Operation, Operator, Platform, Previous,
 };
 use sidenote_core::extension::{Key, Value};
-use sidenote_core::ids::{EventNumber, Incarnation, Timestamp, UserId};
+use sidenote_core::ids::{EventNumber, Incarnation, MessageName, Timestamp, UserId};
 use sidenote_core::rows::{Row, RowKey};
 
 use crate::lines::{BodyPart, HeaderPart, seq};
@@ -58,6 +58,9 @@ enum HappeningPart<'a> {
     TransientMessage { header: HeaderPart<'a>, body: BodyPart<'a> },
     MessagesRecalled { messages: Vec<u64>, reason: Cow<'a, str> },
     Extension(ChangePart<'a>),
+    DirectSent { message: NameText, header: HeaderPart<'a> },
+    DirectTransient { message: NameText, header: HeaderPart<'a>, body: BodyPart<'a> },
+    DirectRecalled { message: NameText },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -155,6 +158,17 @@ impl<'a> From<&'a Happening> for HappeningPart<'a> {
                 reason: reason.into(),
             },
             Happening::Extension(change) => Self::Extension(change.into()),
+            Happening::DirectSent { key, message } => {
+                Self::DirectSent { message: MessageName::Key(*key).into(), header: message.into() }
+            }
+            Happening::DirectTransient { key, message, body } => Self::DirectTransient {
+                message: MessageName::Key(*key).into(),
+                header: message.into(),
+                body: body.into(),
+            },
+            Happening::DirectRecalled { key } => {
+                Self::DirectRecalled { message: MessageName::Key(*key).into() }
+            }
         }
     }
 }
@@ -186,6 +200,15 @@ impl HappeningPart<'_> {
                 reason: reason.into_owned(),
             },
             Self::Extension(change) => Happening::Extension(change.read()?),
+            Self::DirectSent { message, header } => {
+                Happening::DirectSent { key: message.read_key()?, message: header.read()? }
+            }
+            Self::DirectTransient { message, header, body } => Happening::DirectTransient {
+                key: message.read_key()?,
+                message: header.read()?,
+                body: body.read(),
+            },
+            Self::DirectRecalled { message } => Happening::DirectRecalled { key: message.read_key()? },
         })
     }
 }

@@ -8,13 +8,14 @@ mod debts;
 mod events;
 mod lines;
 mod names;
+mod outboxes;
 mod read;
 mod write;
 
 use serde::{Deserialize, Serialize};
 use sidenote_core::debt::Task;
 use sidenote_core::ids::{AppId, Incarnation};
-use sidenote_core::rows::RowKey;
+use sidenote_core::rows::{Row, RowKey};
 
 pub use read::{ExportError, Reader};
 pub use write::Writer;
@@ -57,7 +58,7 @@ struct End {
 pub fn app_of(key: &RowKey) -> Option<AppId> {
     match key {
         RowKey::Account(account) | RowKey::Membership(account, ..) => Some(account.app),
-        RowKey::Conversation(id) => Some(id.app),
+        RowKey::Conversation(id) | RowKey::Outbox(id, _) | RowKey::DeadLetter(id, ..) => Some(id.app),
         RowKey::Within(..) | RowKey::Event(..) => None,
         RowKey::Debt(debt) => Some(match &debt.task {
             Task::Forsake(account, _) => account.app,
@@ -70,13 +71,24 @@ pub fn app_of(key: &RowKey) -> Option<AppId> {
     }
 }
 
+/// The incarnation that a conversation's own row gives to all that is stored inside it; `None` for other rows.
+pub fn own_incarnation(row: &Row) -> Option<Incarnation> {
+    match row {
+        Row::Group(group) => Some(group.incarnation),
+        Row::Direct(direct) => Some(direct.incarnation),
+        _ => None,
+    }
+}
+
 /// The incarnation that a row is stored under or that a debt is about.
 pub fn incarnation_of(key: &RowKey) -> Option<Incarnation> {
     match key {
         RowKey::Account(_) | RowKey::Conversation(_) => None,
         RowKey::Membership(_, _, incarnation)
         | RowKey::Within(incarnation, _)
-        | RowKey::Event(incarnation, _) => Some(*incarnation),
+        | RowKey::Event(incarnation, _)
+        | RowKey::Outbox(_, incarnation)
+        | RowKey::DeadLetter(_, incarnation, _) => Some(*incarnation),
         RowKey::Debt(debt) => match &debt.task {
             Task::Forsake(..) => None,
             Task::Announce(_, incarnation, _)

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sidenote_core::account::{Account, Membership};
+use sidenote_core::direct::Direct;
 use sidenote_core::extension::{Attempts, Entry, ExtensionState, Key, Seq, Value};
 use sidenote_core::group::{
     ApplyJoin, Counters, CustomField, Group, GroupProfile, GroupType, InviteJoin, Member, Role,
 };
 use sidenote_core::ids::{
-    AccountId, AppId, ConversationId, EventNumber, GroupId, Incarnation, MessageName, Timestamp, UserId,
+    AccountId, AppId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, MessageName, Recency,
+    Timestamp, UserId,
 };
 use sidenote_core::message::{Message, MessageBody, Priority, Sent};
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
@@ -18,9 +20,9 @@ use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 use crate::debts::DebtLine;
 use crate::events::EventLine;
 use crate::names::{
-    ConversationText, FingerprintText, IncarnationText, NameText, Read, TinyIdText, msg_seq, unfit, user,
-    words,
+    ConversationText, FingerprintText, IncarnationText, NameText, Read, TinyIdText, unfit, user, words,
 };
+use crate::outboxes::{DeadLetterLine, OutboxLine};
 use crate::{End, Header};
 
 /// Any line of a file. The one member of its object names its kind.
@@ -32,6 +34,7 @@ pub(crate) enum Line<'a> {
     Account(AccountLine<'a>),
     Membership(MembershipLine<'a>),
     Group(Box<GroupLine<'a>>),
+    Direct(DirectLine),
     Event(Box<EventLine<'a>>),
     Counters(CountersLine),
     Member(MemberLine<'a>),
@@ -40,6 +43,9 @@ pub(crate) enum Line<'a> {
     Body(BodyLine<'a>),
     Set(SetLine),
     Pair(PairLine<'a>),
+    Recent(RecentLine),
+    Outbox(Box<OutboxLine<'a>>),
+    DeadLetter(Box<DeadLetterLine<'a>>),
     End(End),
 }
 
@@ -59,10 +65,17 @@ impl<'a> Line<'a> {
                 })
             }
             (RowKey::Conversation(id), Row::Group(it)) => Self::Group(Box::new(GroupLine::of(id, it))),
+            (RowKey::Conversation(id), Row::Direct(it)) => Self::Direct(DirectLine::of(id, it)),
             (RowKey::Event(incarnation, number), Row::Event(event)) => {
                 Self::Event(Box::new(EventLine::of(*incarnation, *number, event)))
             }
             (RowKey::Within(incarnation, part), row) => Self::within(*incarnation, part, row)?,
+            (RowKey::Outbox(id, incarnation), Row::Outbox(it)) => {
+                Self::Outbox(Box::new(OutboxLine::of(id, *incarnation, it)))
+            }
+            (RowKey::DeadLetter(id, incarnation, number), Row::DeadLetter(it)) => {
+                Self::DeadLetter(Box::new(DeadLetterLine::of(id, *incarnation, *number, it)))
+            }
             _ => return None,
         })
     }
@@ -81,7 +94,7 @@ impl<'a> Line<'a> {
             (Part::Repeat(fingerprint), Row::Repeat(it)) => Self::Repeat(RepeatLine {
                 incarnation: of,
                 fingerprint: FingerprintText(*fingerprint),
-                message: it.seq.map(sidenote_core::ids::MsgSeq::get),
+                message: it.name.map(NameText::from),
                 at: it.at.millis(),
             }),
             (Part::Message(name, MessagePart::Header), Row::Message(it)) => {
@@ -111,6 +124,9 @@ impl<'a> Line<'a> {
                 value: it.value().map(|value| value.as_str().into()),
                 seq: it.seq().get(),
             }),
+            (Part::Recent(place), Row::Recent) => {
+                Self::Recent(RecentLine { incarnation: of, message: MessageName::Key(place.key()).into() })
+            }
             _ => return None,
         })
     }
@@ -128,6 +144,7 @@ impl<'a> Line<'a> {
                 (RowKey::Membership(id, group, it.incarnation.0), row)
             }
             Self::Group(it) => it.read()?,
+            Self::Direct(it) => it.read()?,
             Self::Event(it) => it.read()?,
             Self::Counters(it) => {
                 let counters = Counters {
@@ -140,8 +157,8 @@ impl<'a> Line<'a> {
             }
             Self::Member(it) => it.read()?,
             Self::Repeat(it) => {
-                let sent =
-                    Sent { seq: it.message.map(msg_seq).transpose()?, at: Timestamp::from_millis(it.at) };
+                let name = it.message.map(|name| name.read()).transpose()?;
+                let sent = Sent { name, at: Timestamp::from_millis(it.at) };
                 (RowKey::Within(it.incarnation.0, Part::Repeat(it.fingerprint.0)), Row::Repeat(sent))
             }
             Self::Message(it) => {
@@ -154,6 +171,9 @@ impl<'a> Line<'a> {
             }
             Self::Set(it) => it.read()?,
             Self::Pair(it) => it.read()?,
+            Self::Recent(it) => it.read()?,
+            Self::Outbox(it) => it.read()?,
+            Self::DeadLetter(it) => it.read()?,
         }))
     }
 }
@@ -260,7 +280,7 @@ pub(crate) struct GroupLine<'a> {
 }
 
 impl<'a> GroupLine<'a> {
-    fn of(id: &'a ConversationId, it: &'a Group) -> Self {
+    pub(crate) fn of(id: &'a ConversationId, it: &'a Group) -> Self {
         let profile = &it.profile;
         Self {
             app: id.app.get(),
@@ -284,7 +304,7 @@ impl<'a> GroupLine<'a> {
         }
     }
 
-    fn read(self) -> Read<(RowKey, Row)> {
+    pub(crate) fn read(self) -> Read<(RowKey, Row)> {
         let id = ConversationId { app: AppId::new(self.app), conversation: self.conversation.read()? };
         let group = Group {
             incarnation: self.incarnation.0,
@@ -307,6 +327,44 @@ impl<'a> GroupLine<'a> {
             info_changed_at: Timestamp::from_millis(self.info_changed_at),
         };
         Ok((RowKey::Conversation(id), Row::Group(Arc::new(group))))
+    }
+}
+
+/// A one-to-one conversation.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DirectLine {
+    app: u32,
+    conversation: ConversationText,
+    incarnation: IncarnationText,
+    /// In the order of the accounts.
+    tiny_ids: [TinyIdText; 2],
+    begun_at: u64,
+}
+
+impl DirectLine {
+    fn of(id: &ConversationId, it: &Direct) -> Self {
+        Self {
+            app: id.app.get(),
+            conversation: (&id.conversation).into(),
+            incarnation: IncarnationText(it.incarnation),
+            tiny_ids: it.tiny_ids.map(TinyIdText),
+            begun_at: it.begun_at.millis(),
+        }
+    }
+
+    fn read(&self) -> Read<(RowKey, Row)> {
+        let conversation = self.conversation.read()?;
+        if let Conversation::Group(_) = conversation {
+            return Err("`conversation` must be a list of two accounts".to_owned());
+        }
+        let id = ConversationId { app: AppId::new(self.app), conversation };
+        let direct = Direct {
+            incarnation: self.incarnation.0,
+            tiny_ids: self.tiny_ids.map(|text| text.0),
+            begun_at: Timestamp::from_millis(self.begun_at),
+        };
+        Ok((RowKey::Conversation(id), Row::Direct(direct)))
     }
 }
 
@@ -372,7 +430,7 @@ impl<'a> MemberLine<'a> {
 pub(crate) struct RepeatLine {
     incarnation: IncarnationText,
     fingerprint: FingerprintText,
-    message: Option<u64>,
+    message: Option<NameText>,
     at: u64,
 }
 
@@ -513,5 +571,20 @@ impl PairLine<'_> {
         };
         let key = MessagePart::Pair(Key::new(&self.key).map_err(unfit("key"))?);
         Ok((part_key(self.incarnation, self.message.read()?, key), Row::Pair(entry)))
+    }
+}
+
+/// A place in the history of a one-to-one conversation.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecentLine {
+    incarnation: IncarnationText,
+    message: NameText,
+}
+
+impl RecentLine {
+    fn read(&self) -> Read<(RowKey, Row)> {
+        let place = Recency::of(self.message.read_key()?);
+        Ok((RowKey::Within(self.incarnation.0, Part::Recent(place)), Row::Recent))
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sidenote_core::Malformed;
 use sidenote_core::ids::{Conversation, GroupId, Incarnation, MessageName, MsgKey, MsgSeq, TinyId, UserId};
 use sidenote_core::message::Fingerprint;
 
@@ -11,7 +12,7 @@ use sidenote_core::message::Fingerprint;
 pub(crate) type Read<T> = Result<T, String>;
 
 /// For `map_err`: names the member of the line that is unfit.
-pub(crate) fn unfit(name: &'static str) -> impl Fn(sidenote_core::Malformed) -> String {
+pub(crate) fn unfit(name: &'static str) -> impl Fn(Malformed) -> String {
     move |malformed| format!("`{name}` {malformed}")
 }
 
@@ -90,7 +91,7 @@ impl From<MessageName> for NameText {
     fn from(it: MessageName) -> Self {
         match it {
             MessageName::Seq(seq) => Self::Seq(seq.get()),
-            MessageName::Key(MsgKey { seq, random, time }) => Self::Key(format!("{seq}_{random}_{time}")),
+            MessageName::Key(key) => Self::Key(key.to_string()),
         }
     }
 }
@@ -99,17 +100,15 @@ impl NameText {
     pub(crate) fn read(&self) -> Read<MessageName> {
         match self {
             Self::Seq(seq) => msg_seq(*seq).map(MessageName::Seq),
-            Self::Key(text) => {
-                let mut parts = text.split('_');
-                let mut next = || parts.next();
-                let key = (|| {
-                    let key =
-                        MsgKey { seq: digits(next()?)?, random: digits(next()?)?, time: digits(next()?)? };
-                    next().is_none().then_some(key)
-                })();
-                key.map(MessageName::Key)
-                    .ok_or_else(|| "`message` must be three numbers like 1_2_3".to_owned())
-            }
+            Self::Key(text) => MsgKey::parse(text).map(MessageName::Key).map_err(unfit("message")),
+        }
+    }
+
+    /// The name of a one-to-one message.
+    pub(crate) fn read_key(&self) -> Read<MsgKey> {
+        match self {
+            Self::Seq(_) => Err(unfit("message")(Malformed::NotAMsgKey)),
+            Self::Key(text) => MsgKey::parse(text).map_err(unfit("message")),
         }
     }
 }

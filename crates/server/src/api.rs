@@ -5,12 +5,13 @@ mod fault;
 mod parameters;
 
 mod accounts;
+mod direct;
 mod extensions;
 mod groups;
-mod messages;
+pub(crate) mod messages;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
@@ -18,17 +19,22 @@ use axum::body::Bytes;
 use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
 use sidenote_core::Outcome;
 use sidenote_core::account::Account;
-use sidenote_core::command::{AccountAction, Action, Command, GroupAction};
+use sidenote_core::command::{AccountAction, Action, Command, DirectAction, GroupAction};
+use sidenote_core::direct::Peers;
 use sidenote_core::event::{CallerKind, Operator};
 use sidenote_core::ids::{AccountId, AppId, ConversationId, GroupId, Timestamp, UserId};
+use sidenote_core::message::Sent;
 use sidenote_core::query::{Accounts, Ask};
 use sidenote_store::Store;
 
 use crate::config::{Limits, Secret};
+use crate::webhooks::{Before, Verdict};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::json::Object;
 
 pub(crate) use fault::Fault;
+pub(crate) use groups::group_type_name;
+pub(crate) use messages::replace_message_body;
 
 /// The services, which differ in the codes that they use for the same fault (rest-overview.md section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +43,19 @@ pub(crate) enum Service {
     Accounts,
     /// `group_open_http_svc`
     Groups,
-    /// `openim_msg_ext_http_svc`
+    /// `openim_msg_ext_http_svc`, for messages of groups
     Extensions,
+    /// `openim`
+    Messages,
+    /// `openim_msg_ext_http_svc` too, for one-to-one messages
+    DirectExtensions,
 }
 
 impl Service {
     /// The service of this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        [Self::Accounts, Self::Groups, Self::Extensions].into_iter().find(|service| service.name() == name)
+        let by_name = [Self::Accounts, Self::Groups, Self::Extensions, Self::Messages];
+        by_name.into_iter().find(|service| service.name() == name)
     }
 
     /// Its name, the middle part of the URL.
@@ -52,7 +63,8 @@ impl Service {
         match self {
             Self::Accounts => "im_open_login_svc",
             Self::Groups => "group_open_http_svc",
-            Self::Extensions => "openim_msg_ext_http_svc",
+            Self::Extensions | Self::DirectExtensions => "openim_msg_ext_http_svc",
+            Self::Messages => "openim",
         }
     }
 
@@ -60,7 +72,17 @@ impl Service {
     pub(crate) const fn unknown_command(self) -> ErrorCode {
         match self {
             Self::Groups => ErrorCode::UnknownGroupCommand,
-            Self::Accounts | Self::Extensions => ErrorCode::UnknownCommand,
+            Self::Accounts | Self::Extensions | Self::Messages | Self::DirectExtensions => {
+                ErrorCode::UnknownCommand
+            }
+        }
+    }
+
+    /// Code for a body that is no JSON object (rest-overview.md section 5, step 8).
+    pub(crate) const fn bad_json(self) -> ErrorCode {
+        match self {
+            Self::Messages => ErrorCode::BadMessageJson,
+            Self::Accounts | Self::Groups | Self::Extensions | Self::DirectExtensions => ErrorCode::BadJson,
         }
     }
 
@@ -69,6 +91,7 @@ impl Service {
         match self {
             Self::Accounts => ErrorCode::BadAccountParameter,
             Self::Groups | Self::Extensions => ErrorCode::BadParameter,
+            Self::Messages | Self::DirectExtensions => ErrorCode::BadMessageParameter,
         }
     }
 
@@ -77,12 +100,22 @@ impl Service {
         match self {
             Self::Accounts => ErrorCode::AccountInternal,
             Self::Groups | Self::Extensions => ErrorCode::GroupInternal,
+            Self::Messages => ErrorCode::MessageInternal,
+            Self::DirectExtensions => ErrorCode::DirectExtensionInternal,
+        }
+    }
+
+    /// Code for a fault that is ours, passes, and has changed nothing.
+    pub(crate) const fn busy(self) -> ErrorCode {
+        match self {
+            Self::DirectExtensions => ErrorCode::DirectExtensionBusy,
+            Self::Accounts | Self::Groups | Self::Extensions | Self::Messages => self.internal(),
         }
     }
 
     /// Whether accounts that are no administrators may call it (rest-overview.md section 4).
     pub(crate) const fn is_open_to_members(self) -> bool {
-        matches!(self, Self::Extensions)
+        matches!(self, Self::Extensions | Self::DirectExtensions)
     }
 }
 
@@ -101,9 +134,9 @@ pub(crate) type Handler = for<'a> fn(&'a Call, Object<'a>) -> BoxFuture<'a, Resu
 
 /// One line for each command: its service and the file that holds it, which is named like the command.
 macro_rules! endpoints {
-    ($($service:ident $room:ident::$command:ident,)*) => {
-        /// All commands. The place of a command in this list is its number in frequency limits.
-        pub(crate) static ENDPOINTS: &[Endpoint] = &[$(Endpoint {
+    ($(#[$doc:meta])* $list:ident: $($service:ident $room:ident::$command:ident,)*) => {
+        $(#[$doc])*
+        pub(crate) static $list: &[Endpoint] = &[$(Endpoint {
             service: Service::$service,
             command: stringify!($command),
             handle: |call, body| $room::$command::handle(call, body).map_ok(Into::into).boxed(),
@@ -112,8 +145,13 @@ macro_rules! endpoints {
 }
 
 endpoints! {
+    /// All commands of the REST API. The place of a command in this list is its number in frequency limits.
+    ENDPOINTS:
+
     Extensions extensions::group_set_key_values,
     Extensions extensions::group_get_key_values,
+    DirectExtensions extensions::set_key_values,
+    DirectExtensions extensions::get_key_values,
 
     Accounts accounts::account_import,
     Accounts accounts::multiaccount_import,
@@ -137,7 +175,31 @@ endpoints! {
     Groups messages::group_msg_get_simple,
     Groups messages::group_msg_recall,
     Groups messages::import_group_msg,
+
+    Messages direct::sendmsg,
+    Messages direct::admin_msgwithdraw,
+    Messages direct::admin_getroammsg,
 }
+
+endpoints! {
+    /// Commands that only accounts on the long connection call (long-connection.md section 5).
+    CONNECTED_ENDPOINTS:
+
+    Groups groups::get_group_self_member_info,
+    Groups messages::group_msg_get,
+}
+
+/// Commands of the REST API that accounts on the long connection call too. Each handler knows by the kind of its caller
+/// what an account may do for itself.
+pub(crate) const SHARED_WITH_CONNECTED: &[(Service, &str)] = &[
+    (Service::Extensions, "group_set_key_values"),
+    (Service::Extensions, "group_get_key_values"),
+    (Service::DirectExtensions, "set_key_values"),
+    (Service::DirectExtensions, "get_key_values"),
+    (Service::Groups, "get_joined_group_list"),
+    (Service::Groups, "send_group_msg"),
+    (Service::Messages, "sendmsg"),
+];
 
 /// Service and name of every command, as in the URL `/v4/<service>/<command>`.
 pub fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -161,6 +223,8 @@ pub(crate) struct Call {
     pub(crate) at: Timestamp,
     pub(crate) limits: Limits,
     pub(crate) store: Arc<dyn Store>,
+    /// Who asks the app first; `None`: it is never asked.
+    pub(crate) before: Option<Arc<Before>>,
 }
 
 impl Call {
@@ -170,6 +234,20 @@ impl Call {
 
     pub(crate) fn is_administrator(&self) -> bool {
         self.operator.kind == CallerKind::Administrator
+    }
+
+    /// Does the call come over the long connection?
+    pub(crate) fn is_connected(&self) -> bool {
+        self.operator.kind == CallerKind::Connected
+    }
+
+    /// On the long connection an account speaks for itself alone, whatever account the field of this name holds.
+    pub(crate) fn require_self(&self, field: &str, user: &UserId) -> Result<(), Fault> {
+        if self.is_connected() && *user != self.operator.user {
+            let info = format!("{field} names another account than the one that is logged in");
+            return Err(Fault::Code(ErrorCode::NoPermission, info));
+        }
+        Ok(())
     }
 
     /// Is this account one of the app's administrators?
@@ -201,6 +279,11 @@ impl Call {
         self.execute(operator, Action::Group(self.group(group), action)).await
     }
 
+    /// Carries out a change of the conversation of two accounts.
+    pub(crate) async fn change_direct(&self, peers: Peers, action: DirectAction) -> Result<Outcome, Fault> {
+        self.execute(self.operator.clone(), Action::Direct(Box::new(peers), action)).await
+    }
+
     /// Carries out a change of an account.
     pub(crate) async fn change_account(
         &self,
@@ -225,7 +308,15 @@ impl Call {
         Ok(self.accounts(std::slice::from_ref(user)).await?.pop().flatten())
     }
 
-    async fn execute(&self, operator: Operator, action: Action) -> Result<Outcome, Fault> {
+    async fn execute(&self, operator: Operator, mut action: Action) -> Result<Outcome, Fault> {
+        if let Some(before) = &self.before {
+            match before.ask(self, &operator, &mut action).await {
+                Verdict::Go => {}
+                // Only a message is dropped so: its sender learns no number, as for one that is not stored.
+                Verdict::Drop => return Ok(Outcome::Sent(Sent { name: None, at: self.at })),
+                Verdict::Refuse(fault) => return Err(fault),
+            }
+        }
         let verdict = self.store.execute(Command { operator, at: self.at, action }).await?;
         Ok(verdict?)
     }

@@ -1,6 +1,7 @@
 //! From a request to a command: everything that is checked before a command looks at its own fields, in the order
 //! of rest-overview.md section 5, and the envelope around what it answers.
 
+mod connected;
 mod frequency;
 mod query;
 
@@ -21,16 +22,19 @@ use sidenote_core::query::Accounts;
 use sidenote_store::Store;
 use tokio::time::Instant;
 
-use crate::api::{App, Call, ENDPOINTS, Endpoint, Fault, Service};
+use crate::api::{App, CONNECTED_ENDPOINTS, Call, ENDPOINTS, Endpoint, Fault, Service};
 use crate::auth::VerifiedSignatures;
 use crate::auth::user_sig::UserSigError;
 use crate::clock::Clock;
 use crate::config::{Config, Http, Limits};
 use crate::listener::{PacedBody, Peer, body};
 use crate::ops::metrics::{CommandMetrics, Metrics};
+use crate::webhooks::Before;
 use crate::wire::envelope;
 use crate::wire::error_code::{Blame, ErrorCode};
 use crate::wire::json::Document;
+
+pub(crate) use connected::{Connected, ConnectedCommand};
 
 use frequency::Frequency;
 use query::Query;
@@ -46,8 +50,11 @@ pub(crate) struct Gateway {
     http: Http,
     /// One for each of [`ENDPOINTS`].
     commands: Vec<CommandMetrics>,
+    /// One for each of [`CONNECTED_ENDPOINTS`].
+    connected_commands: Vec<CommandMetrics>,
     unknown: CommandMetrics,
     request_ids: RequestIds,
+    before: Option<Arc<Before>>,
 }
 
 struct Served {
@@ -63,6 +70,7 @@ impl Gateway {
         clock: Arc<dyn Clock>,
         signatures: Arc<VerifiedSignatures>,
         metrics: &Metrics,
+        before: Option<Arc<Before>>,
     ) -> Self {
         let served = |app: App| {
             let frequency = Frequency::new(config.limits.calls_per_second, ENDPOINTS.len());
@@ -70,6 +78,9 @@ impl Gateway {
         };
         let mut apps: Vec<_> = apps.into_iter().map(served).collect();
         apps.sort_by_key(|served| served.app.id);
+        let figures = |list: &'static [Endpoint]| {
+            list.iter().map(|endpoint| metrics.command(endpoint.command)).collect()
+        };
         Self {
             apps,
             signatures,
@@ -77,15 +88,24 @@ impl Gateway {
             clock,
             limits: config.limits,
             http: config.http,
-            commands: ENDPOINTS.iter().map(|endpoint| metrics.command(endpoint.command)).collect(),
+            commands: figures(ENDPOINTS),
+            connected_commands: figures(CONNECTED_ENDPOINTS),
             unknown: metrics.command("unknown"),
             request_ids: RequestIds::new(),
+            before,
         }
     }
 
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.clock.now_millis())
     }
+}
+
+/// Who asks for a stream.
+pub(crate) struct Caller {
+    pub(crate) app: Arc<App>,
+    pub(crate) operator: Operator,
+    pub(crate) last_event_id: Option<String>,
 }
 
 /// A request that is answered below the API, or with a code of it.
@@ -138,9 +158,9 @@ impl Gateway {
                 return refused.answer();
             }
             Err(Rejection::Api(fault)) => {
-                let code = fault.code(service);
-                log(request_id, command, code, &fault);
-                (code.code(), envelope::failure(code.code(), &fault.info(service)).into())
+                let number = fault.number(service);
+                log(request_id, command, fault.code(service), &fault);
+                (number, envelope::failure(number, &fault.info(service)).into())
             }
         };
         metrics.request(code, begun.elapsed());
@@ -179,7 +199,7 @@ fn find_endpoint(path: &str) -> Result<(usize, &'static Endpoint), ErrorCode> {
     ENDPOINTS
         .iter()
         .enumerate()
-        .find(|(_, endpoint)| endpoint.service == service && endpoint.command == command)
+        .find(|(_, endpoint)| endpoint.service.name() == service.name() && endpoint.command == command)
         .ok_or_else(|| service.unknown_command())
 }
 
@@ -197,33 +217,21 @@ impl Gateway {
             return Err(ErrorCode::BadMethod.into());
         }
         let query = Query::parse(head.uri.query().unwrap_or_default())?;
-        let place = self.apps.binary_search_by_key(&query.app, |served| served.app.id);
-        let served = &self.apps[place.map_err(|_| ErrorCode::UnknownApp)?];
-        query.check()?;
-        let mut operator = Operator {
-            user: self.verify(&served.app, &query)?,
-            tiny_id: None,
-            kind: CallerKind::Administrator,
-            platform: Platform::RestApi,
-            address: Some(peer.0.ip()),
-        };
-        if !served.app.administrators.contains(&operator.user) {
-            operator.kind = CallerKind::Member;
-            operator.tiny_id = Some(self.require_account(&served.app, endpoint, &operator.user).await?);
-        }
+        let (served, operator) = self.operator(&query, endpoint.service, peer).await?;
         if !served.frequency.admits(number) {
             return Err(ErrorCode::TooManyCalls.into());
         }
         refuse_compression(&head.headers)?;
         let body = body::read(body, &self.http).await.map_err(Rejection::Http)?;
         let document = Document::parse(&body)
-            .map_err(|unparsable| Fault::Code(ErrorCode::BadJson, unparsable.to_string()))?;
+            .map_err(|unparsable| Fault::Code(endpoint.service.bad_json(), unparsable.to_string()))?;
         let call = Call {
             app: Arc::clone(&served.app),
             operator,
             at: self.now(),
             limits: self.limits,
             store: Arc::clone(&self.store),
+            before: self.before.clone(),
         };
         // A bug in a command must cost one answer and not the connection with whatever else waits on it.
         let answer = AssertUnwindSafe((endpoint.handle)(&call, document.root())).catch_unwind().await;
@@ -233,30 +241,66 @@ impl Gateway {
         }
     }
 
+    /// Steps 3 to 6: who calls.
+    async fn operator(
+        &self,
+        query: &Query<'_>,
+        service: Service,
+        peer: Peer,
+    ) -> Result<(&Served, Operator), Fault> {
+        let place = self.apps.binary_search_by_key(&query.app, |served| served.app.id);
+        let served = &self.apps[place.map_err(|_| Fault::Plain(ErrorCode::UnknownApp))?];
+        query.check()?;
+        let mut operator = Operator {
+            user: self.verify(&served.app, query)?,
+            tiny_id: None,
+            kind: CallerKind::Administrator,
+            platform: Platform::RestApi,
+            address: Some(peer.0.ip()),
+        };
+        if !served.app.administrators.contains(&operator.user) {
+            operator.kind = CallerKind::Member;
+            operator.tiny_id = Some(self.require_account(&served.app, service, &operator.user).await?);
+        }
+        Ok((served, operator))
+    }
+
+    /// Who asks for a stream, by the query and, in place of its `usersig`, a signature from a header.
+    pub(crate) async fn identify(
+        &self,
+        query: &str,
+        user_sig: Option<&str>,
+        peer: Peer,
+    ) -> Result<Caller, Fault> {
+        let mut query = Query::parse(query)?;
+        if let Some(user_sig) = user_sig {
+            query.user_sig = user_sig.into();
+        }
+        let (served, operator) = self.operator(&query, Service::Extensions, peer).await?;
+        let last_event_id = query.last_event_id.map(Into::into);
+        Ok(Caller { app: Arc::clone(&served.app), operator, last_event_id })
+    }
+
     /// Step 5.
-    fn verify(&self, app: &App, query: &Query<'_>) -> Result<UserId, Rejection> {
+    fn verify(&self, app: &App, query: &Query<'_>) -> Result<UserId, Fault> {
         let now = self.now().secs();
         self.signatures
             .check(&query.user_sig, app.id.get(), &query.identifier, &app.keys, now)
             .map_err(|error| Fault::Code(signature_code(error), error.to_string()))?;
         UserId::new(&query.identifier).map_err(|malformed| {
-            Fault::Code(ErrorCode::BadQuery, format!("identifier {malformed}; it can be no UserID")).into()
+            Fault::Code(ErrorCode::BadQuery, format!("identifier {malformed}; it can be no UserID"))
         })
     }
 
     /// Step 6, for a caller who is no administrator: the account must exist (70107, told right after the signature,
     /// rule 3.12) and the service must be open to members (60010).
-    async fn require_account(
-        &self,
-        app: &App,
-        endpoint: &Endpoint,
-        user: &UserId,
-    ) -> Result<TinyId, Rejection> {
+    async fn require_account(&self, app: &App, service: Service, user: &UserId) -> Result<TinyId, Fault> {
         let ids = vec![AccountId { app: app.id, user: user.clone() }];
-        let accounts = self.store.ask(Accounts { ids }).await.map_err(Fault::from)?;
-        let account = accounts.into_iter().next().flatten().ok_or(ErrorCode::CallerUnknown)?;
-        if !endpoint.service.is_open_to_members() {
-            return Err(ErrorCode::NotAnAdministrator.into());
+        let accounts = self.store.ask(Accounts { ids }).await?;
+        let account = accounts.into_iter().next().flatten();
+        let account = account.ok_or(Fault::Plain(ErrorCode::CallerUnknown))?;
+        if !service.is_open_to_members() {
+            return Err(Fault::Plain(ErrorCode::NotAnAdministrator));
         }
         Ok(account.tiny_id)
     }

@@ -7,9 +7,15 @@ pub mod config;
 pub mod auth;
 pub mod wire;
 
+pub mod webhooks;
+
 mod api;
 mod gateway;
+mod live;
+mod long_connection;
 mod router;
+mod stream;
+mod web_socket;
 
 pub mod clock;
 pub mod listener;
@@ -20,4 +26,5 @@ pub mod telemetry;
 mod server;
 
 pub use api::commands;
+pub use router::Page;
 pub use server::{Drained, Server, StartError, rule_limits};

@@ -18,10 +18,14 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::listener::{ListenError, Listener, Tls, TlsError};
+use crate::live::Hub;
+use crate::long_connection::{LongConnections, Presence};
 use crate::ops::health::Health;
 use crate::ops::metrics::{CacheStatistics, Distribution, Metrics, Statistics, StoreStatistics};
-use crate::router::Front;
+use crate::router::{Front, Page};
+use crate::stream::Streams;
 use crate::tasks::{Tasks, TooManyTasks};
+use crate::webhooks::{ReceiverError, Webhooks};
 
 pub use crate::listener::Drained;
 
@@ -63,6 +67,9 @@ pub enum StartError {
         /// What is wrong with it.
         malformed: Malformed,
     },
+    /// Webhooks can't be sent.
+    #[error(transparent)]
+    Webhook(#[from] ReceiverError),
     /// Too many background tasks.
     #[error(transparent)]
     Tasks(#[from] TooManyTasks),
@@ -78,7 +85,17 @@ pub fn rule_limits(config: &Config) -> Limits {
         community_extensions: config.groups.community_extensions,
         events_kept: config.events.keep_per_conversation,
         events_kept_millis: u64::try_from(config.events.keep.as_millis()).unwrap_or(u64::MAX),
+        webhook_apps: webhook_apps(config),
+        untold_events_kept: config.events.keep_untold_per_conversation,
+        dead_letters_kept: config.events.keep_dead_letters_per_conversation,
     }
+}
+
+/// The apps that are told what happens. The list is as old as the process and as small as the configuration, and every
+/// thread that decides has a copy of the limits, so it is never taken down.
+fn webhook_apps(config: &Config) -> &'static [AppId] {
+    let apps = config.apps.iter().filter(|app| app.webhook.is_some());
+    apps.map(|app| AppId::new(app.sdk_app_id)).collect::<Vec<_>>().leak()
 }
 
 impl Server {
@@ -89,17 +106,33 @@ impl Server {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
+        Self::start_with_pages(config, store, clock, Vec::new()).await
+    }
+
+    /// The same, with pages beside the API.
+    pub async fn start_with_pages(
+        config: &Config,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        pages: Vec<Page>,
+    ) -> Result<Self, StartError> {
         let tls = config.tls.as_ref().map(Tls::load).transpose()?;
         let listener = Listener::bind(config.listen, &config.http, tls).await?;
         let apps = apps(config)?;
         make_administrators(&*store, &apps, &*clock).await?;
+        let webhooks = Arc::new(Webhooks::new(config, &store, &clock)?);
 
         let tasks = Tasks::new();
         let signatures = Arc::new(VerifiedSignatures::new(config.http.signature_cache));
+        let presence = Presence::new(config.long_connection.logins_per_account);
         let metrics = Arc::new(Metrics::new({
             let (store, signatures) = (Arc::clone(&store), Arc::clone(&signatures));
-            let connections = listener.connections();
-            move || statistics(&store.statistics(), &signatures, connections.open())
+            let (connections, presence) = (listener.connections(), Arc::clone(&presence));
+            let webhooks = Arc::clone(&webhooks);
+            move || Statistics {
+                webhooks: webhooks.statistics(),
+                ..statistics(&store.statistics(), &signatures, connections.open(), presence.count())
+            }
         }));
         let health = Health::new(vec![
             Box::new({
@@ -118,9 +151,21 @@ impl Server {
             let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
             move |stop| keep_house(store, clock, stop)
         })?;
-        let gateway = Gateway::new(config, apps, Arc::clone(&store), clock, signatures, &metrics);
-        let front = Front::new(Arc::new(gateway), health, metrics);
-        let (address, stop) = (listener.local_addr(), CancellationToken::new());
+        let before = webhooks.before();
+        tasks.spawn("webhooks", move |stop| async move { webhooks.run(&stop).await })?;
+        let gateway = Gateway::new(config, apps, Arc::clone(&store), clock, signatures, &metrics, before);
+        let (gateway, stop) = (Arc::new(gateway), CancellationToken::new());
+        let hub = Hub::new(Arc::clone(&store));
+        tasks.spawn("hub", {
+            // It ends with the listener, for the requests of those who follow end with it.
+            let (hub, stop) = (Arc::clone(&hub), stop.clone());
+            move |_| hub.run(stop)
+        })?;
+        let long_connections =
+            LongConnections::new(Arc::clone(&gateway), Arc::clone(&hub), presence, config.long_connection);
+        let streams = Arc::new(Streams::new(Arc::clone(&gateway), hub, &config.http));
+        let front = Front::new(gateway, long_connections, streams, health, metrics, pages);
+        let address = listener.local_addr();
         #[expect(clippy::disallowed_methods, reason = "stop waits for it and sees its panic")]
         let serving = tokio::spawn(listener.serve(front, stop.clone()));
         Ok(Self { address, stop, serving, tasks, store })
@@ -222,6 +267,7 @@ fn statistics(
     store: &sidenote_store::Statistics,
     signatures: &VerifiedSignatures,
     connections: usize,
+    logins: usize,
 ) -> Statistics {
     #[expect(clippy::cast_precision_loss, reason = "a figure for people, exact up to 2^53")]
     let float = |count: u64| count as f64;
@@ -251,5 +297,7 @@ fn statistics(
         store: store_statistics,
         caches,
         connections: u64::try_from(connections).unwrap_or(u64::MAX),
+        logins: u64::try_from(logins).unwrap_or(u64::MAX),
+        webhooks: Vec::new(),
     }
 }

@@ -11,6 +11,8 @@ mod origin;
 mod restore;
 mod serve;
 mod usersig;
+mod watch;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -35,12 +37,14 @@ enum Command {
     Serve(serve::Serve),
     Usersig(usersig::UserSig),
     Call(call::Call),
+    Watch(watch::Watch),
     CheckConfig(check_config::CheckConfig),
     Backup(backup::Backup),
     Restore(restore::Restore),
     Check(check::Check),
     Export(export::Export),
     Import(import::Import),
+    Webhooks(webhooks::Webhooks),
 }
 
 impl Cli {
@@ -51,12 +55,14 @@ impl Cli {
             Command::Serve(serve) => serve.run(),
             Command::Usersig(usersig) => usersig.run(),
             Command::Call(call) => call.run(),
+            Command::Watch(watch) => watch.run(),
             Command::CheckConfig(check) => check.run(),
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),
             Command::Check(check) => check.run(),
             Command::Export(export) => export.run(),
             Command::Import(import) => import.run(),
+            Command::Webhooks(webhooks) => webhooks.run(),
         }
     }
 }

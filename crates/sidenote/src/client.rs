@@ -127,6 +127,69 @@ impl Client {
     }
 }
 
+/// A server answered, and said no.
+#[derive(Debug)]
+pub(crate) struct Refused(String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Client {
+    /// The stream of the events of a group, or of the whole app, after the one with the id `after`. It ends when the
+    /// server ends it or goes away.
+    pub(crate) fn events(
+        &self,
+        user: &str,
+        group: Option<&str>,
+        after: Option<&str>,
+    ) -> anyhow::Result<impl std::io::Read + use<>> {
+        let now = SystemClock.now_millis() / 1000;
+        let ticket = user_sig::sign(self.app, &self.key, user, now, TICKET_SECONDS, None);
+        let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        // In a path a plus sign stands for itself, and a space is no plus sign.
+        let place = group.map_or_else(
+            || "events".to_owned(),
+            |group| format!("groups/{}/events", encoded(group).replace('+', "%20")),
+        );
+        let url = format!("{}/v1/{place}?sdkappid={}&identifier={}", self.base, self.app, encoded(user));
+        let mut request = self
+            .agent
+            .get(url)
+            .header("Authorization", format!("Bearer {ticket}"))
+            .config()
+            // A stream has no end. Its beginning has a time-out.
+            .timeout_global(None)
+            .timeout_connect(Some(PATIENCE))
+            .timeout_recv_response(Some(PATIENCE))
+            .build();
+        if let Some(after) = after {
+            request = request.header("Last-Event-ID", after);
+        }
+        let unreachable = || format!("cannot watch {}", self.base);
+        let response = request.call().map_err(without_address).with_context(unreachable)?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if status == 200 {
+            return Ok(body.into_reader());
+        }
+        let text = body.with_config().limit(MAX_ANSWER_BYTES).read_to_string().unwrap_or_default();
+        let answer = serde_json::from_str::<Value>(&text).unwrap_or_default();
+        Err(Refused(match (answer["ErrorCode"].as_i64(), answer["ErrorInfo"].as_str()) {
+            (Some(code), Some(info)) => format!("{} refused with {code}: {info}", self.base),
+            _ => format!(
+                "{} answered with status {status}; is it the address of a Sidenote server?",
+                self.base
+            ),
+        })
+        .into())
+    }
+}
+
 /// Where a server that listens on `address` is reached from the same machine.
 pub(crate) fn local_url(address: SocketAddr, encrypted: bool) -> String {
     let ip = match address.ip() {

@@ -1,12 +1,13 @@
 //! The socket by which an operator reaches a running server: `control/socket` in the data folder.
 //!
-//! It carries one thing, a backup: the client sends a line, the server answers with a walk over one snapshot. Who may
-//! connect is decided by the file system: the folder `control` is for the owner of the data alone (mode 0700), and so
-//! is the socket. Nothing of it can be reached through the network.
+//! The client sends a line, and the server answers: with a walk over one snapshot, for a backup, or with lines of text,
+//! for what is done with dead letters. Who may connect is decided by the file system: the folder `control` is for the
+//! owner of the data alone (mode 0700), and so is the socket. Nothing of it can be reached through the network.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, BufRead as _, BufReader, BufWriter, ErrorKind, Read, Write as _};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -19,16 +20,25 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use sidenote_server::clock::{Clock as _, SystemClock};
+use sidenote_server::webhooks::DeadLetters;
+use tokio::runtime::Handle;
 
+use crate::letters::{Request, carry_out};
 use crate::storage::{Header, Snapshots, Writer};
 
 const FOLDER: &str = "control";
 const SOCKET: &str = "socket";
 
-/// What a client asks for.
+/// How a client asks for a backup.
 const REQUEST: &str = "backup 1\n";
 
-/// Backups that may be under way at a time. Each keeps what its snapshot sees on disk.
+/// How a client's request about dead letters begins.
+const ABOUT_LETTERS: &str = "webhooks 1 ";
+
+/// Longest request, in bytes: the names of as many dead letters as one can hold.
+const MAX_REQUEST_BYTES: u64 = 64 * 1024;
+
+/// Clients at a time. Each backup keeps what its snapshot sees on disk.
 const MOST_CLIENTS: usize = 2;
 
 /// How long a client may take to send its line.
@@ -52,6 +62,9 @@ pub(crate) struct Control {
 
 struct Shared {
     snapshots: Snapshots,
+    letters: DeadLetters,
+    /// Where what dead letters need is done.
+    runtime: Handle,
     stops: AtomicBool,
     /// Connections under way, so that they can be cut.
     clients: Mutex<HashMap<u64, UnixStream>>,
@@ -59,7 +72,12 @@ struct Shared {
 
 impl Control {
     /// Listens in the data folder, which this process holds alone.
-    pub(crate) fn listen(data: &Path, snapshots: Snapshots) -> anyhow::Result<Self> {
+    pub(crate) fn listen(
+        data: &Path,
+        snapshots: Snapshots,
+        letters: DeadLetters,
+        runtime: Handle,
+    ) -> anyhow::Result<Self> {
         let folder = data.join(FOLDER);
         let unusable = || format!("cannot listen in {}", folder.display());
         match DirBuilder::new().mode(0o700).create(&folder) {
@@ -77,7 +95,13 @@ impl Control {
         let (address, _open) = address(&folder).with_context(unusable)?;
         let listener = UnixListener::bind(&address).with_context(unusable)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600)).with_context(unusable)?;
-        let shared = Arc::new(Shared { snapshots, stops: AtomicBool::new(false), clients: Mutex::default() });
+        let shared = Arc::new(Shared {
+            snapshots,
+            letters,
+            runtime,
+            stops: AtomicBool::new(false),
+            clients: Mutex::default(),
+        });
         let accepting = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("control".to_owned())
@@ -125,7 +149,7 @@ impl Shared {
                 }
             };
             if threads.len() >= MOST_CLIENTS {
-                let reason = format!("{MOST_CLIENTS} backups are under way already; try again later");
+                let reason = format!("{MOST_CLIENTS} operators are served already; try again later");
                 drop(Writer::refuse(&client, &reason));
                 continue;
             }
@@ -134,15 +158,9 @@ impl Shared {
             self.clients().insert(number, to_cut);
             let shared = Arc::clone(self);
             let spawned = thread::Builder::new().name("backup".to_owned()).spawn(move || {
-                match shared.answer(&client) {
-                    Ok(totals) => {
-                        let (rows, bytes) = (totals.rows, totals.bytes);
-                        tracing::info!(rows, bytes, "the rows of a snapshot were handed out");
-                    }
-                    Err(error) => {
-                        let error = format!("{error:#}");
-                        tracing::warn!(error, "the rows of a snapshot could not be handed out");
-                    }
+                if let Err(error) = shared.answer(&client) {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "an operator's request could not be carried out");
                 }
                 shared.clients().remove(&number);
             });
@@ -156,15 +174,44 @@ impl Shared {
         }
     }
 
-    fn answer(&self, client: &UnixStream) -> anyhow::Result<crate::storage::Totals> {
+    fn answer(&self, client: &UnixStream) -> anyhow::Result<()> {
         client.set_read_timeout(Some(REQUEST_PATIENCE))?;
         client.set_write_timeout(Some(STREAM_PATIENCE))?;
         let mut line = String::new();
-        BufReader::new(client.take(REQUEST.len() as u64)).read_line(&mut line).context("no request came")?;
+        BufReader::new(client.take(MAX_REQUEST_BYTES)).read_line(&mut line).context("no request came")?;
+        let about_letters = line.strip_prefix(ABOUT_LETTERS).and_then(|rest| rest.strip_suffix('\n'));
+        if let Some(Ok(request)) = about_letters.map(str::parse) {
+            return self.on_letters(client, &request);
+        }
         if line != REQUEST {
             Writer::refuse(client, "the request is unknown; use the binary of the same release")?;
             bail!("the request is unknown");
         }
+        let totals = self.hand_out(client)?;
+        tracing::info!(rows = totals.rows, bytes = totals.bytes, "the rows of a snapshot were handed out");
+        Ok(())
+    }
+
+    /// Does something with dead letters. Each line of the answer begins with a mark; the last one says how it went.
+    fn on_letters(&self, client: &UnixStream, request: &Request) -> anyhow::Result<()> {
+        tracing::info!(%request, "an operator asks about dead letters");
+        let mut out = Marked(BufWriter::new(client));
+        match carry_out(request, &self.letters, &self.runtime, &mut out) {
+            Ok(worked) => {
+                out.0.write_all(if worked { &b"= done\n"[..] } else { b"= failed\n" })?;
+                out.0.flush()?;
+                Ok(())
+            }
+            Err(error) => {
+                let problem = format!("{error:#}").replace(char::is_control, " ");
+                writeln!(out.0, "! {problem}")?;
+                out.0.flush()?;
+                Err(error)
+            }
+        }
+    }
+
+    fn hand_out(&self, client: &UnixStream) -> anyhow::Result<crate::storage::Totals> {
         let Some(mut walk) = self.snapshots.walk() else {
             Writer::refuse(client, "the server is stopping")?;
             bail!("the server is stopping");
@@ -190,29 +237,58 @@ impl Shared {
     }
 }
 
+/// Puts a mark before every line. It is only ever given whole lines.
+struct Marked<W>(W);
+
+impl<W: Write> Write for Marked<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn write_fmt(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
+        self.0.write_all(b"| ")?;
+        self.0.write_fmt(line)?;
+        // What was done is told at once, and a client that has gone ends it.
+        self.0.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// What the server that has this store open says to a request about dead letters; `None` if no server listens there.
+pub(crate) fn letters_of(data: &Path, request: &Request) -> anyhow::Result<Option<impl BufRead>> {
+    let Some(mut stream) = reach(data)? else { return Ok(None) };
+    stream.set_read_timeout(Some(STREAM_PATIENCE))?;
+    stream.write_all(format!("{ABOUT_LETTERS}{request}\n").as_bytes()).context("cannot ask the server")?;
+    Ok(Some(BufReader::new(stream)))
+}
+
 /// A backup of the store that a server has open in this folder; `None` if no server listens there.
 pub(crate) fn backup_of(data: &Path) -> anyhow::Result<Option<Box<dyn Read>>> {
-    let folder = data.join(FOLDER);
-    let mut stream = match connect_in(&folder) {
-        Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-            return Ok(None);
-        }
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return Err(error).with_context(|| {
-                format!(
-                    "cannot ask the server at {}; run this as the user that owns the data",
-                    folder.display()
-                )
-            });
-        }
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot ask the server at {}", folder.display()));
-        }
-    };
+    let Some(mut stream) = reach(data)? else { return Ok(None) };
     stream.set_read_timeout(Some(STREAM_PATIENCE))?;
     stream.write_all(REQUEST.as_bytes()).context("cannot ask the server for a backup")?;
     Ok(Some(Box::new(BufReader::with_capacity(256 * 1024, stream))))
+}
+
+/// A connection to the server that has the store in this folder open; `None` if there is none.
+fn reach(data: &Path) -> anyhow::Result<Option<UnixStream>> {
+    let folder = data.join(FOLDER);
+    match connect_in(&folder) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(error).with_context(|| {
+            format!("cannot ask the server at {}; run this as the user that owns the data", folder.display())
+        }),
+        Err(error) => Err(error).with_context(|| format!("cannot ask the server at {}", folder.display())),
+    }
 }
 
 fn connect_in(folder: &Path) -> io::Result<UnixStream> {

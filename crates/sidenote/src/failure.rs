@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use sidenote_server::StartError;
 use sidenote_server::config::ConfigError;
 use sidenote_server::listener::TlsError;
+use sidenote_server::webhooks::ReceiverError;
 
 /// It did not work this time.
 const RUNTIME: u8 = 1;
@@ -56,9 +57,10 @@ fn is_usage(error: &anyhow::Error) -> bool {
         cause.is::<Usage>()
             || cause.is::<ConfigError>()
             || cause.is::<TlsError>()
+            || cause.is::<ReceiverError>()
             || matches!(
                 cause.downcast_ref::<StartError>(),
-                Some(StartError::Tls(_) | StartError::Administrator { .. })
+                Some(StartError::Tls(_) | StartError::Administrator { .. } | StartError::Webhook(_))
             )
     })
 }

@@ -6,6 +6,7 @@ mod client;
 mod control;
 mod credentials;
 mod failure;
+mod letters;
 mod progress;
 mod signals;
 mod storage;

@@ -165,9 +165,9 @@ impl Cache {
         self.published.load(Ordering::Acquire)
     }
 
-    /// Whether rows under this key are kept at all. Events and debts are read in ranges only.
+    /// Whether rows under this key are kept at all. Events, debts and dead letters are read in ranges only.
     pub(crate) const fn keeps(key: &RowKey) -> bool {
-        !matches!(key, RowKey::Event(..) | RowKey::Debt(_))
+        !matches!(key, RowKey::Event(..) | RowKey::Debt(_) | RowKey::DeadLetter(..))
     }
 
     /// A row as of batch `by`, which was published before; see the module's head.

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use sidenote_core::Limits;
 use sidenote_core::command::Command;
 use sidenote_core::query::{self, Answer, Query};
+use sidenote_store::news::{Follower, Newsroom};
 use sidenote_store::{Committed, Statistics, Store, StoreError};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -86,6 +87,7 @@ pub struct EmbeddedStore {
     watched: RwLock<Option<Sender<()>>>,
     threads: Mutex<Vec<Thread>>,
     engine: Weak<Engine>,
+    newsroom: Newsroom,
 }
 
 /// A thread of the store, and the sign that it has let go of everything.
@@ -178,6 +180,10 @@ impl Store for EmbeddedStore {
         answer.await.unwrap_or_else(|_| Err(self.deserted()))
     }
 
+    fn news(&self) -> Follower {
+        self.newsroom.follow()
+    }
+
     fn health(&self) -> Result<(), StoreError> {
         self.condition.writable()?;
         self.condition.open()
@@ -250,6 +256,7 @@ impl<E: InnerEngine> Parts<E> {
         let cache = Arc::new(Cache::new(settings.row_cache_bytes, engine.snapshot().number()));
         let condition = Arc::new(Condition::default());
         let figures = Arc::new(Figures::default());
+        let newsroom = Newsroom::default();
         // One more, so that the word to close never waits either.
         let (writer, inbox) = bounded(queue + 1);
         let (fetches, to_fetch) = bounded(queue);
@@ -279,6 +286,7 @@ impl<E: InnerEngine> Parts<E> {
                 batch: settings.batch.max(1),
                 inbox,
                 fetches,
+                newsroom: newsroom.clone(),
                 closing: Cell::new(false),
             },
             store: EmbeddedStore {
@@ -294,6 +302,7 @@ impl<E: InnerEngine> Parts<E> {
                 watched: RwLock::new(Some(watched)),
                 threads: Mutex::default(),
                 engine: Weak::new(),
+                newsroom,
             },
         }
     }

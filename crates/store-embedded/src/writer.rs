@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use sidenote_core::command::Command;
 use sidenote_core::rows::Change;
 use sidenote_core::{Limits, decide};
+use sidenote_store::news::{Gathered, Newsroom};
 use sidenote_store::{Committed, StoreError};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -82,6 +83,8 @@ pub(crate) struct Writer<E> {
     pub(crate) inbox: Receiver<Input>,
     /// Likewise.
     pub(crate) fetches: Sender<Box<Job>>,
+    /// Where followers are told of what was committed.
+    pub(crate) newsroom: Newsroom,
     /// Set once it was told to close.
     pub(crate) closing: Cell<bool>,
 }
@@ -92,6 +95,7 @@ pub(crate) struct Batch {
     pub(crate) staged: Changes,
     bytes: usize,
     pub(crate) decided: Answers,
+    news: Gathered,
     #[expect(clippy::vec_box, reason = "jobs stay where they are while they pass through the queues")]
     to_fetch: Vec<Box<Job>>,
 }
@@ -236,6 +240,9 @@ impl<E: InnerEngine> State<E> {
                     Err(too_large) => Err(too_large),
                     Ok(bytes) => {
                         batch.bytes += bytes;
+                        if self.writer.newsroom.is_followed() {
+                            batch.news.add(&job.command, &decision.changes);
+                        }
                         batch.staged.extend(decision.changes.into_iter().map(|it| (it.key, it.row)));
                         Ok(Committed { verdict: decision.verdict, prompt_debts: decision.prompt_debts })
                     }
@@ -298,6 +305,8 @@ impl<E: InnerEngine> State<E> {
         self.writer.cache.publish(number, &staged);
         self.newest = number;
         self.recent.keep(number, staged);
+        // After it can be read: a follower that finds a gap reads the log at once.
+        self.writer.newsroom.tell(&batch.news);
     }
 
     /// Answers, and has fetched what was missing.
@@ -365,6 +374,7 @@ mod tests {
             batch: 1,
             inbox,
             fetches,
+            newsroom: Newsroom::default(),
             closing: Cell::new(false),
         };
         let mut state = State::new(writer);

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use sidenote_core::Limits;
 use sidenote_core::command::Command;
 use sidenote_core::query::{Answer, Query};
+use sidenote_store::news::Follower;
 use sidenote_store::{Committed, Statistics, Store, StoreError, conformance};
 use sidenote_store_embedded::{EmbeddedStore, Settings};
 use tempfile::TempDir;
@@ -26,6 +27,10 @@ impl Store for Temporary {
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
         self.store.answer(query).await
+    }
+
+    fn news(&self) -> Follower {
+        self.store.news()
     }
 
     fn health(&self) -> Result<(), StoreError> {
@@ -70,4 +75,10 @@ async fn every_scenario_with_no_cache() {
 fn random_requests_agree_with_the_model() {
     conformance::check_property(warm, 12);
     conformance::check_property(cold, 12);
+}
+
+#[test]
+fn random_letters_agree_with_a_list_of_them() {
+    conformance::check_letters(warm, 12);
+    conformance::check_letters(cold, 12);
 }

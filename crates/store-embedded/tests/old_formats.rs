@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use sidenote_core::account::{Account, Membership};
 use sidenote_core::debt::{Debt, Task};
+use sidenote_core::direct::Direct;
 use sidenote_core::event::{
     CallerKind, ChangedPair, Event, ExtensionChange, Happening, Operation, Operator, Platform, Previous,
 };
@@ -18,9 +19,10 @@ use sidenote_core::group::{
 };
 use sidenote_core::ids::{
     AccountId, AppId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, MessageName, MsgKey,
-    MsgSeq, Timestamp, TinyId, UserId,
+    MsgSeq, Recency, Timestamp, TinyId, UserId,
 };
 use sidenote_core::message::{Fingerprint, Message, MessageBody, Priority, Sent};
+use sidenote_core::outbox::{DeadLetter, Gone, LetterRequest, Outbox};
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 use sidenote_store_embedded::schema::{decode_key, decode_row, encode_key, encode_row};
 
@@ -64,8 +66,10 @@ fn by_seq() -> MessageName {
     MessageName::Seq(MsgSeq::new(158).unwrap())
 }
 
+const KEY: MsgKey = MsgKey { seq: 1, random: 2, time: 3 };
+
 fn by_key() -> MessageName {
-    MessageName::Key(MsgKey { seq: 1, random: 2, time: 3 })
+    MessageName::Key(KEY)
 }
 
 fn message() -> Message {
@@ -128,8 +132,11 @@ fn happenings() -> Vec<(&'static str, Happening)> {
     ]
 }
 
-fn events() -> Vec<(String, RowKey, Row)> {
-    let rows = happenings().into_iter().zip(1_u64..).map(|((name, what), number)| {
+fn events_of(
+    happenings: Vec<(&'static str, Happening)>,
+    first: u64,
+) -> impl Iterator<Item = (String, RowKey, Row)> {
+    happenings.into_iter().zip(first..).map(|((name, what), number)| {
         let address = match number % 3 {
             0 => None,
             1 => Some([127, 0, 0, 1].into()),
@@ -145,25 +152,73 @@ fn events() -> Vec<(String, RowKey, Row)> {
         };
         let event = Event { number, at: time(2), operator, what };
         (format!("event: {name}"), RowKey::Event(OF, number), Row::Event(Arc::new(event)))
-    });
-    rows.collect()
+    })
+}
+
+/// What came with one-to-one messages.
+fn of_two_accounts() -> Vec<(String, RowKey, Row)> {
+    let direct = Direct { incarnation: OF, tiny_ids: [5, 6].map(TinyId::from_random), begun_at: time(0) };
+    let sent = Sent { name: Some(by_key()), at: time(1) };
+    let within = |part| RowKey::Within(OF, part);
+    let rows = [
+        ("direct", RowKey::Conversation(of_ann_and_bob()), Row::Direct(direct)),
+        ("direct repeat", within(Part::Repeat(Fingerprint([8; 16]))), Row::Repeat(sent)),
+        ("recent", within(Part::Recent(Recency::of(KEY))), Row::Recent),
+    ];
+    let happenings = vec![
+        ("direct sent", Happening::DirectSent { key: KEY, message: message() }),
+        ("direct transient", Happening::DirectTransient { key: KEY, message: message(), body: body() }),
+        ("direct recalled", Happening::DirectRecalled { key: KEY }),
+    ];
+    let rows = rows.into_iter().map(|(name, key, row)| (name.to_owned(), key, row));
+    rows.chain(events_of(happenings, 14)).collect()
+}
+
+fn of_ann_and_bob() -> ConversationId {
+    ConversationId {
+        app: AppId::new(1_400_000_001),
+        conversation: Conversation::between(user("bob"), user("ann")),
+    }
 }
 
 fn debts() -> Vec<(String, RowKey, Row)> {
-    let direct = ConversationId {
-        app: AppId::new(1_400_000_001),
-        conversation: Conversation::between(user("bob"), user("ann")),
-    };
     let tasks = [
         ("announce", Task::Announce(conversation(), OF, EventNumber::new(3))),
         ("forsake", Task::Forsake(account(), TinyId::from_random(5))),
-        ("reap", Task::Reap(direct, OF)),
+        ("reap", Task::Reap(of_ann_and_bob(), OF)),
         ("strip", Task::Strip(conversation(), OF, by_seq())),
         ("forget send", Task::ForgetSend(conversation(), OF, Fingerprint([9; 16]))),
         ("trim events", Task::TrimEvents(conversation(), OF)),
     ];
     let row = |(name, task)| (format!("debt: {name}"), RowKey::Debt(Debt { due: time(3), task }), Row::Debt);
     tasks.map(row).into()
+}
+
+fn outboxes() -> Vec<(String, RowKey, Row)> {
+    let letter = |number| RowKey::DeadLetter(conversation(), OF, EventNumber::new(number));
+    let outbox = |gone| Row::Outbox(Outbox { after: EventNumber::new(8), since: time(1), gone });
+    let gone = Gone { group: Arc::new(group_row()), last: EventNumber::new(12) };
+    let request = LetterRequest {
+        command: "Group.CallbackAfterRecallMsg".to_owned(),
+        origin: "&ClientIP=127.0.0.1&OptPlatform=RESTAPI".to_owned(),
+        body: "{}".to_owned(),
+    };
+    let full = DeadLetter {
+        first: EventNumber::new(9),
+        happened_at: time(1),
+        given_up_at: time(2),
+        tries: 3,
+        reason: "the receiver answered 500".to_owned(),
+        request: Some(request),
+    };
+    let bare = DeadLetter { request: None, tries: 0, ..full.clone() };
+    let rows = [
+        ("outbox", RowKey::Outbox(conversation(), OF), outbox(None)),
+        ("outbox of a group that is gone", RowKey::Outbox(conversation(), OF), outbox(Some(gone))),
+        ("dead letter", letter(9), Row::DeadLetter(Arc::new(full))),
+        ("dead letter without a request", letter(10), Row::DeadLetter(Arc::new(bare))),
+    ];
+    rows.map(|(name, key, row)| (name.to_owned(), key, row)).into()
 }
 
 fn group_row() -> Group {
@@ -211,7 +266,7 @@ fn samples() -> Vec<(String, RowKey, Row)> {
     };
     let attempts = Attempts { since: time(1), count: 12 };
     let extension = ExtensionState { latest: seq(300), clear: seq(20), live: 2, tombstones: 1, attempts };
-    let sent = Sent { seq: Some(MsgSeq::new(158).unwrap()), at: time(1) };
+    let sent = Sent { name: Some(by_seq()), at: time(1) };
     let membership = RowKey::Membership(account(), group(), OF);
     let rows = vec![
         ("account", RowKey::Account(account()), Row::Account(Arc::new(account_row))),
@@ -231,8 +286,10 @@ fn samples() -> Vec<(String, RowKey, Row)> {
         ("tombstone", of_message(by_key(), pair("vote")), Row::Pair(Entry::Deleted { seq: seq(2) })),
     ];
     let mut all: Vec<_> = rows.into_iter().map(|(name, key, row)| (name.to_owned(), key, row)).collect();
-    all.extend(events());
+    all.extend(events_of(happenings(), 1));
     all.extend(debts());
+    all.extend(of_two_accounts());
+    all.extend(outboxes());
     all
 }
 

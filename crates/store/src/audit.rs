@@ -16,8 +16,10 @@ mod position;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
+use sidenote_core::direct::Direct;
 use sidenote_core::group::Group;
 use sidenote_core::ids::{Conversation, ConversationId, GroupId, Incarnation, UserId};
+use sidenote_core::outbox::Outbox;
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 
 pub use finding::{Finding, Place, Weight};
@@ -41,6 +43,8 @@ pub struct Totals {
     pub accounts: u64,
     /// Groups that exist.
     pub groups: u64,
+    /// One-to-one conversations.
+    pub directs: u64,
     /// Members of groups.
     pub members: u64,
     /// Messages, recalled ones included.
@@ -55,6 +59,10 @@ pub struct Totals {
     pub events: u64,
     /// Debts: work that is owed.
     pub debts: u64,
+    /// Incarnations of conversations with events that are to be told by webhook.
+    pub outboxes: u64,
+    /// Dead letters: events that could not be told.
+    pub dead_letters: u64,
 }
 
 /// The check. Rows go in by [`row`](Self::row), findings come out by [`take`](Self::take), the rest by
@@ -63,21 +71,32 @@ pub struct Totals {
 pub struct Audit {
     owed: Owed,
     lines: HashMap<Incarnation, Tally>,
-    groups: HashMap<Incarnation, Known>,
-    /// Groups were compared with what is owed, which happens once all of both are known.
+    conversations: HashMap<Incarnation, Known>,
+    /// Conversations were compared with what is owed, which happens once all of both are known.
     compared: bool,
     life: Option<Life>,
     totals: Totals,
     findings: Vec<Finding>,
 }
 
-/// A group that exists, as far as its other rows depend on it.
+/// A conversation that exists, as far as its other rows depend on it.
 #[derive(Clone, Debug)]
 struct Known {
     id: ConversationId,
     owner: Option<UserId>,
     /// Some row was met under its incarnation.
     met: bool,
+}
+
+impl Known {
+    const fn is_direct(&self) -> bool {
+        matches!(self.id.conversation, Conversation::Direct(..))
+    }
+
+    /// What is said of one that lacks its counters.
+    const fn lacks_counters(&self) -> &'static str {
+        if self.is_direct() { "the conversation has no counters" } else { "the group has no counters" }
+    }
 }
 
 /// How many names there are, and a sum that is the same for the same names in any order.
@@ -88,9 +107,9 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, id: &ConversationId, user: &UserId) {
+    fn add(&mut self, name: &impl Hash) {
         self.count += 1;
-        self.sum = self.sum.wrapping_add(digest(&(id, user)));
+        self.sum = self.sum.wrapping_add(digest(name));
     }
 }
 
@@ -115,9 +134,10 @@ impl Audit {
             (RowKey::Account(_), Row::Account(_)) => {}
             (RowKey::Membership(account, group, incarnation), Row::Membership(_)) => {
                 let id = ConversationId::group(account.app, GroupId::clone(group));
-                self.lines.entry(*incarnation).or_default().add(&id, &account.user);
+                self.lines.entry(*incarnation).or_default().add(&(&id, &account.user));
             }
             (RowKey::Conversation(id), Row::Group(group)) => self.group(id, group),
+            (RowKey::Conversation(id), Row::Direct(direct)) => self.direct(id, direct),
             (RowKey::Within(incarnation, part), row) if is_kind_of(part, row) => {
                 let (owed, life) = self.life(*incarnation);
                 life.within(part, row, owed);
@@ -126,6 +146,14 @@ impl Audit {
             (RowKey::Event(incarnation, number), Row::Event(event)) => {
                 self.life(*incarnation).1.event(*number, event);
                 self.collect();
+            }
+            (RowKey::Outbox(id, incarnation), Row::Outbox(outbox)) => {
+                self.outbox(id, *incarnation, outbox, Place::of(key));
+            }
+            (RowKey::DeadLetter(_, _, number), Row::DeadLetter(letter)) => {
+                if letter.first > *number {
+                    self.damage(Place::of(key), "stands for events that come after the last of them");
+                }
             }
             _ => self.damage(Place::of(key), "the row is of another kind than its key says"),
         }
@@ -155,10 +183,11 @@ impl Audit {
     pub fn finish(mut self) -> (Totals, Vec<Finding>) {
         self.compare();
         self.end_life();
-        let mut bare: Vec<_> = self.groups.values().filter(|known| !known.met).cloned().collect();
+        let mut bare: Vec<_> = self.conversations.values().filter(|known| !known.met).cloned().collect();
         bare.sort_by(|one, other| one.id.cmp(&other.id));
         for known in bare {
-            self.damage(Place::of(&RowKey::Conversation(known.id)), "the group has no counters");
+            let what = known.lacks_counters();
+            self.damage(Place::of(&RowKey::Conversation(known.id)), what);
         }
         let nowhere: u64 = self.lines.values().map(|tally| tally.count).sum();
         if nowhere > 0 {
@@ -171,15 +200,52 @@ impl Audit {
         (self.totals, self.findings)
     }
 
+    /// What is left to tell belongs to a conversation that exists, or says what the group was like.
+    fn outbox(&mut self, id: &ConversationId, incarnation: Incarnation, outbox: &Outbox, place: Place) {
+        let lives = self.conversations.get(&incarnation).is_some_and(|known| known.id == *id);
+        // What accounts of the same names said before is told to its end, whoever has the names now.
+        let is_told_on = matches!(id.conversation, Conversation::Direct(..));
+        match &outbox.gone {
+            None if is_told_on => {}
+            None if !lives => {
+                self.damage(place, "has something to tell of a conversation that does not exist");
+            }
+            Some(_) if lives => self.damage(place, "says that a group is gone that exists"),
+            Some(gone) if outbox.after >= gone.last => {
+                self.damage(place, "has nothing left to tell but is still there");
+            }
+            _ => {}
+        }
+    }
+
     fn group(&mut self, id: &ConversationId, group: &Group) {
-        let known = Known { id: id.clone(), owner: group.owner.clone(), met: false };
         if !matches!(id.conversation, Conversation::Group(_)) {
             self.damage(
                 Place::of(&RowKey::Conversation(id.clone())),
                 "a one-to-one conversation has a group's row",
             );
         }
-        if let Some(other) = self.groups.insert(group.incarnation, known) {
+        self.conversation(id, group.incarnation, group.owner.clone());
+    }
+
+    fn direct(&mut self, id: &ConversationId, direct: &Direct) {
+        let place = || Place::of(&RowKey::Conversation(id.clone()));
+        let [one, other] = direct.tiny_ids;
+        match &id.conversation {
+            Conversation::Group(_) => {
+                self.damage(place(), "a group has the row of a one-to-one conversation");
+            }
+            Conversation::Direct(first, second) if (first == second) != (one == other) => {
+                self.damage(place(), "has the numbers of other accounts than its own");
+            }
+            Conversation::Direct(..) => {}
+        }
+        self.conversation(id, direct.incarnation, None);
+    }
+
+    fn conversation(&mut self, id: &ConversationId, incarnation: Incarnation, owner: Option<UserId>) {
+        let known = Known { id: id.clone(), owner, met: false };
+        if let Some(other) = self.conversations.insert(incarnation, known) {
             let what =
                 format!("has the same incarnation number as {}", Place::of(&RowKey::Conversation(other.id)));
             self.damage(Place::of(&RowKey::Conversation(id.clone())), what);
@@ -193,7 +259,7 @@ impl Audit {
             self.end_life();
         }
         let life = self.life.get_or_insert_with(|| {
-            let known = self.groups.get_mut(&incarnation).map(|known| {
+            let known = self.conversations.get_mut(&incarnation).map(|known| {
                 known.met = true;
                 known.clone()
             });
@@ -221,7 +287,7 @@ impl Audit {
             return;
         }
         self.compared = true;
-        self.owed.compare(&self.groups, &mut self.findings);
+        self.owed.compare(&self.conversations, &mut self.findings);
     }
 
     fn damage(&mut self, place: Place, what: impl Into<String>) {
@@ -233,9 +299,12 @@ impl Audit {
         totals.rows += 1;
         match (key, row) {
             (RowKey::Account(_), _) => totals.accounts += 1,
+            (RowKey::Conversation(_), Row::Direct(_)) => totals.directs += 1,
             (RowKey::Conversation(_), _) => totals.groups += 1,
             (RowKey::Event(..), _) => totals.events += 1,
             (RowKey::Debt(_), _) => totals.debts += 1,
+            (RowKey::Outbox(..), _) => totals.outboxes += 1,
+            (RowKey::DeadLetter(..), _) => totals.dead_letters += 1,
             (RowKey::Within(_, Part::Member(_)), _) => totals.members += 1,
             (RowKey::Within(_, Part::Message(_, MessagePart::Header)), _) => totals.messages += 1,
             (RowKey::Within(_, Part::Message(_, MessagePart::Extension)), _) => totals.sets += 1,
@@ -261,5 +330,6 @@ fn is_kind_of(part: &Part, row: &Row) -> bool {
             | (Part::Message(_, MessagePart::Body), Row::Body(_))
             | (Part::Message(_, MessagePart::Extension), Row::Extension(_))
             | (Part::Message(_, MessagePart::Pair(_)), Row::Pair(_))
+            | (Part::Recent(_), Row::Recent)
     )
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use sidenote_core::command::Command;
 use sidenote_core::query::{Answer, Query};
 
+use crate::news::Follower;
 use crate::{Committed, Statistics, Store, StoreError};
 
 /// How a commit fails.
@@ -51,6 +52,10 @@ impl Store for FaultyStore {
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
         self.inner.answer(query).await
+    }
+
+    fn news(&self) -> Follower {
+        self.inner.news()
     }
 
     fn health(&self) -> Result<(), StoreError> {

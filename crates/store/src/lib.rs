@@ -10,6 +10,7 @@ pub mod audit;
 pub mod debts;
 pub mod faulty;
 pub mod memory;
+pub mod news;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -23,6 +24,8 @@ use sidenote_core::query::{Answer, Ask, Query};
 use sidenote_core::{Outcome, Refusal};
 
 pub use error::StoreError;
+use news::Follower;
+pub use news::News;
 
 /// A backend.
 #[async_trait]
@@ -37,6 +40,9 @@ pub trait Store: Send + Sync {
     /// Answers a question from the durable state of one instant, which is not older than any commit that was
     /// answered before the question came.
     async fn answer(&self, query: Query) -> Result<Answer, StoreError>;
+
+    /// What is new from now on, after it is durable and readable. See [`news`] for what it is worth.
+    fn news(&self) -> Follower;
 
     /// Whether the store takes writes, and why not.
     fn health(&self) -> Result<(), StoreError>;

@@ -6,11 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use sidenote_core::command::Command;
-use sidenote_core::ids::{EventNumber, Incarnation};
+use sidenote_core::ids::{AppId, ConversationId, EventNumber, GroupId, Incarnation, MsgKey, Recency};
 use sidenote_core::query::{Answer, Query};
 use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Rows, Span};
 use sidenote_core::{Limits, decide, query};
 
+use crate::news::{Follower, Gathered, Newsroom};
 use crate::{Committed, Statistics, Store, StoreError};
 
 /// A store that forgets everything when it is dropped. "Durable" here means "in the map".
@@ -18,6 +19,7 @@ use crate::{Committed, Statistics, Store, StoreError};
 pub struct MemoryStore {
     limits: Limits,
     state: Mutex<State>,
+    newsroom: Newsroom,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +32,7 @@ struct State {
 impl MemoryStore {
     /// An empty store.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, state: Mutex::default() }
+        Self { limits, state: Mutex::default(), newsroom: Newsroom::default() }
     }
 
     /// How many rows there are. Tests use it to see that nothing is left behind.
@@ -52,6 +54,8 @@ impl Store for MemoryStore {
             return Err(StoreError::Closed);
         }
         let decision = decide(&state.rows, &command, &self.limits).expect("a map has every row at hand");
+        let mut gathered = Gathered::default();
+        gathered.add(&command, &decision.changes);
         for change in decision.changes {
             match change.row {
                 Some(row) => state.rows.0.insert(change.key, row),
@@ -59,12 +63,18 @@ impl Store for MemoryStore {
             };
         }
         state.commits += 1;
+        // Under the lock, so that news comes in the order of commits.
+        self.newsroom.tell(&gathered);
         Ok(Committed { verdict: decision.verdict, prompt_debts: decision.prompt_debts })
     }
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
         let state = self.lock();
         Ok(query::answer(&state.rows, &query, &self.limits).expect("a map has every row at hand"))
+    }
+
+    fn news(&self) -> Follower {
+        self.newsroom.follow()
     }
 
     fn health(&self) -> Result<(), StoreError> {
@@ -104,6 +114,13 @@ impl Rows for Map {
     }
 }
 
+const FIRST: Incarnation = Incarnation::from_random(0);
+
+/// A conversation that sorts before or with the first one of an app: no GroupId is shorter, and none sorts lower.
+fn first_of(app: AppId) -> ConversationId {
+    ConversationId::group(app, GroupId::new(" ").expect("a space is printable"))
+}
+
 /// A bound at or shortly before the first row of a span.
 fn start_of(span: &Span) -> Bound<RowKey> {
     match span {
@@ -114,9 +131,21 @@ fn start_of(span: &Span) -> Bound<RowKey> {
         Span::Pairs(incarnation, message) => {
             Bound::Excluded(RowKey::Within(*incarnation, Part::Message(*message, MessagePart::Extension)))
         }
+        Span::Recent(incarnation) => {
+            let newest = MsgKey { seq: u32::MAX, random: u32::MAX, time: u64::MAX };
+            Bound::Included(RowKey::Within(*incarnation, Part::Recent(Recency::of(newest))))
+        }
         Span::Events(incarnation) => Bound::Included(RowKey::Event(*incarnation, EventNumber::START)),
         Span::Debts(_) => {
             Bound::Excluded(RowKey::Event(Incarnation::from_random(u64::MAX), EventNumber::new(u64::MAX)))
+        }
+        Span::Outboxes(app) => Bound::Included(RowKey::Outbox(first_of(*app), FIRST)),
+        Span::OutboxesOf(id) => Bound::Included(RowKey::Outbox(id.clone(), FIRST)),
+        Span::DeadLetters(app) => {
+            Bound::Included(RowKey::DeadLetter(first_of(*app), FIRST, EventNumber::START))
+        }
+        Span::DeadLettersOf(id, incarnation) => {
+            Bound::Included(RowKey::DeadLetter(id.clone(), *incarnation, EventNumber::START))
         }
     }
 }

@@ -19,3 +19,8 @@ async fn every_scenario() {
 fn random_requests_agree_with_the_model() {
     conformance::check_property(open, 256);
 }
+
+#[test]
+fn random_letters_agree_with_a_list_of_them() {
+    conformance::check_letters(open, 256);
+}

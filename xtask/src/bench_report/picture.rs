@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::records::float;
+use super::records::{Idle, float};
 use super::rows::{PRODUCT, Row, Spread};
 
 const WIDTH: f64 = 860.0;
@@ -12,14 +12,18 @@ const RIGHT: f64 = 700.0;
 const BAR: f64 = 18.0;
 const STEP: f64 = 26.0;
 
-/// Draws the rows of one case: rates with their spread, then latencies at half load, then the course of long runs.
-pub(super) fn draw(title: &str, rows: &[&Row]) -> String {
+/// Draws the rows of one case: rates with their spread, then latencies, then the course of long runs, then what idle
+/// connections cost.
+pub(super) fn draw(title: &str, rows: &[&Row], idle: &[&Idle]) -> String {
     let mut body = String::new();
     let mut y = 34.0;
     text(&mut body, 16.0, 24.0, "start", "bold", title);
-    for (load, heading) in [
-        ("closed", "requests a second, as fast as it goes"),
-        ("half", "p99 in ms at half of the product's rate"),
+    for (load, what, heading) in [
+        ("closed", "connections", "requests a second, as fast as it goes"),
+        ("half", "connections", "p99 in ms at half of the product's rate"),
+        ("push", "receivers", "median in ms from the acknowledgement to the push"),
+        ("sent", "receivers", "median in ms from the request to the push"),
+        ("fanout", "receivers", "pushes a second, as many as go"),
     ] {
         for connections in lengths(rows, load) {
             let of_this: Vec<_> = rows
@@ -28,8 +32,8 @@ pub(super) fn draw(title: &str, rows: &[&Row]) -> String {
                 .filter(|row| row.load == load && row.connections == connections)
                 .collect();
             y += 22.0;
-            text(&mut body, 16.0, y, "start", "normal", &format!("{connections} connections: {heading}"));
-            y = bars(&mut body, y + 10.0, load, &of_this);
+            text(&mut body, 16.0, y, "start", "normal", &format!("{connections} {what}: {heading}"));
+            y = draw_bars(&mut body, y + 10.0, &row_bars(load, &of_this));
         }
     }
     for row in rows.iter().filter(|row| row.load == "sustained") {
@@ -38,6 +42,12 @@ pub(super) fn draw(title: &str, rows: &[&Row]) -> String {
             format!("{} connections: requests in each second of {}", row.connections, row.per_second.len());
         text(&mut body, 16.0, y, "start", "normal", &heading);
         y = course(&mut body, y + 12.0, &row.per_second);
+    }
+    if let Some(first) = idle.first() {
+        y += 22.0;
+        let heading = format!("{} idle connections: KiB for each", first.connections);
+        text(&mut body, 16.0, y, "start", "normal", &heading);
+        y = draw_bars(&mut body, y + 10.0, &idle_bars(idle));
     }
     let height = y + 16.0;
     let title = escaped(title);
@@ -59,26 +69,58 @@ fn lengths(rows: &[&Row], load: &str) -> Vec<u32> {
     found
 }
 
-/// One bar for each server, with a line from the smallest to the largest run. Returns where the next thing may begin.
-fn bars(body: &mut String, top: f64, load: &str, rows: &[&Row]) -> f64 {
-    let value = |row: &Row| {
-        let Spread { median, min, max } = row.requests_per_second;
-        if load == "closed" {
-            return Spread { median, min, max };
-        }
-        let Spread { median, min, max } = row.p99_us;
-        Spread { median: median / 1e3, min: min / 1e3, max: max / 1e3 }
-    };
-    let most = rows.iter().map(|row| value(row).max).fold(f64::MIN_POSITIVE, f64::max);
-    let x = |value: f64| LEFT + (RIGHT - LEFT) * value / most;
+/// A bar.
+struct Bar<'a> {
+    name: &'a str,
+    value: Spread,
+    label: String,
+    /// Whether it is the one to look at.
+    stands_out: bool,
+}
+
+/// What the rows under one load are drawn by: rates as they are, latencies in milliseconds.
+fn row_bars<'a>(load: &str, rows: &[&'a Row]) -> Vec<Bar<'a>> {
+    let is_rate = matches!(load, "closed" | "fanout");
     let has_product = rows.iter().any(|row| row.server == PRODUCT);
-    let mut y = top;
-    for row in rows {
-        let Spread { median, min, max } = value(row);
+    let bar = |row: &&'a Row| {
+        let value = match load {
+            _ if is_rate => row.requests_per_second,
+            "half" => in_ms(row.p99_us),
+            _ => in_ms(row.p50_us),
+        };
+        let label = if is_rate { format!("{:.0}", value.median) } else { format!("{:.2}", value.median) };
+        let ratio = row.of_baseline.filter(|_| is_rate);
+        let label = ratio.map_or(label.clone(), |ratio| format!("{label}  (x {:.2})", ratio.median));
         // Where the product stands beside itself, the one that is compared is the one to look at.
         let stands_out = row.server == PRODUCT || (!has_product && row.of_baseline.is_some());
-        let colour = if stands_out { "#1f6feb" } else { "#9aa4b2" };
-        text(body, LEFT - 8.0, y + 13.5, "end", "normal", &row.server);
+        Bar { name: &row.server, value, label, stands_out }
+    };
+    rows.iter().map(bar).collect()
+}
+
+fn in_ms(Spread { median, min, max }: Spread) -> Spread {
+    Spread { median: median / 1e3, min: min / 1e3, max: max / 1e3 }
+}
+
+/// KiB for each connection. There is one run, and no spread.
+fn idle_bars<'a>(idle: &[&'a Idle]) -> Vec<Bar<'a>> {
+    let bar = |idle: &&'a Idle| {
+        let each = idle.each(idle.connected_kib);
+        let value = Spread { median: each, min: each, max: each };
+        Bar { name: &idle.server, value, label: format!("{each:.1}"), stands_out: idle.server == PRODUCT }
+    };
+    idle.iter().map(bar).collect()
+}
+
+/// Bars with a line from the smallest to the largest run. Returns where the next thing may begin.
+fn draw_bars(body: &mut String, top: f64, bars: &[Bar<'_>]) -> f64 {
+    let most = bars.iter().map(|bar| bar.value.max).fold(f64::MIN_POSITIVE, f64::max);
+    let x = |value: f64| LEFT + (RIGHT - LEFT) * value / most;
+    let mut y = top;
+    for bar in bars {
+        let Spread { median, min, max } = bar.value;
+        let colour = if bar.stands_out { "#1f6feb" } else { "#9aa4b2" };
+        text(body, LEFT - 8.0, y + 13.5, "end", "normal", bar.name);
         put(
             body,
             &format!(
@@ -99,10 +141,7 @@ fn bars(body: &mut String, top: f64, load: &str, rows: &[&Row]) -> f64 {
                 middle - 4.0
             ),
         );
-        let label = if load == "closed" { format!("{median:.0}") } else { format!("{median:.2}") };
-        let ratio = row.of_baseline.filter(|_| load == "closed");
-        let label = ratio.map_or(label.clone(), |ratio| format!("{label}  (x {:.2})", ratio.median));
-        text(body, x(max) + 8.0, y + 13.5, "start", "normal", &label);
+        text(body, x(max) + 8.0, y + 13.5, "start", "normal", &bar.label);
         y += STEP;
     }
     y
@@ -153,12 +192,16 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{CASE, report, run_line};
+    use super::super::tests::{CASE, idle_line, report, run_line};
     use super::*;
 
     fn picture(lines: &[String]) -> String {
         let report = report(&[&[CASE.to_owned()], lines].concat()).unwrap();
-        draw("a <title> & more", &report.rows.iter().collect::<Vec<_>>())
+        draw(
+            "a <title> & more",
+            &report.rows.iter().collect::<Vec<_>>(),
+            &report.idle.iter().collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -171,6 +214,19 @@ mod tests {
             .collect();
         assert_eq!(widths, ["255.0", "510.0"]);
         assert!(svg.contains("25  (x 0.50)") && svg.contains(">bare</text>"), "{svg}");
+    }
+
+    #[test]
+    fn pushes_are_drawn_by_their_median_and_idle_connections_by_their_memory() {
+        let svg = picture(&[
+            run_line("push", 1, PRODUCT, 50, 0),
+            run_line("fanout", 1, PRODUCT, 50, 0),
+            idle_line(PRODUCT, 0),
+            idle_line("bare", 0),
+        ]);
+        assert!(svg.contains("64 receivers: median in ms from the acknowledgement"), "{svg}");
+        assert!(svg.contains(">0.50</text>") && svg.contains("64 receivers: pushes a second"), "{svg}");
+        assert!(svg.contains("1000 idle connections: KiB for each") && svg.contains(">8.5</text>"), "{svg}");
     }
 
     #[test]

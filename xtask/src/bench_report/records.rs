@@ -13,6 +13,7 @@ enum Line {
     Verify(Verify),
     Fill(Fill),
     Reopen(Reopen),
+    Idle(Idle),
 }
 
 /// A case of which runs follow.
@@ -28,7 +29,8 @@ pub(super) struct CaseTitle {
 #[derive(Deserialize)]
 pub(super) struct Run {
     pub(super) case: String,
-    /// `closed`, `half` or `sustained`.
+    /// `closed`, `half` or `sustained`; `push` and `sent`, where latencies are those of pushes; `fanout`, where pushes
+    /// are counted.
     pub(super) load: String,
     pub(super) connections: u32,
     /// Requests a second that were asked for, in an open loop.
@@ -89,6 +91,28 @@ pub(super) struct Reopen {
     pub(super) ms: f64,
 }
 
+/// Connections on which nothing happens.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Idle {
+    pub(super) case: String,
+    pub(super) server: String,
+    pub(super) connections: u64,
+    pub(super) opened_ms: f64,
+    /// Memory of the server before them, with them, and after each was told something.
+    pub(super) before_kib: u64,
+    pub(super) connected_kib: u64,
+    pub(super) told_kib: u64,
+    pub(super) failures: u64,
+    pub(super) first_failure: Option<String>,
+}
+
+impl Idle {
+    /// KiB for each connection at one of these moments.
+    pub(super) fn each(&self, kib: u64) -> f64 {
+        float(kib.saturating_sub(self.before_kib)) / float(self.connections.max(1))
+    }
+}
+
 /// All lines, by kind.
 #[derive(Default)]
 pub(super) struct Records {
@@ -98,6 +122,7 @@ pub(super) struct Records {
     pub(super) verification: Vec<Verify>,
     pub(super) fills: Vec<Fill>,
     pub(super) reopenings: Vec<Reopen>,
+    pub(super) idle: Vec<Idle>,
 }
 
 impl Records {
@@ -119,6 +144,7 @@ impl Records {
                 Line::Verify(verify) => records.verification.push(verify),
                 Line::Fill(fill) => records.fills.push(fill),
                 Line::Reopen(reopen) => records.reopenings.push(reopen),
+                Line::Idle(idle) => records.idle.push(idle),
             }
         }
         Ok(records)

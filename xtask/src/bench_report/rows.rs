@@ -51,9 +51,6 @@ pub(super) struct Row {
 /// One row for each server of each case and load, in the order of their first runs. An error if the servers of a case
 /// did not take turns all along.
 pub(super) fn rows(runs: &[Run], cases: &[CaseTitle]) -> Result<Vec<Row>> {
-    if runs.is_empty() {
-        bail!("there is not a single run");
-    }
     let mut rows = Vec::new();
     let mut known: Vec<(&str, &str, u32)> = Vec::new();
     for run in runs {
@@ -105,7 +102,8 @@ fn group_rows(runs: &[&Run], baseline: &str) -> Result<Vec<Row>> {
             of(ours).into_iter().zip(of(theirs)).map(|(one, other)| one.per_second() / other.per_second());
         Spread::of(ratios.collect())
     };
-    let has = |server: &str| servers.contains(&server);
+    // Where messages come one by one and at leisure, their rate says nothing.
+    let has = |server: &str| servers.contains(&server) && !matches!(first.load.as_str(), "push" | "sent");
     Ok(servers
         .iter()
         .map(|server| {
@@ -192,6 +190,16 @@ mod tests {
         // 3,000 us for 100 answers, warm-up included.
         assert!((report.rows[0].server_cpu_s_per_1000.median - 0.03).abs() < 1e-12);
         assert!((report.rows[0].client_cpu_s_per_1000.median - 0.01).abs() < 1e-12);
+    }
+
+    #[test]
+    fn pushes_at_leisure_have_no_ratio() {
+        let lines = ["push", "sent"]
+            .into_iter()
+            .flat_map(|load| [run_line(load, 1, PRODUCT, 50, 0), run_line(load, 1, "bare", 100, 0)]);
+        let report = report(&std::iter::once(CASE.to_owned()).chain(lines).collect::<Vec<_>>()).unwrap();
+        assert_eq!(report.rows.len(), 4);
+        assert!(report.rows.iter().all(|row| row.of_baseline.is_none() && row.product_times.is_none()));
     }
 
     #[test]

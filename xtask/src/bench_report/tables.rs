@@ -25,6 +25,10 @@ impl Report {
         self.table(&mut text, "closed", "As fast as it goes", CLOSED, closed);
         self.table(&mut text, "half", "At half of the product's rate", HALF, half);
         self.table(&mut text, "sustained", "For long", SUSTAINED, sustained);
+        self.table(&mut text, "push", "From the acknowledgement of a set to its push", PUSH, push);
+        self.table(&mut text, "sent", "From the request to the push", PUSH, push);
+        self.table(&mut text, "fanout", "Pushes, as many as go", FANOUT, fanout);
+        self.idle(&mut text);
         self.storage(&mut text);
         self.looked_into(&mut text);
         text
@@ -39,6 +43,33 @@ impl Report {
         line(text, &format!("|{}", " --- |".repeat(head.matches('|').count() - 1)));
         for row in rows {
             line(text, &cells(row));
+        }
+        line(text, "");
+    }
+
+    fn idle(&self, text: &mut String) {
+        if self.idle.is_empty() {
+            return;
+        }
+        line(
+            text,
+            "Idle connections:\n\n| server | connections | opened in s | KiB each | KiB each after a push | RSS MiB | failed |",
+        );
+        line(text, "| --- | --- | --- | --- | --- | --- | --- |");
+        for idle in &self.idle {
+            line(
+                text,
+                &format!(
+                    "| {} | {} | {:.1} | {:.1} | {:.1} | {} | {} |",
+                    idle.server,
+                    idle.connections,
+                    idle.opened_ms / 1e3,
+                    idle.each(idle.connected_kib),
+                    idle.each(idle.told_kib),
+                    idle.told_kib / 1024,
+                    idle.failures,
+                ),
+            );
         }
         line(text, "");
     }
@@ -67,7 +98,8 @@ impl Report {
 
     fn looked_into(&self, text: &mut String) {
         let answers: u64 = self.verification.iter().map(|verify| verify.answers).sum();
-        let timed: u64 = self.rows.iter().map(|row| row.requests).sum();
+        // Rows of the load "sent" are about the pushes of those of "push".
+        let timed = self.rows.iter().filter(|row| row.load != "sent").map(|row| row.requests).sum::<u64>();
         let failures = self.failures();
         line(
             text,
@@ -147,6 +179,41 @@ fn sustained(row: &Row) -> String {
     )
 }
 
+const PUSH: &str = "| case | receivers | server | pushes | p50 ms (min-max) | p99 ms (min-max) | p99.9 ms | longest ms | failed |";
+
+fn push(row: &Row) -> String {
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {:.2} | {:.2} | {} |",
+        row.case,
+        row.connections,
+        row.server,
+        row.requests,
+        with_range(row.p50_us, 1e3, 2),
+        with_range(row.p99_us, 1e3, 2),
+        row.p999_us.median / 1e3,
+        row.max_us.max / 1e3,
+        row.failures,
+    )
+}
+
+const FANOUT: &str = "| case | receivers | server | pushes/s (min-max) | of baseline (min-max) | sidenote is | CPU s/1000 | client CPU s/1000 | RSS MiB | failed |";
+
+fn fanout(row: &Row) -> String {
+    let ratio = row.of_baseline.map_or(String::new(), |it| with_range(it, 1.0, 2));
+    let times = row.product_times.map_or(String::new(), |it| format!("x {:.2}", it.median));
+    format!(
+        "| {} | {} | {} | {} | {ratio} | {times} | {:.4} | {:.4} | {} | {} |",
+        row.case,
+        row.connections,
+        row.server,
+        with_range(row.requests_per_second, 1.0, 0),
+        row.server_cpu_s_per_1000.median,
+        row.client_cpu_s_per_1000.median,
+        row.peak_rss_kib / 1024,
+        row.failures,
+    )
+}
+
 /// "median (min-max)", each divided by `unit`.
 fn with_range(spread: Spread, unit: f64, digits: usize) -> String {
     let Spread { median, min, max } = spread;
@@ -159,7 +226,7 @@ fn line(text: &mut String, line: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{CASE, report, run_line};
+    use super::super::tests::{CASE, idle_line, report, run_line};
 
     #[test]
     fn each_load_has_its_table_and_what_was_not_measured_has_none() {
@@ -195,10 +262,37 @@ mod tests {
     }
 
     #[test]
+    fn pushes_and_idle_connections_have_tables_of_their_own() {
+        let lines = [
+            CASE.to_owned(),
+            run_line("push", 1, "sidenote", 50, 0),
+            run_line("fanout", 1, "sidenote", 50, 0),
+            run_line("fanout", 1, "bare", 100, 0),
+            idle_line("sidenote", 0),
+        ];
+        let text = report(&lines).unwrap().tables();
+        for row in [
+            "| set1 | 64 | sidenote | 50 | 0.50 (0.50-0.50) | 0.05 (0.05-0.05) | 9.00 | 9.10 | 0 |",
+            "| set1 | 64 | sidenote | 25 (25-25) | 0.50 (0.50-0.50) |  | 0.0500 | 0.0167 | 2 | 0 |",
+            "| sidenote | 1000 | 1.2 | 8.5 | 10.0 | 14 | 0 |",
+        ] {
+            assert!(text.contains(row), "{row} is not in {text}");
+        }
+    }
+
+    #[test]
     fn a_table_is_as_wide_as_its_head() {
-        let text = report(&[CASE.to_owned(), run_line("half", 1, "sidenote", 50, 0)]).unwrap().tables();
+        let text = report(&[
+            CASE.to_owned(),
+            run_line("half", 1, "sidenote", 50, 0),
+            run_line("push", 1, "sidenote", 50, 0),
+            run_line("fanout", 1, "sidenote", 50, 0),
+            idle_line("sidenote", 0),
+        ])
+        .unwrap()
+        .tables();
         let widths: Vec<_> =
             text.lines().filter(|line| line.starts_with('|')).map(|line| line.matches('|').count()).collect();
-        assert_eq!(widths, [11, 11, 11]);
+        assert_eq!(widths, [[11; 3], [10; 3], [11; 3], [8; 3]].concat());
     }
 }

@@ -65,6 +65,7 @@ fn load(port: u16, mix: Mix, rate: Option<f64>, time: Duration) -> (Outcome, Arc
         time,
         seed: 1,
         thorough: false,
+        gate: None,
     };
     (run(&load).unwrap(), versions)
 }

@@ -11,12 +11,15 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use rustix::event::{Timespec, epoll};
 
-use super::{Load, empty_histogram, micros, now, parse};
+use super::{Gate, Load, empty_histogram, micros, now, parse};
 use crate::dialect::{Dialect, Learned};
 use crate::workload::{Action, Request, Source, Versions};
 
 /// How long after the end of the time answers are waited for; what is open then has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a closed gate is looked at.
+const GATE_PAUSE: Duration = Duration::from_micros(100);
 
 /// Room for an answer at first; a page of 200 pairs needs 20 KiB.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -56,6 +59,7 @@ pub(super) struct Worker {
     warm_up: Duration,
     time: Duration,
     thorough: bool,
+    gate: Option<Arc<Gate>>,
     epoll: OwnedFd,
     connections: Vec<Connection>,
     /// Numbers of the connections that wait for work. A broken one is in neither this list nor pending.
@@ -87,6 +91,7 @@ impl Worker {
             warm_up: load.warm_up,
             time: load.time,
             thorough: load.thorough,
+            gate: load.gate.clone(),
             epoll,
             idle: (0..connections.len()).rev().collect(),
             connections,
@@ -132,6 +137,10 @@ impl Worker {
             }
             let wake_at = match interval {
                 Some(_) if more && !self.idle.is_empty() => due,
+                // An idle connection that has not sent waits for the gate, which rings no bell.
+                None if self.gate.is_some() && more && !self.idle.is_empty() => {
+                    close_at.min(time + GATE_PAUSE)
+                }
                 _ if time < close_at => close_at,
                 _ => close_at + PATIENCE,
             };
@@ -176,6 +185,9 @@ impl Worker {
                 Some(_) if due > time || due >= close_at => break,
                 Some(_) => due,
             };
+            if self.gate.as_ref().is_some_and(|gate| !gate.pass()) {
+                break;
+            }
             self.idle.pop();
             let connection = &mut self.connections[number];
             let Some(request) = connection.source.draw() else {

@@ -80,7 +80,14 @@ pub(super) fn start(folder: &Path, data: &Data) -> Result<Server> {
     ))?;
     pgbench.sql("VACUUM ANALYZE pairs")?;
     let (name, processes) = ("postgres".to_owned(), vec![process]);
-    Ok(Server { name, processes, way: Way::Pgbench(pgbench), stored: true, versions: HashMap::new() })
+    Ok(Server {
+        name,
+        processes,
+        way: Way::Pgbench(pgbench),
+        stored: true,
+        versions: HashMap::new(),
+        gate: None,
+    })
 }
 
 /// The folder of the newest version's programs, which Debian keeps out of the search path.
@@ -137,6 +144,10 @@ fn script(mix: Mix, range: Range) -> Result<String> {
 }
 
 impl Pgbench {
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     fn sql(&self, statement: &str) -> Result<String> {
         let mut command = Command::new(self.programs.join("psql"));
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-d", "postgres"]);

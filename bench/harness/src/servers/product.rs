@@ -10,6 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use memchr::memmem::Finder;
 use serde_json::{Value, json};
+use sidenote_server::auth::user_sig;
+use sidenote_server::clock::{Clock as _, SystemClock};
+use sidenote_server::config::Secret;
 
 use super::Server;
 use crate::client::{is_fine, post_json};
@@ -20,12 +23,16 @@ use crate::workload::{Action, Request, Source, Versions};
 /// The one app, group and member of the data.
 pub(crate) const APP: u32 = 1_400_000_001;
 pub(crate) const GROUP: &str = "bench";
+pub(crate) const MEMBER: &str = "ann";
 const ADMINISTRATOR: &str = "administrator";
-const MEMBER: &str = "ann";
 /// A throw-away key, for a server that listens on the loopback interface while the benchmark runs.
 const KEY: &str = "8f3c0c1d5be94fa2a61d7e20b9c4f35870d1e2639ab5c4f7801d2e3f4a5b6c7d";
 
 const EXTENSIONS: &str = "/v4/openim_msg_ext_http_svc";
+/// The services of the API that make accounts and groups.
+pub(crate) const SERVICES: (&str, &str) = ("im_open_login_svc", "group_open_http_svc");
+/// How long a ticket lasts.
+const TICKET_SECONDS: u64 = 24 * 3600;
 /// The most pairs of a page (rule 3.9).
 const PAGE: usize = 200;
 
@@ -35,13 +42,20 @@ pub(crate) struct Product {
     bin: PathBuf,
     folder: PathBuf,
     cache_mib: Option<u64>,
+    /// What the configuration says besides, after its section `[limits]` has begun.
+    more: String,
 }
 
 impl Product {
     /// Nothing is started or made yet. `cache_mib` is the size of each of the two caches of the store, if not
     /// what the product chooses.
     pub(crate) fn new(bin: &Path, folder: &Path, cache_mib: Option<u64>) -> Self {
-        Self { bin: bin.join("sidenote"), folder: folder.to_owned(), cache_mib }
+        Self { bin: bin.join("sidenote"), folder: folder.to_owned(), cache_mib, more: String::new() }
+    }
+
+    /// Adds lines to the configuration, which begin in its section `[limits]`.
+    pub(crate) fn configured(self, more: &str) -> Self {
+        Self { more: more.to_owned(), ..self }
     }
 
     /// Where the store is.
@@ -51,18 +65,23 @@ impl Product {
 
     /// Makes the store with the member and the group, through the API.
     pub(crate) fn create(&self) -> Result<()> {
+        self.prepare(&[
+            (format!("{}/account_import", SERVICES.0), json!({"UserID": MEMBER})),
+            (
+                format!("{}/create_group", SERVICES.1),
+                json!({"Type": "Public", "Name": GROUP, "GroupId": GROUP,
+                       "MemberList": [{"Member_Account": MEMBER}]}),
+            ),
+        ])
+    }
+
+    /// Carries requests of an administrator out, one after the other: a command with its service, and its body.
+    pub(crate) fn prepare(&self, requests: &[(String, Value)]) -> Result<()> {
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot create {}", self.folder.display()))?;
         let (port, mut process, _) = self.launch()?;
         let query = self.query(ADMINISTRATOR)?;
-        for (command, body) in [
-            ("im_open_login_svc/account_import", json!({"UserID": MEMBER})),
-            (
-                "group_open_http_svc/create_group",
-                json!({"Type": "Public", "Name": GROUP, "GroupId": GROUP,
-                       "MemberList": [{"Member_Account": MEMBER}]}),
-            ),
-        ] {
+        for (command, body) in requests {
             let answer = post_json(port, &format!("/v4/{command}?{query}"), &body.to_string())?;
             let answer: Value = serde_json::from_str(&answer).context("an answer is no JSON")?;
             if answer["ErrorCode"] != 0 {
@@ -75,12 +94,27 @@ impl Product {
     /// Starts it on what the folder holds, and tells how long it took until `/readyz` said yes.
     pub(crate) fn start(&self, name: &str) -> Result<(Server, Duration)> {
         let (port, process, time) = self.launch()?;
-        let dialect = Sidenote {
+        let dialect = self.dialect(port, None)?;
+        Ok((Server::http(name, vec![process], Arc::new(dialect), port, true), time))
+    }
+
+    /// How a server of this data is asked for messages of many groups.
+    pub(crate) fn in_groups(&self, server: &Server, name: &str, groups: Groups) -> Result<Server> {
+        Ok(server.spoken_to(name, Arc::new(self.dialect(server.port(), Some(groups))?)))
+    }
+
+    /// A request of the member for one set, up to the length of its body.
+    pub(crate) fn set_head(&self, port: u16) -> Result<Vec<u8>> {
+        Ok(Head::of("group_set_key_values", &self.query(MEMBER)?, port).0)
+    }
+
+    fn dialect(&self, port: u16, groups: Option<Groups>) -> Result<Sidenote> {
+        Ok(Sidenote {
             set: Head::of("group_set_key_values", &self.query(MEMBER)?, port),
             unchecked_set: Head::of("group_set_key_values", &self.query(ADMINISTRATOR)?, port),
             pull: Head::of("group_get_key_values", &self.query(MEMBER)?, port),
-        };
-        Ok((Server::http(name, vec![process], Arc::new(dialect), port, true), time))
+            groups,
+        })
     }
 
     fn launch(&self) -> Result<(u16, Process, Duration)> {
@@ -91,12 +125,13 @@ impl Product {
         let caches = self.cache_mib.map_or_else(String::new, |mib| {
             format!("block_cache_bytes = \"{mib}MiB\"\nstate_cache_bytes = \"{mib}MiB\"\n")
         });
+        let more = &self.more;
         let text = format!(
             "listen = \"127.0.0.1:{port}\"\n\
              [store]\nengine = \"embedded\"\npath = {store}\n\
              {caches}\
              [[apps]]\nsdk_app_id = {APP}\nsecret_key = \"{KEY}\"\nadmins = [\"{ADMINISTRATOR}\"]\n\
-             [limits]\nattempts_per_minute = 0\n"
+             [limits]\nattempts_per_minute = 0\n{more}"
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let mut command = Command::new(&self.bin);
@@ -111,9 +146,16 @@ impl Product {
         command.args(["usersig", "--app", &APP.to_string(), "--key", KEY, "--user", user]);
         Ok(query(user, output_of(&mut command)?.trim()))
     }
+
+    /// A ticket, made without the program: there may be ten thousand of them.
+    pub(crate) fn ticket(user: &str) -> Result<String> {
+        let key = Secret::new(KEY.to_owned()).context("the key of the benchmark is empty")?;
+        Ok(user_sig::sign(APP, &key, user, SystemClock.now_millis() / 1000, TICKET_SECONDS, None))
+    }
 }
 
-fn query(user: &str, ticket: &str) -> String {
+/// The part of a URL that says who asks.
+pub(crate) fn query(user: &str, ticket: &str) -> String {
     format!("sdkappid={APP}&identifier={user}&usersig={ticket}&random=1234567890&contenttype=json")
 }
 
@@ -136,10 +178,33 @@ impl Head {
 /// Length of a ticket of the product's for a UserID of three bytes, give or take a few.
 const TICKET_BYTES: usize = 192;
 
+/// Messages that lie in many groups, so many in each, one group after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Groups {
+    /// The number by which a range of the workload calls the first message of the first group.
+    pub(crate) first: u64,
+    /// Messages of each group.
+    pub(crate) messages: u64,
+}
+
+impl Groups {
+    /// What a group is called.
+    pub(crate) fn name(number: u64) -> String {
+        format!("{GROUP}{number:04}")
+    }
+
+    /// In which group a message is, and its number there.
+    fn place(self, message: u64) -> (u64, u64) {
+        let offset = message - self.first;
+        (offset / self.messages, offset % self.messages + 1)
+    }
+}
+
 struct Sidenote {
     set: Head,
     unchecked_set: Head,
     pull: Head,
+    groups: Option<Groups>,
 }
 
 impl Dialect for Sidenote {
@@ -150,7 +215,12 @@ impl Dialect for Sidenote {
             Action::Pull { .. } => &self.pull,
         };
         let mut body = Vec::with_capacity(256);
-        write_body(request, versions, source, &mut body);
+        match self.groups.map(|groups| groups.place(request.message)) {
+            None => write_body(request, versions, source, &mut body),
+            Some((group, seq)) => {
+                write_named(&Groups::name(group), seq, request, versions, source, &mut body);
+            }
+        }
         write_post(&head.0, &body, out);
     }
 
@@ -161,9 +231,21 @@ impl Dialect for Sidenote {
 
 /// The body of a request.
 pub(super) fn write_body(request: Request, versions: &Versions, source: &mut Source, body: &mut Vec<u8>) {
+    write_named(GROUP, request.message, request, versions, source, body);
+}
+
+/// The same for a message that the group calls `seq`.
+fn write_named(
+    group: &str,
+    seq: u64,
+    request: Request,
+    versions: &Versions,
+    source: &mut Source,
+    body: &mut Vec<u8>,
+) {
     let mut put = |text: std::fmt::Arguments<'_>| body.write_fmt(text).expect("memory takes all bytes");
     let message = request.message;
-    put(format_args!("{{\"GroupId\":\"{GROUP}\",\"MsgSeq\":{message}"));
+    put(format_args!("{{\"GroupId\":\"{group}\",\"MsgSeq\":{seq}"));
     if let Action::Set { key: first, pairs, compares } = request.action {
         put(format_args!(",\"OperateType\":1,\"ExtensionList\":["));
         for key in first..first + pairs {
@@ -245,6 +327,20 @@ mod tests {
         assert!(pairs.iter().all(|pair| pair["Seq"] == 1 && pair["Value"].as_str().unwrap().len() == 40));
         assert_eq!(body(set(1, false))["ExtensionList"][0]["Seq"], 0);
         assert_eq!(body(pull(20)), json!({"GroupId": GROUP, "MsgSeq": 7}));
+    }
+
+    #[test]
+    fn messages_of_many_groups_are_called_by_their_numbers_there() {
+        let groups = Groups { first: 1001, messages: 10 };
+        assert_eq!([1001, 1010, 1011].map(|message| groups.place(message)), [(0, 1), (0, 10), (1, 1)]);
+        let workload = Workload { range: RANGE, mix: Mix::Sets(1) };
+        let (mut source, mut body) = (Source::new(workload, None, 0, 1, 1), Vec::new());
+        let versions = Versions::stored(RANGE);
+        write_named(&Groups::name(3), 2, set(1, true), &versions, &mut source, &mut body);
+        let sent: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&sent["GroupId"], &sent["MsgSeq"]), (&json!("bench0003"), &json!(2)));
+        // The version is that of the message as the workload calls it.
+        assert_eq!(sent["ExtensionList"][0]["Seq"], 1);
     }
 
     #[test]

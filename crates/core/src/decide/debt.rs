@@ -1,9 +1,9 @@
 //! Paying debts, a bounded part at a time.
 
 use crate::debt::{Debt, Task};
+use crate::decide::ledger::OutboxState;
 use crate::decide::{Judged, Ledger, Outcome};
 use crate::ids::{ConversationId, Incarnation, Timestamp};
-use crate::message::Fingerprint;
 use crate::rows::{Missing, Part, Range, Row, RowKey, Span};
 
 /// Rows that one commit removes at most.
@@ -25,8 +25,7 @@ pub(super) fn decide(ledger: &mut Ledger<'_>, debt: &Debt) -> Judged {
         Task::ForgetSend(_, incarnation, fingerprint) => {
             // The same message may have been sent again since; that send has a debt of its own.
             let sent = ledger.rows.repeat((*incarnation, *fingerprint))?;
-            let forgotten_at = |at: Timestamp| at.plus_millis(Fingerprint::REMEMBERED_MILLIS);
-            if sent.is_some_and(|sent| forgotten_at(sent.at) <= debt.due) {
+            if sent.is_some_and(|sent| sent.forgotten_at() <= debt.due) {
                 ledger.remove(RowKey::Within(*incarnation, Part::Repeat(*fingerprint)));
             }
             Rest::Nothing
@@ -65,20 +64,29 @@ fn sweep(ledger: &mut Ledger<'_>, span: Span) -> Result<Rest, Missing> {
 
 /// Removes events beyond the retention, and comes back for as long as there are any or may be.
 fn trim(ledger: &mut Ledger<'_>, id: &ConversationId, incarnation: Incarnation) -> Result<Rest, Missing> {
-    let lives = ledger.rows.group(id)?.is_some_and(|group| group.incarnation == incarnation);
+    let lives = ledger.rows.incarnation(id)? == Some(incarnation);
     let span = Span::Events(incarnation);
     let rows = ledger.rows.0.range(&Range { span, after: None, limit: ROWS_PER_PART })?;
     let (kept_millis, kept, now) =
         (ledger.limits.events_kept_millis, ledger.limits.events_kept, ledger.now());
     let last =
         if lives { ledger.rows.counters(incarnation)?.map(|counters| counters.last_event) } else { None };
+    let outbox = ledger.outbox(id, incarnation)?;
+    let most_untold = ledger.limits.most_untold();
     let mut oldest_kept = None;
     let full = rows.len() == ROWS_PER_PART;
     for (key, row) in rows {
         let Row::Event(event) = row else { continue };
         let too_old = event.at.plus_millis(kept_millis) <= now;
         let too_many = last.is_some_and(|last| event.number.get().saturating_add(kept) <= last.get());
-        if !too_old && !too_many {
+        // What is left to tell by webhook is kept longer: until it is told, or there is too much of it.
+        let is_needed = match &outbox {
+            OutboxState::Holds(outbox) if event.number > outbox.after => {
+                last.is_none_or(|last| event.number.get().saturating_add(most_untold) > last.get())
+            }
+            _ => false,
+        };
+        if is_needed || (!too_old && !too_many) {
             oldest_kept = Some(event.at);
             break;
         }

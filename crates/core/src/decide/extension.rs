@@ -1,9 +1,10 @@
 //! Rules 3.2 to 3.12: changing the extension set of a message.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::command::{Claim, Extend};
-use crate::decide::ledger::Opened;
+use crate::decide::ledger::{Home, Opened};
 use crate::decide::{Extended, ItemOutcome, ItemVerdict, Judged, Ledger, Outcome};
 use crate::event::{CallerKind, ChangedPair, ExtensionChange, Happening, Operation, Operator, Previous};
 use crate::extension::{Entry, ExtensionState, Key, Pair, Seq, Value};
@@ -24,11 +25,22 @@ pub(super) fn extend(ledger: &mut Ledger<'_>, id: &ConversationId, seq: MsgSeq, 
     };
     let name = MessageName::Seq(seq);
     let operator = &ledger.command.operator;
-    let message = match admit(&ledger.rows, ledger.limits, &opened.group, operator, name)? {
-        Ok(message) => message,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    let mut set = Set::load(ledger, opened.incarnation(), name, &message)?;
+    match admit(&ledger.rows, ledger.limits, &opened.home, operator, name)? {
+        Ok(message) => change(ledger, &mut opened, name, &message, extend),
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+/// Rules 3.2 to 3.10 for a caller who may change the set of this message, which may lie in a group or between two
+/// accounts.
+pub(super) fn change(
+    ledger: &mut Ledger<'_>,
+    opened: &mut Opened<impl Home>,
+    name: MessageName,
+    message: &Message,
+    extend: &Extend,
+) -> Judged {
+    let mut set = Set::load(ledger, opened.incarnation(), name, message)?;
     if let Err(refusal) = set.count_attempt(ledger) {
         return Ok(Err(refusal));
     }
@@ -63,7 +75,7 @@ pub(super) fn extend(ledger: &mut Ledger<'_>, id: &ConversationId, seq: MsgSeq, 
         }
     }
     let latest = set.state.latest;
-    set.write(ledger, &mut opened);
+    set.write(ledger, opened);
     Ok(Ok(Outcome::Extended(Extended { latest, items })))
 }
 
@@ -74,7 +86,7 @@ pub(crate) fn admit(
     group: &Group,
     operator: &Operator,
     name: MessageName,
-) -> Judged<std::sync::Arc<Message>> {
+) -> Judged<Arc<Message>> {
     let supported = match group.kind {
         GroupType::Private | GroupType::Public | GroupType::ChatRoom => true,
         GroupType::Community => limits.community_extensions,
@@ -89,11 +101,16 @@ pub(crate) fn admit(
             return Ok(Err(Refusal::NotAMember));
         }
     }
-    match rows.message((group.incarnation, name))? {
-        None => Ok(Err(Refusal::NoSuchMessage)),
-        Some(message) if message.recalled => Ok(Err(Refusal::NoSuchMessage)),
-        Some(message) if !message.supports_extension => Ok(Err(Refusal::NoExtensions)),
-        Some(message) => Ok(Ok(message)),
+    Ok(admit_message(rows.message((group.incarnation, name))?))
+}
+
+/// Rule 3.12 for the message itself: it exists, was not recalled, and may carry pairs.
+pub(crate) fn admit_message(message: Option<Arc<Message>>) -> Result<Arc<Message>, Refusal> {
+    match message {
+        None => Err(Refusal::NoSuchMessage),
+        Some(message) if message.recalled => Err(Refusal::NoSuchMessage),
+        Some(message) if !message.supports_extension => Err(Refusal::NoExtensions),
+        Some(message) => Ok(message),
     }
 }
 
@@ -302,7 +319,7 @@ impl<'a> Set<'a> {
     }
 
     /// Writes pairs, state and events, and nothing at all where nothing changed and no attempt is counted.
-    fn write(self, ledger: &mut Ledger<'_>, opened: &mut Opened) {
+    fn write(self, ledger: &mut Ledger<'_>, opened: &mut Opened<impl Home>) {
         let part = |part| RowKey::Within(self.incarnation, Part::Message(self.name, part));
         if self.events.is_empty() && !self.attempted {
             return;

@@ -27,7 +27,12 @@ pub(super) fn create(ledger: &mut Ledger<'_>, id: &ConversationId, new: &NewGrou
         info_seq: 1,
         info_changed_at: new.created_at,
     });
-    let mut opened = Opened { id: id.clone(), group: Arc::clone(&group), counters: Counters::default() };
+    let mut opened = Opened {
+        id: id.clone(),
+        home: Arc::clone(&group),
+        counters: Counters::default(),
+        outbox: ledger.new_outbox(id),
+    };
     ledger.put(RowKey::Conversation(id.clone()), Row::Group(group));
     ledger.event(&mut opened, Happening::GroupCreated { imported: new.imported });
     let members: Vec<_> = new.owner.iter().chain(&new.members).cloned().collect();
@@ -48,7 +53,7 @@ pub(super) fn modify(ledger: &mut Ledger<'_>, id: &ConversationId, patch: &Group
     if patch.max_members.is_some_and(|max| max < opened.counters.members) {
         return Ok(Err(Refusal::BelowMemberCount));
     }
-    let mut group = Group::clone(&opened.group);
+    let mut group = Group::clone(&opened.home);
     let profile = &mut group.profile;
     set(&mut profile.name, patch.name.as_ref());
     set(&mut profile.introduction, patch.introduction.as_ref());
@@ -58,7 +63,7 @@ pub(super) fn modify(ledger: &mut Ledger<'_>, id: &ConversationId, patch: &Group
     set(&mut profile.invite_join, patch.invite_join.as_ref());
     set(&mut profile.mute_all, patch.mute_all.as_ref());
     set(&mut profile.history_before_join, patch.history_before_join.as_ref());
-    if opened.group.kind != GroupType::AvChatRoom {
+    if opened.home.kind != GroupType::AvChatRoom {
         set(&mut profile.max_members, patch.max_members.map(Some).as_ref());
     }
     merge(&mut profile.custom, &patch.custom);
@@ -91,14 +96,14 @@ pub(super) fn change_owner(ledger: &mut Ledger<'_>, id: &ConversationId, user: &
         Ok(opened) => opened,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    if opened.group.kind == GroupType::AvChatRoom {
+    if opened.home.kind == GroupType::AvChatRoom {
         return Ok(Err(Refusal::TypeForbidsCommand));
     }
     let incarnation = opened.incarnation();
     let Some(new_owner) = ledger.rows.member((incarnation, user))? else {
         return Ok(Err(Refusal::NewOwnerNotAMember));
     };
-    let from = opened.group.owner.clone();
+    let from = opened.home.owner.clone();
     if from.as_ref() == Some(user) {
         return Ok(Ok(Outcome::Done));
     }
@@ -110,7 +115,7 @@ pub(super) fn change_owner(ledger: &mut Ledger<'_>, id: &ConversationId, user: &
     }
     let member = crate::group::Member { role: Role::Owner, ..(*new_owner).clone() };
     ledger.put(RowKey::Within(incarnation, Part::Member(user.clone())), Row::Member(Arc::new(member)));
-    let group = Group { owner: Some(user.clone()), ..(*opened.group).clone() };
+    let group = Group { owner: Some(user.clone()), ..(*opened.home).clone() };
     ledger.put(RowKey::Conversation(id.clone()), Row::Group(Arc::new(group)));
     ledger.event(&mut opened, Happening::OwnerChanged { from, to: user.clone() });
     ledger.close(&opened);

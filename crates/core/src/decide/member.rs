@@ -23,7 +23,7 @@ pub(super) fn add(
         Ok(opened) => opened,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    if opened.group.kind == GroupType::AvChatRoom {
+    if opened.home.kind == GroupType::AvChatRoom {
         return Ok(Err(Refusal::TypeForbidsCommand));
     }
     let added = match enrol(ledger, &mut opened, members, imported)? {
@@ -59,7 +59,7 @@ pub(super) fn enrol(
         }
         match known {
             None => opened.counters.members += 1,
-            Some(gone) if gone.role == Role::Owner => disown(ledger, &opened.id, &opened.group),
+            Some(gone) if gone.role == Role::Owner => disown(ledger, &opened.id, &opened.home),
             Some(_) => {}
         }
         let member = Member {
@@ -80,7 +80,7 @@ pub(super) fn enrol(
     if joined.is_empty() {
         return Ok(Ok(added));
     }
-    if opened.group.profile.max_members.is_some_and(|max| opened.counters.members > max) {
+    if opened.home.profile.max_members.is_some_and(|max| opened.counters.members > max) {
         return Ok(Err(Refusal::GroupFull));
     }
     let number = ledger.event(opened, Happening::MembersJoined { users: joined, imported });
@@ -93,7 +93,7 @@ pub(super) fn remove(ledger: &mut Ledger<'_>, id: &ConversationId, users: &[User
         Ok(opened) => opened,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    if opened.group.kind == GroupType::AvChatRoom {
+    if opened.home.kind == GroupType::AvChatRoom {
         return Ok(Err(Refusal::TypeForbidsCommand));
     }
     let mut gone = BTreeSet::new();
@@ -119,7 +119,7 @@ pub(super) fn forget(ledger: &mut Ledger<'_>, id: &ConversationId, user: &UserId
         return Ok(Err(Refusal::NotAMember));
     };
     if member.role == Role::Owner {
-        disown(ledger, id, &opened.group);
+        disown(ledger, id, &opened.home);
     }
     strike(ledger, &mut opened, vec![user.clone()], "the account was deleted");
     Ok(Ok(Outcome::Done))

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::command::NewMessage;
 use crate::debt::Task;
-use crate::decide::ledger::Opened;
+use crate::decide::ledger::{Home, Opened};
 use crate::decide::{Judged, Ledger, Outcome};
-use crate::event::Happening;
+use crate::event::{CallerKind, Happening};
 use crate::group::{Member, Role};
-use crate::ids::{ConversationId, MessageName, MsgSeq, Timestamp};
-use crate::message::{Fingerprint, Message, Sent};
+use crate::ids::{ConversationId, Incarnation, MessageName, MsgSeq, Timestamp};
+use crate::message::{Fingerprint, Message, MessageBody, Sent};
 use crate::refusal::Refusal;
 use crate::rows::{MessagePart, Missing, Part, Row, RowKey};
 
@@ -22,9 +22,17 @@ pub(super) fn send(ledger: &mut Ledger<'_>, id: &ConversationId, new: &NewMessag
     let (incarnation, now) = (opened.incarnation(), ledger.now());
     let member =
         ledger.rows.member((incarnation, &new.sender))?.filter(|member| member.tiny_id == new.sender_tiny_id);
+    let operator = &ledger.command.operator;
+    // An administrator may send in anybody's name and without being a member. A connected account is no administrator,
+    // and one that was deleted and imported again is not the one that is connected.
+    if operator.kind == CallerKind::Connected
+        && (member.is_none() || operator.tiny_id != Some(new.sender_tiny_id))
+    {
+        return Ok(Err(Refusal::NotAMember));
+    }
     if !new.sender_is_administrator
         && let Some(member) = &member
-        && (member.muted_until > now || (opened.group.profile.mute_all && member.role == Role::Member))
+        && (member.muted_until > now || (opened.home.profile.mute_all && member.role == Role::Member))
     {
         return Ok(Err(Refusal::Muted));
     }
@@ -33,12 +41,9 @@ pub(super) fn send(ledger: &mut Ledger<'_>, id: &ConversationId, new: &NewMessag
         let what = Happening::TransientMessage { message, body: new.body.clone() };
         ledger.event(&mut opened, what);
         ledger.close(&opened);
-        return Ok(Ok(Outcome::Sent(Sent { seq: None, at: now })));
+        return Ok(Ok(Outcome::Sent(Sent { name: None, at: now })));
     }
-    let forgotten_at = |sent: &Sent| sent.at.plus_millis(Fingerprint::REMEMBERED_MILLIS);
-    if let Some(first) = ledger.rows.repeat((incarnation, new.fingerprint))?
-        && forgotten_at(&first) > now
-    {
+    if let Some(first) = repeated(ledger, incarnation, new.fingerprint)? {
         return Ok(Ok(Outcome::Sent(first)));
     }
     let sent = store(ledger, &mut opened, message, new);
@@ -50,8 +55,7 @@ pub(super) fn send(ledger: &mut Ledger<'_>, id: &ConversationId, new: &NewMessag
             Row::Member(Arc::new(member)),
         );
     }
-    ledger.put(RowKey::Within(incarnation, Part::Repeat(new.fingerprint)), Row::Repeat(sent));
-    ledger.owe(forgotten_at(&sent), Task::ForgetSend(id.clone(), incarnation, new.fingerprint));
+    remember(ledger, &opened, new.fingerprint, sent);
     ledger.close(&opened);
     Ok(Ok(Outcome::Sent(sent)))
 }
@@ -63,13 +67,13 @@ pub(super) fn import(ledger: &mut Ledger<'_>, id: &ConversationId, messages: &[N
         Ok(opened) => opened,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    if opened.group.kind == crate::group::GroupType::AvChatRoom {
+    if opened.home.kind == crate::group::GroupType::AvChatRoom {
         return Ok(Err(Refusal::TypeForbidsCommand));
     }
     let mut outcome = Vec::with_capacity(messages.len());
     for new in messages {
         let at = new.sent_at.unwrap_or(ledger.now());
-        let earliest = opened.group.created_at.secs().max(opened.counters.last_msg_at.secs());
+        let earliest = opened.home.created_at.secs().max(opened.counters.last_msg_at.secs());
         if at.secs() < earliest || at > ledger.now() {
             outcome.push(None);
             continue;
@@ -91,7 +95,7 @@ pub(super) fn recall(ledger: &mut Ledger<'_>, id: &ConversationId, seqs: &[MsgSe
     let mut outcome = Vec::with_capacity(seqs.len());
     let mut recalled = BTreeSet::new();
     for seq in seqs {
-        let done = !recalled.contains(seq) && withdraw(ledger, &opened, *seq)?;
+        let done = !recalled.contains(seq) && withdraw(ledger, &opened, MessageName::Seq(*seq))?;
         if done {
             recalled.insert(*seq);
         }
@@ -127,18 +131,55 @@ fn store(ledger: &mut Ledger<'_>, opened: &mut Opened, message: Message, new: &N
     opened.counters.last_msg_at = at;
     let seq = MsgSeq::new(opened.counters.last_msg_seq)
         .expect("a group would have to take a million messages a second for 285 years");
-    let part = |part| RowKey::Within(opened.incarnation(), Part::Message(MessageName::Seq(seq), part));
-    let (header, body) = (part(MessagePart::Header), part(MessagePart::Body));
-    ledger.put(header, Row::Message(Arc::new(message.clone())));
-    ledger.put(body, Row::Body(Arc::new(new.body.clone())));
+    let name = MessageName::Seq(seq);
+    keep(ledger, opened, name, &message, &new.body);
     ledger.event(opened, Happening::MessageSent { seq, message });
-    Sent { seq: Some(seq), at }
+    Sent { name: Some(name), at }
+}
+
+/// Writes header and body of a message.
+pub(super) fn keep(
+    ledger: &mut Ledger<'_>,
+    opened: &Opened<impl Home>,
+    name: MessageName,
+    message: &Message,
+    body: &MessageBody,
+) {
+    let part = |part| RowKey::Within(opened.incarnation(), Part::Message(name, part));
+    ledger.put(part(MessagePart::Header), Row::Message(Arc::new(message.clone())));
+    ledger.put(part(MessagePart::Body), Row::Body(Arc::new(body.clone())));
+}
+
+/// What was answered to the same send before, if that is not too long ago.
+pub(super) fn repeated(
+    ledger: &Ledger<'_>,
+    incarnation: Incarnation,
+    fingerprint: Fingerprint,
+) -> Result<Option<Sent>, Missing> {
+    let first = ledger.rows.repeat((incarnation, fingerprint))?;
+    Ok(first.filter(|first| first.forgotten_at() > ledger.now()))
+}
+
+/// Remembers a send for the duplicate check, for as long as that looks back.
+pub(super) fn remember(
+    ledger: &mut Ledger<'_>,
+    opened: &Opened<impl Home>,
+    fingerprint: Fingerprint,
+    sent: Sent,
+) {
+    let incarnation = opened.incarnation();
+    ledger.put(RowKey::Within(incarnation, Part::Repeat(fingerprint)), Row::Repeat(sent));
+    ledger.owe(sent.forgotten_at(), Task::ForgetSend(opened.id.clone(), incarnation, fingerprint));
 }
 
 /// Marks a message as recalled and frees what hung on it: body and extension state now, the pairs as a debt.
 /// `false`: there is no such message.
-fn withdraw(ledger: &mut Ledger<'_>, opened: &Opened, seq: MsgSeq) -> Result<bool, Missing> {
-    let (incarnation, name) = (opened.incarnation(), MessageName::Seq(seq));
+pub(super) fn withdraw(
+    ledger: &mut Ledger<'_>,
+    opened: &Opened<impl Home>,
+    name: MessageName,
+) -> Result<bool, Missing> {
+    let incarnation = opened.incarnation();
     let Some(message) = ledger.rows.message((incarnation, name))?.filter(|message| !message.recalled) else {
         return Ok(false);
     };

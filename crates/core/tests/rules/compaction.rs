@@ -12,6 +12,9 @@ const TWO: Limits = Limits {
     community_extensions: false,
     events_kept: 10_000,
     events_kept_millis: 1_000_000,
+    webhook_apps: &[],
+    untold_events_kept: 10_000,
+    dead_letters_kept: 10,
 };
 
 #[test]

@@ -5,7 +5,6 @@ use sidenote_core::debt::{Debt, Task};
 use sidenote_core::decide::Added;
 use sidenote_core::group::{GroupType, Role};
 use sidenote_core::ids::{EventNumber, Incarnation, MsgSeq, Timestamp, TinyId};
-use sidenote_core::message::Sent;
 use sidenote_core::query::{DescribeGroup, JoinedGroups, ListMembers};
 use sidenote_core::rows::{MessagePart, Part, RowKey};
 use sidenote_core::{Outcome, Refusal};
@@ -114,7 +113,7 @@ fn the_same_message_twice_within_five_minutes_is_one() {
     let mut world = World::new();
     let message = world.message("ann", true);
     let send = |world: &mut World| match world.act(GroupAction::Send(Box::new(message.clone()))).verdict {
-        Ok(Outcome::Sent(Sent { seq, at })) => (seq.unwrap().get(), at),
+        Ok(Outcome::Sent(sent)) => (sent.seq().unwrap().get(), sent.at),
         other => panic!("{other:?}"),
     };
     let start = world.now;
@@ -285,6 +284,6 @@ fn imported_messages_come_in_order_of_time_or_not_at_all() {
     world.now = start.plus_millis(50_000);
     let imported = world.act(GroupAction::Import(messages)).verdict;
     let Ok(Outcome::MessagesImported(results)) = imported else { panic!("{imported:?}") };
-    let numbers: Vec<_> = results.iter().map(|sent| sent.map(|sent| sent.seq.unwrap().get())).collect();
+    let numbers: Vec<_> = results.iter().map(|sent| sent.map(|sent| sent.seq().unwrap().get())).collect();
     assert_eq!(numbers, [None, Some(3), None, Some(4), None]);
 }

@@ -3,6 +3,12 @@
 pub(super) mod group_get_key_values;
 pub(super) mod group_set_key_values;
 
+pub(super) mod get_key_values;
+pub(super) mod set_key_values;
+
+mod change;
+mod page;
+
 use serde::Serialize;
 use sidenote_core::extension::{Pair, Value};
 

@@ -7,6 +7,7 @@ pub(super) mod delete_group_member;
 pub(super) mod destroy_group;
 pub(super) mod get_group_info;
 pub(super) mod get_group_member_info;
+pub(super) mod get_group_self_member_info;
 pub(super) mod get_joined_group_list;
 pub(super) mod get_role_in_group;
 pub(super) mod import_group;
@@ -30,6 +31,8 @@ use sidenote_core::query::DescribeGroup;
 
 use crate::api::{Call, Fault};
 use crate::wire::error_code::ErrorCode;
+
+pub(crate) use types::group_type_name;
 
 /// A group that must exist (10010).
 async fn find_group(call: &Call, group: &GroupId) -> Result<GroupView, Fault> {

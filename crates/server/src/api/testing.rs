@@ -13,19 +13,27 @@ use sidenote_store::memory::MemoryStore;
 
 use crate::api::{App, Call, ENDPOINTS};
 use crate::config::Config;
+use crate::webhooks::Before;
 use crate::wire::envelope;
 use crate::wire::json::Document;
 
 /// An app of its own in a volatile store. The administrator's account exists, as it does in a running server.
-pub(super) struct World {
+pub(crate) struct World {
     store: Arc<dyn Store>,
     app: Arc<App>,
+    /// Who asks the app before something happens.
+    pub(crate) before: Option<Arc<Before>>,
     /// The time of the next calls, Unix seconds.
-    pub(super) now: u64,
+    pub(crate) now: u64,
 }
 
 impl World {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
+        Self::over(Arc::new(MemoryStore::new(RuleLimits::default()))).await
+    }
+
+    /// The same over a store of the test's own.
+    pub(crate) async fn over(store: Arc<dyn Store>) -> Self {
         let administrator = user("administrator");
         let app = App {
             id: AppId::new(1_400_000_001),
@@ -33,8 +41,7 @@ impl World {
             administrators: vec![administrator.clone()],
             ultimate: true,
         };
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(RuleLimits::default()));
-        let world = Self { store, app: Arc::new(app), now: 1_700_000_000 };
+        let world = Self { store, app: Arc::new(app), before: None, now: 1_700_000_000 };
         let import = AccountAction::Import { tiny_id: TinyId::from_random(1), nick: None, face_url: None };
         let call = world.call("administrator");
         let outcome = call.change_account(&administrator, import).await;
@@ -43,7 +50,7 @@ impl World {
     }
 
     /// A call by this account: an administrator if the app says so.
-    pub(super) fn call(&self, caller: &str) -> Call {
+    pub(crate) fn call(&self, caller: &str) -> Call {
         let user = user(caller);
         let kind = if self.app.administrators.contains(&user) {
             CallerKind::Administrator
@@ -56,25 +63,38 @@ impl World {
             at: Timestamp::from_secs(self.now),
             limits: limits(),
             store: Arc::clone(&self.store),
+            before: self.before.clone(),
         }
     }
 
     /// The administrator calls a command; the whole answer.
-    pub(super) async fn post(&self, command: &str, body: &str) -> Value {
+    pub(crate) async fn post(&self, command: &str, body: &str) -> Value {
+        self.answer(&self.call("administrator"), command, body).await
+    }
+
+    /// An account calls a command in this way; the whole answer.
+    pub(super) async fn post_as(&self, caller: &str, kind: CallerKind, command: &str, body: &str) -> Value {
+        let mut call = self.call(caller);
+        call.operator.kind = kind;
+        let account = call.find_account(&call.operator.user).await.expect("a volatile store answers");
+        call.operator.tiny_id = account.map(|account| account.tiny_id);
+        self.answer(&call, command, body).await
+    }
+
+    async fn answer(&self, call: &Call, command: &str, body: &str) -> Value {
         let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.command == command).expect("a command");
-        let call = self.call("administrator");
         let document = Document::parse(body.as_bytes()).expect("a test writes JSON");
-        let answer = match (endpoint.handle)(&call, document.root()).await {
+        let answer = match (endpoint.handle)(call, document.root()).await {
             Ok(answer) => answer,
             Err(fault) => {
-                envelope::failure(fault.code(endpoint.service).code(), &fault.info(endpoint.service)).into()
+                envelope::failure(fault.number(endpoint.service), &fault.info(endpoint.service)).into()
             }
         };
         serde_json::from_slice(&answer).expect("an answer is JSON")
     }
 
     /// The administrator calls a command that must succeed.
-    pub(super) async fn ok(&self, command: &str, body: &str) -> Value {
+    pub(crate) async fn ok(&self, command: &str, body: &str) -> Value {
         let answer = self.post(command, body).await;
         assert_eq!(answer["ErrorCode"], 0, "{command} {body}: {answer}");
         assert_eq!(answer["ActionStatus"], "OK");
@@ -82,7 +102,7 @@ impl World {
     }
 
     /// Imports accounts whose numbers are random.
-    pub(super) async fn import_accounts(&self, names: &[&str]) {
+    pub(crate) async fn import_accounts(&self, names: &[&str]) {
         let call = self.call("administrator");
         for name in names {
             let tiny_id = TinyId::from_random(crate::api::random_bits());
@@ -92,7 +112,7 @@ impl World {
     }
 
     /// Makes a group of this type that has neither owner nor members.
-    pub(super) async fn found_group(&self, id: &str, kind: GroupType) {
+    pub(crate) async fn found_group(&self, id: &str, kind: GroupType) {
         let call = self.call("administrator");
         let new = NewGroup {
             incarnation: Incarnation::from_random(crate::api::random_bits()),
@@ -120,12 +140,12 @@ impl World {
     }
 
     /// The code of a call by the administrator.
-    pub(super) async fn code(&self, command: &str, body: &str) -> u64 {
+    pub(crate) async fn code(&self, command: &str, body: &str) -> u64 {
         self.post(command, body).await["ErrorCode"].as_u64().expect("an answer has a code")
     }
 }
 
-pub(super) fn user(name: &str) -> UserId {
+pub(crate) fn user(name: &str) -> UserId {
     UserId::new(name).expect("a test names sound accounts")
 }
 

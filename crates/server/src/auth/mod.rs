@@ -1,5 +1,6 @@
 //! Who is calling: tickets that prove it, and the memory of tickets already checked.
 
+pub mod a2;
 pub mod user_sig;
 mod verified;
 

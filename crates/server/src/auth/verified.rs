@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
-use super::user_sig::{self, MAX_TOKEN_BYTES, UserSigError};
+use super::user_sig::{self, MAX_TOKEN_BYTES, UserSigError, Verified};
 use crate::config::Secret;
 
 /// Verified tokens and until when they are valid. Memory is bounded: an entry is 40 bytes and some
@@ -35,6 +35,18 @@ impl VerifiedSignatures {
         keys: &[Secret],
         now: u64,
     ) -> Result<(), UserSigError> {
+        self.verify(token, sdk_app_id, identifier, keys, now).map(|_| ())
+    }
+
+    /// The same, and until when the token is valid.
+    pub fn verify(
+        &self,
+        token: &str,
+        sdk_app_id: u32,
+        identifier: &str,
+        keys: &[Secret],
+        now: u64,
+    ) -> Result<Verified, UserSigError> {
         // What is too long cannot have been accepted. It is not even hashed.
         let fingerprint =
             (token.len() <= MAX_TOKEN_BYTES).then(|| fingerprint(token, sdk_app_id, identifier, keys));
@@ -43,7 +55,7 @@ impl VerifiedSignatures {
         {
             self.hits.fetch_add(1, Ordering::Relaxed);
             if now <= expires_at {
-                return Ok(());
+                return Ok(Verified { expires_at });
             }
             self.expires_at.remove(&fingerprint);
             return Err(UserSigError::Expired);
@@ -53,7 +65,7 @@ impl VerifiedSignatures {
         if let Some(fingerprint) = fingerprint {
             self.expires_at.insert(fingerprint, verified.expires_at);
         }
-        Ok(())
+        Ok(verified)
     }
 
     /// Forgets everything. After a change of keys this gives back memory; the old entries do not

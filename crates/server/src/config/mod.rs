@@ -12,10 +12,13 @@ mod raw;
 mod resolve;
 mod secret;
 mod sources;
+mod webhook;
 
 pub use secret::{EmptySecret, Secret};
 pub use sources::ConfigError;
 use sources::Sources;
+
+use crate::webhooks::{Callback, Network, ReceiverUrl};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug)]
@@ -32,6 +35,8 @@ pub struct Config {
     pub events: Events,
     /// Limits below the API.
     pub http: Http,
+    /// Limits of long connections.
+    pub long_connection: LongConnection,
     /// Certificate and key; plain HTTP without them.
     pub tls: Option<Tls>,
     /// What is logged, and how.
@@ -71,6 +76,39 @@ pub struct App {
     pub admins: Vec<String>,
     /// Whether the plan is Ultimate; with any other the extension commands answer 10008 (rule 3.11).
     pub ultimate: bool,
+    /// Whom it tells what happens; `None`: nobody.
+    pub webhook: Option<Webhook>,
+}
+
+/// `[apps.webhook]`: where and how an app is told what happens (webhooks.md).
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// The receiver.
+    pub url: ReceiverUrl,
+    /// What requests are signed with.
+    pub token: Option<Secret>,
+    /// What is told and asked; never empty.
+    pub commands: Vec<Callback>,
+    /// Whether the operator and previous values are told, beyond the documented bodies.
+    pub details: bool,
+    /// Addresses that may be connected to although they are not public.
+    pub allow_networks: Vec<Network>,
+    /// Certificates that vouch for the receiver, instead of those of the machine.
+    pub ca_file: Option<PathBuf>,
+    /// For one request, from looking up the host to the end of the answer.
+    pub timeout: Duration,
+    /// Requests at a time, each of another conversation.
+    pub parallel: usize,
+    /// Before the second try.
+    pub retry_first: Duration,
+    /// Between two tries; the pause doubles until it is so long.
+    pub retry_longest: Duration,
+    /// Tries after which an event is given up; `None` is without limit.
+    pub give_up_tries: Option<u32>,
+    /// Age at which an event is given up if it fails once more.
+    pub give_up: Duration,
+    /// Whether what could not be asked about is refused (80003) rather than done.
+    pub refuses_unasked: bool,
 }
 
 /// `[limits]`: rules 3.7 and 3.10, and the limits of groups and messages (groups-and-messages.md).
@@ -115,6 +153,10 @@ pub struct Events {
     pub keep_per_conversation: u64,
     /// How long an event is kept.
     pub keep: Duration,
+    /// How many events one conversation keeps, whatever their age, until they are told by webhook.
+    pub keep_untold_per_conversation: u64,
+    /// How many dead letters one conversation keeps.
+    pub keep_dead_letters_per_conversation: usize,
 }
 
 /// `[http]`: limits of connections and requests.
@@ -134,6 +176,25 @@ pub struct Http {
     pub drain_timeout: Duration,
     /// How many verified signatures are remembered; 0 is none.
     pub signature_cache: usize,
+}
+
+/// `[long_connection]`: limits of long connections, beside those of `[http]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongConnection {
+    /// Bytes of a frame; more closes the connection with 1009.
+    pub frame_bytes: usize,
+    /// From the handshake to a login that succeeds.
+    pub login_timeout: Duration,
+    /// How long a client may send nothing at all. Published clients send a heartbeat every 10 seconds.
+    pub idle_timeout: Duration,
+    /// How long a client may take to accept what it is sent.
+    pub write_timeout: Duration,
+    /// Connections of one account that are logged in; one more kicks the oldest.
+    pub logins_per_account: usize,
+    /// Logins in a row that are refused before the connection is closed.
+    pub refused_logins: u32,
+    /// The longest that a login lasts without a new UserSig.
+    pub session: Duration,
 }
 
 /// `[tls]`: PEM files.

@@ -14,6 +14,7 @@ pub(super) struct Raw {
     pub(super) limits: Limits,
     pub(super) events: Events,
     pub(super) http: Http,
+    pub(super) long_connection: LongConnection,
     pub(super) tls: Tls,
     pub(super) log: Log,
     pub(super) groups: Groups,
@@ -45,6 +46,28 @@ pub(super) struct App {
     pub(super) admins: Vec<String>,
     #[serde(default = "default_plan")]
     pub(super) plan: String,
+    #[serde(default)]
+    pub(super) webhook: Webhook,
+}
+
+#[derive(Clone, Deserialize, PartialEq)]
+#[cfg_attr(test, derive(Debug, serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Webhook {
+    pub(super) url: Option<String>,
+    pub(super) token: Option<String>,
+    pub(super) token_file: Option<String>,
+    pub(super) commands: Option<Vec<String>>,
+    pub(super) details: bool,
+    pub(super) allow_networks: Vec<String>,
+    pub(super) ca_file: Option<String>,
+    pub(super) timeout_ms: u64,
+    pub(super) parallel: u64,
+    pub(super) retry_first_ms: u64,
+    pub(super) retry_longest_ms: u64,
+    pub(super) give_up_tries: u64,
+    pub(super) give_up_hours: u64,
+    pub(super) before_failure: String,
 }
 
 #[derive(Clone, Deserialize)]
@@ -71,9 +94,12 @@ pub(super) struct Limits {
 #[derive(Clone, Deserialize)]
 #[cfg_attr(test, derive(Debug, PartialEq, serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "they are named as in the file")]
 pub(super) struct Events {
     pub(super) keep_per_conversation: u64,
     pub(super) keep_hours: u64,
+    pub(super) keep_untold_per_conversation: u64,
+    pub(super) keep_dead_letters_per_conversation: u64,
 }
 
 #[derive(Clone, Deserialize)]
@@ -87,6 +113,19 @@ pub(super) struct Http {
     pub(super) max_connections: u64,
     pub(super) drain_timeout_ms: u64,
     pub(super) signature_cache: u64,
+}
+
+#[derive(Clone, Deserialize)]
+#[cfg_attr(test, derive(Debug, PartialEq, serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LongConnection {
+    pub(super) frame_bytes: ByteSize,
+    pub(super) login_timeout_ms: u64,
+    pub(super) idle_timeout_ms: u64,
+    pub(super) write_timeout_ms: u64,
+    pub(super) logins_per_account: u64,
+    pub(super) refused_logins: u64,
+    pub(super) session_hours: u64,
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -121,6 +160,7 @@ impl Default for Raw {
             limits: Limits::default(),
             events: Events::default(),
             http: Http::default(),
+            long_connection: LongConnection::default(),
             tls: Tls::default(),
             log: Log::default(),
             groups: Groups::default(),
@@ -138,6 +178,27 @@ impl Default for Store {
             queue_length: 4096,
             batch_commands: 1024,
             reader_threads: 2,
+        }
+    }
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            url: None,
+            token: None,
+            token_file: None,
+            commands: None,
+            details: false,
+            allow_networks: Vec::new(),
+            ca_file: None,
+            timeout_ms: 2000,
+            parallel: 8,
+            retry_first_ms: 500,
+            retry_longest_ms: 300_000,
+            give_up_tries: 50,
+            give_up_hours: 24,
+            before_failure: "go on".to_owned(),
         }
     }
 }
@@ -174,7 +235,12 @@ impl Default for Limits {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { keep_per_conversation: 10_000, keep_hours: 168 }
+        Self {
+            keep_per_conversation: 10_000,
+            keep_hours: 168,
+            keep_untold_per_conversation: 100_000,
+            keep_dead_letters_per_conversation: 1000,
+        }
     }
 }
 
@@ -188,6 +254,20 @@ impl Default for Http {
             max_connections: 16_384,
             drain_timeout_ms: 10_000,
             signature_cache: 65_536,
+        }
+    }
+}
+
+impl Default for LongConnection {
+    fn default() -> Self {
+        Self {
+            frame_bytes: ByteSize::kib(256),
+            login_timeout_ms: 30_000,
+            idle_timeout_ms: 120_000,
+            write_timeout_ms: 10_000,
+            logins_per_account: 10,
+            refused_logins: 5,
+            session_hours: 168,
         }
     }
 }

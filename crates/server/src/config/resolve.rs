@@ -10,7 +10,10 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::sources::{ConfigError, Sources, read_text};
-use super::{App, Config, Events, Groups, Http, Limits, Log, LogFormat, Overrides, Secret, Store, Tls, raw};
+use super::{
+    App, Config, Events, Groups, Http, Limits, Log, LogFormat, LongConnection, Overrides, Secret, Store, Tls,
+    raw, webhook,
+};
 
 pub(super) fn resolve(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigError> {
     let raw = &sources.raw;
@@ -24,6 +27,7 @@ pub(super) fn resolve(sources: &Sources, overrides: Overrides) -> Result<Config,
         limits: limits(sources)?,
         events: events(sources)?,
         http: http(sources)?,
+        long_connection: long_connection(sources)?,
         tls: tls(sources)?,
         log: log(sources)?,
         groups: Groups { community_extensions: raw.groups.community_extensions },
@@ -40,7 +44,7 @@ const MAX_USER_ID_BYTES: usize = 32;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
-const MAX_TIMEOUT_MS: u64 = 3_600_000;
+pub(super) const MAX_TIMEOUT_MS: u64 = 3_600_000;
 
 fn listen(sources: &Sources) -> Result<SocketAddr, ConfigError> {
     let text = &sources.raw.listen;
@@ -136,25 +140,14 @@ fn app(sources: &Sources, at: &str, raw: &raw::App) -> Result<App, ConfigError> 
         }
     }
     let ultimate = raw.plan.eq_ignore_ascii_case("ultimate");
-    Ok(App { sdk_app_id, keys, admins: raw.admins.clone(), ultimate })
+    let webhook = webhook::resolve(sources, &format!("{at}.webhook"), &raw.webhook)?;
+    Ok(App { sdk_app_id, keys, admins: raw.admins.clone(), ultimate, webhook })
 }
 
 fn current_key(sources: &Sources, at: &str, raw: &raw::App) -> Result<Secret, ConfigError> {
     match (&raw.secret_key, &raw.secret_key_file) {
         (Some(text), None) => secret(sources, &format!("{at}.secret_key"), text.clone()),
-        (None, Some(path)) => {
-            let key = format!("{at}.secret_key_file");
-            let mut text = read_text(Path::new(path))
-                .map_err(|error| sources.wrong(&key, format!("cannot read {path}: {error}")))?;
-            // Editors and `echo` end a file with a line feed that nobody means as a part of the key.
-            if text.ends_with('\n') {
-                text.pop();
-                if text.ends_with('\r') {
-                    text.pop();
-                }
-            }
-            secret(sources, &key, text)
-        }
+        (None, Some(path)) => secret_of_file(sources, &format!("{at}.secret_key_file"), path),
         (Some(_), Some(_)) => {
             Err(sources
                 .wrong(&format!("{at}.secret_key_file"), "secret_key is given too; keep one of the two"))
@@ -163,7 +156,20 @@ fn current_key(sources: &Sources, at: &str, raw: &raw::App) -> Result<Secret, Co
     }
 }
 
-fn secret(sources: &Sources, key: &str, text: String) -> Result<Secret, ConfigError> {
+pub(super) fn secret_of_file(sources: &Sources, key: &str, path: &str) -> Result<Secret, ConfigError> {
+    let mut text = read_text(Path::new(path))
+        .map_err(|error| sources.wrong(key, format!("cannot read {path}: {error}")))?;
+    // Editors and `echo` end a file with a line feed that nobody means as a part of the key.
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    secret(sources, key, text)
+}
+
+pub(super) fn secret(sources: &Sources, key: &str, text: String) -> Result<Secret, ConfigError> {
     Secret::new(text).map_err(|error| sources.wrong(key, error))
 }
 
@@ -237,6 +243,18 @@ fn events(sources: &Sources) -> Result<Events, ConfigError> {
             1000..=10_000_000,
         )?,
         keep: Duration::from_secs(hours * 3600),
+        keep_untold_per_conversation: number(
+            sources,
+            "events.keep_untold_per_conversation",
+            raw.keep_untold_per_conversation,
+            1000..=100_000_000,
+        )?,
+        keep_dead_letters_per_conversation: number(
+            sources,
+            "events.keep_dead_letters_per_conversation",
+            raw.keep_dead_letters_per_conversation,
+            1..=100_000,
+        )?,
     })
 }
 
@@ -253,6 +271,24 @@ fn http(sources: &Sources) -> Result<Http, ConfigError> {
         max_connections: number(sources, "http.max_connections", raw.max_connections, 1..=1_000_000)?,
         drain_timeout: timeout("drain_timeout_ms", raw.drain_timeout_ms)?,
         signature_cache: number(sources, "http.signature_cache", raw.signature_cache, 0..=100_000_000)?,
+    })
+}
+
+fn long_connection(sources: &Sources) -> Result<LongConnection, ConfigError> {
+    let raw = &sources.raw.long_connection;
+    let option = |name: &str| format!("long_connection.{name}");
+    let timeout = |name: &str, value| {
+        number(sources, &option(name), value, 1..=MAX_TIMEOUT_MS).map(Duration::from_millis)
+    };
+    let hours: u64 = number(sources, &option("session_hours"), raw.session_hours, 1..=876_000)?;
+    Ok(LongConnection {
+        frame_bytes: number(sources, &option("frame_bytes"), raw.frame_bytes.0, KIB..=64 * MIB)?,
+        login_timeout: timeout("login_timeout_ms", raw.login_timeout_ms)?,
+        idle_timeout: timeout("idle_timeout_ms", raw.idle_timeout_ms)?,
+        write_timeout: timeout("write_timeout_ms", raw.write_timeout_ms)?,
+        logins_per_account: number(sources, &option("logins_per_account"), raw.logins_per_account, 1..=1000)?,
+        refused_logins: number(sources, &option("refused_logins"), raw.refused_logins, 1..=1000)?,
+        session: Duration::from_secs(hours * 3600),
     })
 }
 
@@ -288,7 +324,12 @@ fn log(sources: &Sources) -> Result<Log, ConfigError> {
 }
 
 /// The number as the type that the program uses, which holds all of `range`.
-fn number<T>(sources: &Sources, key: &str, value: u64, range: RangeInclusive<u64>) -> Result<T, ConfigError>
+pub(super) fn number<T>(
+    sources: &Sources,
+    key: &str,
+    value: u64,
+    range: RangeInclusive<u64>,
+) -> Result<T, ConfigError>
 where
     T: TryFrom<u64, Error: fmt::Debug>,
 {
@@ -302,6 +343,6 @@ where
     Ok(T::try_from(value).expect("every range fits the type of its option"))
 }
 
-fn or_off(limit: u32) -> Option<u32> {
+pub(super) fn or_off(limit: u32) -> Option<u32> {
     (limit > 0).then_some(limit)
 }

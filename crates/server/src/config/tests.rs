@@ -126,7 +126,7 @@ fn a_variable_that_is_not_ours_is_listed_and_one_of_ours_must_fit() {
             "SIDENOTE_APPS",
             "[{sdk_app_id=7, key=\"hunter2\"}]",
             "at 0.key: unknown key; known here: sdk_app_id, secret_key, secret_key_file, previous_secret_keys, \
-             admins, plan",
+             admins, plan, webhook",
         ),
         ("SIDENOTE_APPS", "[{secret_key=\"hunter2\"}]", "at 0: `sdk_app_id` is missing"),
         (
@@ -165,7 +165,7 @@ fn a_mistake_in_the_file_is_told_with_its_line() {
     for (text, message) in [
         (
             "listen = \"127.0.0.1:1\"\nlisen = 3\n",
-            ":2: lisen: unknown key; known here: listen, store, apps, limits, events, http, tls, log, groups",
+            ":2: lisen: unknown key; known here: listen, store, apps, limits, events, http, long_connection, tls, log, groups",
         ),
         (
             "[limits]\n\npairs = 3\n",
@@ -173,7 +173,7 @@ fn a_mistake_in_the_file_is_told_with_its_line() {
         ),
         (
             "[limit]\n",
-            ":1: limit: unknown key; known here: listen, store, apps, limits, events, http, tls, log, groups",
+            ":1: limit: unknown key; known here: listen, store, apps, limits, events, http, long_connection, tls, log, groups",
         ),
         ("[limits]\nkey_bytes = \"100\"\n", ":2: limits.key_bytes: expected a whole number, found a text"),
         ("[limits]\nkey_bytes = -1\n", ":2: limits.key_bytes: expected a whole number, found a negative one"),
@@ -198,7 +198,7 @@ fn a_mistake_in_the_file_is_told_with_its_line() {
         ("[[apps]]\nsecret_key = \"hunter2\"\n", ":1: apps[0]: `sdk_app_id` is missing"),
         (
             "[[apps]]\nsdk_app_id = 1\nsecret_kye = \"hunter2\"\n",
-            ":3: apps[0].secret_kye: unknown key; known here: sdk_app_id, secret_key, secret_key_file, previous_secret_keys, admins, plan",
+            ":3: apps[0].secret_kye: unknown key; known here: sdk_app_id, secret_key, secret_key_file, previous_secret_keys, admins, plan, webhook",
         ),
         (
             "[[apps]]\nsdk_app_id = 1\nsecret_key = [\"hunter2\"]\n",

@@ -12,6 +12,8 @@ pub(super) struct Query<'a> {
     pub(super) app: AppId,
     pub(super) identifier: Cow<'a, str>,
     pub(super) user_sig: Cow<'a, str>,
+    /// Only streams have it: the event after which they go on.
+    pub(super) last_event_id: Option<Cow<'a, str>>,
     random: Option<Cow<'a, str>>,
     content_type: Option<Cow<'a, str>>,
 }
@@ -20,13 +22,14 @@ impl<'a> Query<'a> {
     /// Step 3: reads the parameters, and the SDKAppID as a number.
     pub(super) fn parse(query: &'a str) -> Result<Self, Fault> {
         let (mut app, mut identifier, mut user_sig) = (None, None, None);
-        let (mut random, mut content_type) = (None, None);
+        let (mut random, mut content_type, mut last_event_id) = (None, None, None);
         for (name, value) in parameters(query) {
             let place = match &*name {
                 "sdkappid" => &mut app,
                 "identifier" => &mut identifier,
                 "usersig" => &mut user_sig,
                 "random" => &mut random,
+                "last_event_id" => &mut last_event_id,
                 "contenttype" => &mut content_type,
                 _ => continue,
             };
@@ -38,6 +41,7 @@ impl<'a> Query<'a> {
             app: AppId::new(app),
             identifier: identifier.unwrap_or_default(),
             user_sig: user_sig.unwrap_or_default(),
+            last_event_id,
             random,
             content_type,
         })

@@ -6,15 +6,16 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::handover::{Handover, Takeover};
 use super::pace::{Pace, PacedIo};
 use super::{End, Peer, Responder, Tls};
 use crate::config::Http;
@@ -39,16 +40,31 @@ pub(super) async fn serve(
     // An answer is one small write; waiting for more of it would only delay it. Where the system refuses,
     // answers are late and still right.
     let _ = socket.set_nodelay(true);
-    let Some(tls) = tls else { return serve_http(socket, peer, responder, http, end).await };
-    let handshake = timeout(http.header_timeout, tls.acceptor().accept(socket));
-    tokio::select! {
-        biased;
-        () = end.bell.cancelled() => {}
-        result = handshake => match result {
-            Ok(Ok(socket)) => serve_http(socket, peer, responder, http, end).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
-        },
+    // What serves HTTP is in a box, so that a connection which has gone over to something else does not carry its weight.
+    let gone_over = match tls {
+        None => Box::pin(serve_http(socket, peer, responder, http, end)).await,
+        Some(tls) => {
+            let handshake = timeout(http.header_timeout, tls.acceptor().accept(socket));
+            let result = tokio::select! {
+                biased;
+                () = end.bell.cancelled() => return,
+                result = handshake => result,
+            };
+            match result {
+                Ok(Ok(socket)) => Box::pin(serve_http(socket, peer, responder, http, end)).await,
+                Ok(Err(error)) => {
+                    tracing::debug!(%peer, %error, "TLS handshake failed");
+                    None
+                }
+                Err(_) => {
+                    tracing::debug!(%peer, "TLS handshake took too long");
+                    None
+                }
+            }
+        }
+    };
+    if let Some((takeover, handover)) = gone_over {
+        takeover.run(handover).await;
     }
 }
 
@@ -58,7 +74,14 @@ enum Outcome {
     TooLate,
 }
 
-async fn serve_http<S>(socket: S, peer: Peer, responder: impl Responder, http: &Http, end: &End)
+/// Serves HTTP to its end, which may be that something else goes on over the socket.
+async fn serve_http<S>(
+    socket: S,
+    peer: Peer,
+    responder: impl Responder,
+    http: &Http,
+    end: &End,
+) -> Option<(Takeover, Handover)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -69,7 +92,10 @@ where
             let request = request.map(|body| pace.request_begins(body));
             let (responder, pace) = (responder.clone(), pace.clone());
             async move {
-                let answer = responder.respond(request, peer).await;
+                let mut answer = responder.respond(request, peer).await;
+                if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    pace.goes_over(answer.extensions_mut().remove::<Takeover>());
+                }
                 pace.request_ends();
                 Ok::<_, Infallible>(answer)
             }
@@ -133,7 +159,13 @@ where
     if let Outcome::Finished(Err(error)) = &outcome {
         tracing::debug!(%peer, %error, "connection failed");
     }
-    let mut socket = connection.into_parts().io.into_inner().into_socket();
+    // hyper is told nothing of upgrades: it finishes after an answer 101 and gives the socket back.
+    let parts = connection.into_parts();
+    let mut socket = parts.io.into_inner().into_socket();
+    if let (Outcome::Finished(Ok(())), Some(takeover)) = (&outcome, pace.takeover()) {
+        let handover = Handover { socket: Box::new(socket), first: parts.read_buf, stop: end.bell.clone() };
+        return Some((takeover, handover));
+    }
     if refusal.is_some() || pace.leaves_bytes_unread() {
         let goodbye = async {
             if let Some(answer) = refusal {
@@ -147,6 +179,7 @@ where
         // Whoever does not listen or has gone needs no goodbye.
         let _ = timeout(LINGER, goodbye).await;
     }
+    None
 }
 
 const REQUEST_TIMEOUT: &[u8] =

@@ -7,9 +7,11 @@
 
 pub mod body;
 mod connection;
+mod handover;
 mod pace;
 mod tls;
 
+pub use handover::{Duplex, Handover, Takeover};
 pub use pace::PacedBody;
 pub use tls::{Tls, TlsError};
 
@@ -37,6 +39,9 @@ use crate::config::Http;
 /// What answers the requests of all connections. Clones stand for the same, one for each request.
 ///
 /// A tower service would need its future and both bodies in boxes, which the commands can do without.
+///
+/// An answer 101 with a [`Takeover`] among its extensions ends HTTP on its connection: what the takeover says goes on
+/// over the socket.
 pub trait Responder: Clone + Send + Sync + 'static {
     /// The body of an answer.
     type Body: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;

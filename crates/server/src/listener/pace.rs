@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::handover::Takeover;
 use crate::config::Http;
 
 /// What one connection is doing, since when.
@@ -34,6 +35,8 @@ struct State {
     write_blocked: bool,
     /// hyper has answered a head that is not one.
     refused: bool,
+    /// What goes on when HTTP is done with the connection.
+    takeover: Option<Takeover>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,7 @@ impl Pace {
             body_left: false,
             write_blocked: false,
             refused: false,
+            takeover: None,
         };
         Self(Arc::new(Mutex::new(state)), *http)
     }
@@ -98,6 +102,16 @@ impl Pace {
         let mut state = self.state();
         state.phase = Phase::Resting;
         state.since = Instant::now();
+    }
+
+    /// The last answer was a 101.
+    pub(super) fn goes_over(&self, takeover: Option<Takeover>) {
+        self.state().takeover = takeover;
+    }
+
+    /// What goes on over the connection, if something does.
+    pub(super) fn takeover(&self) -> Option<Takeover> {
+        self.state().takeover.take()
     }
 
     fn bytes_read(&self) {

@@ -36,6 +36,37 @@ pub struct Statistics {
     pub caches: Vec<CacheStatistics>,
     /// Connections that are open now.
     pub connections: u64,
+    /// Long connections that are logged in now.
+    pub logins: u64,
+    /// Each app that has webhooks.
+    pub webhooks: Vec<WebhookStatistics>,
+}
+
+/// What the webhooks of an app count.
+#[derive(Clone, Debug, Default)]
+pub struct WebhookStatistics {
+    /// The app.
+    pub app: u32,
+    /// Events that the receiver was told.
+    pub told: u64,
+    /// Requests that failed.
+    pub failed: u64,
+    /// Events that became dead letters.
+    pub given_up: u64,
+    /// Dead letters that were forgotten because there were too many.
+    pub lost: u64,
+    /// Questions before something happened.
+    pub asked: u64,
+    /// Those without an answer that makes sense.
+    pub unasked: u64,
+    /// From events to their receiver's answers, all added up, in seconds.
+    pub delay_seconds: f64,
+    /// Conversations with something to tell.
+    pub conversations: u64,
+    /// Age of the oldest event that is to be told, in seconds.
+    pub oldest_seconds: u64,
+    /// Whether the receiver failed lately.
+    pub failing: bool,
 }
 
 /// What a store counts.
@@ -162,7 +193,7 @@ impl fmt::Debug for Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Statistics { store, caches, connections } = (self.0)();
+        let Statistics { store, caches, connections, logins, webhooks } = (self.0)();
         let encoder = &mut encoder;
         let mut distributions = [
             ("store_batch_commands", "Commands in one durable batch", None, store.batch_commands),
@@ -176,6 +207,7 @@ impl Collector for Scrape {
             ("store_queued_commands", "Commands that wait for the writer", None, store.queued_commands),
             ("store_size", "Size of the files of the store", Some(&Unit::Bytes), store.stored_bytes),
             ("connections", "Open connections", None, connections),
+            ("long_connection_logins", "Long connections that are logged in", None, logins),
         ];
         for (name, help, unit, value) in gauges {
             encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)?;
@@ -201,8 +233,48 @@ impl Collector for Scrape {
                 .encode_family(&[("cache", cache.name)])?
                 .encode_counter::<NoLabelSet, _, f64>(&cache.misses, None)?;
         }
-        Ok(())
+        encode_webhooks(encoder, &webhooks)
     }
+}
+
+fn encode_webhooks(encoder: &mut DescriptorEncoder<'_>, webhooks: &[WebhookStatistics]) -> fmt::Result {
+    type Count = fn(&WebhookStatistics) -> u64;
+    let counters: [(&str, &str, Count); 6] = [
+        ("webhook_events", "Events that were told", |it| it.told),
+        ("webhook_failures", "Requests of webhooks that failed", |it| it.failed),
+        ("webhook_given_up", "Events that became dead letters", |it| it.given_up),
+        ("webhook_lost", "Dead letters that were dropped for newer ones", |it| it.lost),
+        ("webhook_questions", "Questions before something happened", |it| it.asked),
+        ("webhook_unanswered", "Questions without an answer", |it| it.unasked),
+    ];
+    for (name, help, count) in counters {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for of_app in webhooks {
+            metric
+                .encode_family(&[("app", of_app.app)])?
+                .encode_counter::<NoLabelSet, _, f64>(&count(of_app), None)?;
+        }
+    }
+    let help = "Time from events to their receiver's answers, added up";
+    let unit = Some(&Unit::Seconds);
+    let mut metric = encoder.encode_descriptor("webhook_delay", help, unit, MetricType::Counter)?;
+    for of_app in webhooks {
+        metric
+            .encode_family(&[("app", of_app.app)])?
+            .encode_counter::<NoLabelSet, _, f64>(&of_app.delay_seconds, None)?;
+    }
+    let gauges: [(&str, &str, Option<&Unit>, Count); 3] = [
+        ("webhook_conversations", "Conversations with events to tell", None, |it| it.conversations),
+        ("webhook_oldest", "Age of the oldest event to tell", unit, |it| it.oldest_seconds),
+        ("webhook_failing", "Whether the receiver failed lately", None, |it| it.failing.into()),
+    ];
+    for (name, help, unit, value) in gauges {
+        let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for of_app in webhooks {
+            metric.encode_family(&[("app", of_app.app)])?.encode_gauge(&value(of_app))?;
+        }
+    }
+    Ok(())
 }
 
 impl Distribution {
@@ -230,6 +302,13 @@ mod tests {
                 CacheStatistics { name: "state", hits: 5, misses: 1 },
             ],
             connections: 9,
+            logins: 8,
+            webhooks: vec![WebhookStatistics {
+                app: 7,
+                told: 3,
+                oldest_seconds: 12,
+                ..WebhookStatistics::default()
+            }],
         }
     }
 
@@ -271,6 +350,9 @@ mod tests {
             "sidenote_store_queued_commands 3",
             "sidenote_store_size_bytes 4096",
             "sidenote_connections 9",
+            "sidenote_long_connection_logins 8",
+            "sidenote_webhook_events_total{app=\"7\"} 3",
+            "sidenote_webhook_oldest_seconds{app=\"7\"} 12",
             "sidenote_cache_hits_total{cache=\"signatures\"} 10",
             "sidenote_cache_misses_total{cache=\"state\"} 1",
             "# EOF",

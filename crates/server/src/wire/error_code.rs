@@ -63,6 +63,7 @@ pub enum ErrorCode {
     UnknownGroup,
     GroupFull,
     BadGroupId,
+    RefusedByApp,
     Muted,
     AnswerTooLarge,
     UnknownAccount,
@@ -71,11 +72,35 @@ pub enum ErrorCode {
     NoMessageToRecall,
     TooManyMembers,
     MessageTooLong,
+    AppDidNotAnswer,
     // Extensions.
     SeqConflict,
     NoExtensions,
     TooManyAttempts,
     NoSuchMessage,
+    // One-to-one messages and their extensions.
+    NotAParty,
+    DirectExtensionBusy,
+    DirectExtensionInternal,
+    DirectMessageRefusedByApp,
+    NothingToRecall,
+    AlreadyRecalled,
+    BadMessageJson,
+    BadMsgBody,
+    BadToAccount,
+    BadMsgRandom,
+    BadMsgTimeStamp,
+    MsgBodyNotAnArray,
+    BadFromAccount,
+    BadMessageParameter,
+    UnknownToAccount,
+    MsgLifeTimeTooLong,
+    BadSyncOtherMachine,
+    BadOfflinePushInfo,
+    BadMsgLifeTime,
+    BadMsgKey,
+    MessageInternal,
+    DirectMessageTooLong,
 }
 
 impl ErrorCode {
@@ -120,6 +145,7 @@ impl ErrorCode {
             Self::UnknownGroup => row(10_010, "the group does not exist or was dissolved", Blame::Caller),
             Self::GroupFull => row(10_014, "the group is full", Blame::Caller),
             Self::BadGroupId => row(10_015, "the GroupId is impossible", Blame::Caller),
+            Self::RefusedByApp => row(10_016, "the app refused it", Blame::Caller),
             Self::Muted => row(10_017, "the sender is muted in this group", Blame::Caller),
             Self::AnswerTooLarge => {
                 row(10_018, "the answer would be larger than 1 MiB, ask for less", Blame::Caller)
@@ -134,6 +160,7 @@ impl ErrorCode {
             }
             Self::TooManyMembers => row(10_038, "more members than the group may have", Blame::Caller),
             Self::MessageTooLong => row(80_002, "the message body is too long", Blame::Caller),
+            Self::AppDidNotAnswer => row(80_003, "the app was to be asked and did not answer", Blame::Caller),
             Self::SeqConflict => {
                 row(23_001, "the pair was changed by somebody else, look at it and try again", Blame::Caller)
             }
@@ -144,6 +171,34 @@ impl ErrorCode {
             Self::NoSuchMessage => {
                 row(23_004, "the message, or the pair to delete, does not exist", Blame::Caller)
             }
+            Self::NotAParty => {
+                row(20_003, "the caller is neither sender nor recipient of the message", Blame::Caller)
+            }
+            Self::DirectExtensionBusy => row(20_004, "the server is busy, try again", Blame::Us),
+            Self::DirectExtensionInternal => row(20_005, "internal error, try again", Blame::Us),
+            Self::DirectMessageRefusedByApp => row(20_006, "the app refused the message", Blame::Caller),
+            Self::NothingToRecall => row(20_022, "the message to recall does not exist", Blame::Caller),
+            Self::AlreadyRecalled => row(20_023, "the message was recalled before", Blame::Caller),
+            Self::BadMessageJson => row(90_001, "the body is not a JSON object", Blame::Caller),
+            Self::BadMsgBody => row(90_002, "MsgBody is missing or empty", Blame::Caller),
+            Self::BadToAccount => row(90_003, "To_Account is missing or wrong", Blame::Caller),
+            Self::BadMsgRandom => row(90_005, "MsgRandom is missing or wrong", Blame::Caller),
+            Self::BadMsgTimeStamp => row(90_006, "MsgTimeStamp is wrong", Blame::Caller),
+            Self::MsgBodyNotAnArray => row(90_007, "MsgBody is not an array", Blame::Caller),
+            Self::BadFromAccount => row(90_008, "From_Account is wrong or does not exist", Blame::Caller),
+            Self::BadMessageParameter => {
+                row(90_010, "a parameter or an element of the message is missing or wrong", Blame::Caller)
+            }
+            Self::UnknownToAccount => row(90_012, "To_Account does not exist", Blame::Caller),
+            Self::MsgLifeTimeTooLong => {
+                row(90_026, "MsgLifeTime is negative or longer than 7 days", Blame::Caller)
+            }
+            Self::BadSyncOtherMachine => row(90_031, "SyncOtherMachine is neither 1 nor 2", Blame::Caller),
+            Self::BadOfflinePushInfo => row(90_043, "OfflinePushInfo is not an object", Blame::Caller),
+            Self::BadMsgLifeTime => row(90_044, "MsgLifeTime is not a number of seconds", Blame::Caller),
+            Self::BadMsgKey => row(90_054, "MsgKey is missing or can be no key", Blame::Caller),
+            Self::MessageInternal => row(91_000, "internal error, try again", Blame::Us),
+            Self::DirectMessageTooLong => row(93_000, "the message is too long", Blame::Caller),
         }
     }
 

@@ -61,3 +61,34 @@ async fn a_store_that_fails_is_10002_or_70500_and_the_server_lives() {
     assert_eq!(world.call("administrator", "group_open_http_svc/create_group", create).await.code(), 10_021);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_store_that_fails_is_91000_for_messages_of_two_and_20004_for_their_extensions() {
+    let config = format!("listen = \"127.0.0.1:0\"\n[[apps]]\nsdk_app_id = {APP}\nsecret_key = \"{KEY}\"\n");
+    let config = Config::from_toml(&config).unwrap();
+    let inner = Arc::new(MemoryStore::new(rule_limits(&config)));
+    // The administrator's account, Ann's, a message; then one message and one pair that fail.
+    let schedule = [Fault::None, Fault::None, Fault::None, Fault::Before, Fault::Before];
+    let store: Arc<dyn Store> = Arc::new(FaultyStore::new(inner.clone(), schedule));
+    let clock = Arc::new(TestClock::at(NOW * 1000));
+    let server = Server::start(&config, store, clock.clone()).await.unwrap();
+    let world = World::around(server, inner, clock);
+
+    world.ok("im_open_login_svc/account_import", r#"{"UserID":"ann"}"#).await;
+    let send = r#"{"To_Account":"ann","MsgRandom":1,"SupportMessageExtension":1,
+        "MsgBody":[{"MsgType":"TIMTextElem","MsgContent":{"Text":"hi"}}]}"#;
+    let key = world.ok("openim/sendmsg", send).await["MsgKey"].clone();
+    let failed = world.call("administrator", "openim/sendmsg", send).await;
+    assert_eq!(failed.code(), 91_000);
+    assert!(!failed.body.contains("schedule"), "what went wrong inside is not for callers: {}", failed.body);
+    let set = format!(r#"{{"To_Account":"ann","MsgKey":{key},"OperateType":3}}"#);
+    let failed = world.call("administrator", "openim_msg_ext_http_svc/set_key_values", &set).await;
+    assert_eq!(failed.code(), 20_004);
+    assert!(!failed.body.contains("schedule"), "{}", failed.body);
+    assert_eq!(
+        world.ok("openim_msg_ext_http_svc/set_key_values", &set).await["Seq"],
+        1,
+        "the next one works"
+    );
+    world.stop().await;
+}

@@ -69,12 +69,13 @@ impl Report {
     }
 
     fn end(mut self, totals: Totals) -> anyhow::Result<ExitCode> {
-        let Totals { rows, accounts, groups, members, messages, sets, pairs, tombstones, events, debts } =
-            totals;
+        let Totals { rows, accounts, groups, directs, members, messages, .. } = totals;
+        let Totals { sets, pairs, tombstones, events, debts, outboxes, dead_letters, .. } = totals;
         writeln!(
             self.output,
-            "{rows} rows: {accounts} accounts, {groups} groups, {members} members, {messages} messages, {sets} \
-             extension sets with {pairs} pairs and {tombstones} tombstones, {events} events, {debts} debts"
+            "{rows} rows: {accounts} accounts, {groups} groups, {members} members, {directs} one-to-one conversations, \
+             {messages} messages, {sets} extension sets with {pairs} pairs and {tombstones} tombstones, {events} events, \
+             {debts} debts, {outboxes} outboxes, {dead_letters} dead letters"
         )?;
         let remarks = self.remarks;
         if self.damage == 0 {

@@ -1,6 +1,7 @@
-//! `sidenote demo`: a server with something in it, and `curl` lines to paste.
+//! `sidenote demo`: a server with something in it, a live poll for browsers, and `curl` lines to paste.
 
 mod folder;
+mod live_poll;
 mod seed;
 mod transcript;
 
@@ -24,7 +25,7 @@ use crate::storage;
 
 use folder::Folder;
 
-/// Start a server with a group and a message in it, and print curl lines that work when pasted
+/// Start a server with a group and a live poll in it, and print its address and curl lines that work when pasted
 #[derive(Args)]
 #[command(after_help = "\
 Example: sidenote demo
@@ -80,7 +81,10 @@ async fn demonstrate(config: Config, any_port: bool, folder: &Folder) -> anyhow:
 
 /// Starts the server; with `any_port` on a free port if the configured one is taken.
 async fn start(config: &Config, any_port: bool, store: &Arc<dyn Store>) -> anyhow::Result<Server> {
-    let start = async |config: &Config| Server::start(config, Arc::clone(store), Arc::new(SystemClock)).await;
+    let start = async |config: &Config| {
+        let pages = config.apps.first().map(live_poll::page).into_iter().collect();
+        Server::start_with_pages(config, Arc::clone(store), Arc::new(SystemClock), pages).await
+    };
     let mut config = config.clone();
     match start(&config).await {
         Err(StartError::Listen(refused)) if any_port && refused.source.kind() == io::ErrorKind::AddrInUse => {

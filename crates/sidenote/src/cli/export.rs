@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use sidenote_core::ids::{AppId, Incarnation};
 use sidenote_core::rows::{Row, RowKey};
-use sidenote_export::{Header, VERSION, Writer, app_of, incarnation_of};
+use sidenote_export::{Header, VERSION, Writer, app_of, incarnation_of, own_incarnation};
 use sidenote_server::clock::{Clock as _, SystemClock};
 use sidenote_store::audit::Place;
 
@@ -87,7 +87,7 @@ fn write<W: Write>(mut rows: Rows, app: Option<u32>, to: W) -> anyhow::Result<(u
 }
 
 /// Which rows are wanted: all, or those of one app. They are asked about in the order of a walk, in which what an
-/// incarnation belongs to is told before the rows of that incarnation come. Memory: 16 bytes a group.
+/// incarnation belongs to is told before the rows of that incarnation come. Memory: 16 bytes a conversation.
 pub(super) struct Selection {
     app: Option<AppId>,
     incarnations: HashSet<Incarnation>,
@@ -105,9 +105,9 @@ impl Selection {
                 if of != app {
                     return false;
                 }
-                // The line of an account's list may lead anywhere; only groups and debts own what they name.
-                if let Row::Group(group) = row {
-                    self.incarnations.insert(group.incarnation);
+                // The line of an account's list may lead anywhere; only conversations and debts own what they name.
+                if let Some(incarnation) = own_incarnation(row) {
+                    self.incarnations.insert(incarnation);
                 } else if matches!(key, RowKey::Debt(_)) {
                     self.incarnations.extend(incarnation);
                 }

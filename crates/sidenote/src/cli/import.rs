@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use sidenote_core::ids::{AppId, Incarnation};
 use sidenote_core::rows::{Row, RowKey};
-use sidenote_export::{Reader, app_of, incarnation_of};
+use sidenote_export::{Reader, app_of, incarnation_of, own_incarnation};
 use sidenote_store::audit::{Audit, Finding, Place, Weight};
 
 use super::export::Selection;
@@ -101,9 +101,7 @@ impl Lines<'_> {
             if !matches!(key, RowKey::Membership(..)) {
                 contents.incarnations.extend(incarnation_of(&key));
             }
-            if let Row::Group(group) = &row {
-                contents.incarnations.insert(group.incarnation);
-            }
+            contents.incarnations.extend(own_incarnation(&row));
             Ok(())
         })?;
         contents.digest = digest;
@@ -174,14 +172,13 @@ fn refuse_overlap(loader: &Loader, contents: &Contents) -> anyhow::Result<()> {
                  other apps out of the file with --app"
             );
         }
-        let incarnation = match &row {
-            Row::Group(group) => Some(group.incarnation),
-            _ if matches!(key, RowKey::Membership(..)) => None,
-            _ => incarnation_of(&key),
+        let incarnation = match key {
+            RowKey::Membership(..) => None,
+            _ => own_incarnation(&row).or_else(|| incarnation_of(&key)),
         };
         if incarnation.is_some_and(|incarnation| contents.incarnations.contains(&incarnation)) {
             bail!(
-                "a group of another app there has the same incarnation number as one in the file ({}); import into \
+                "a conversation of another app there has the same incarnation number as one in the file ({}); import into \
                  another folder",
                 Place::of(&key)
             );

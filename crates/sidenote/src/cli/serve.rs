@@ -10,7 +10,10 @@ use anyhow::Context as _;
 use clap::Args;
 use sidenote_server::clock::SystemClock;
 use sidenote_server::config::{Config, Overrides};
+use sidenote_server::webhooks::DeadLetters;
 use sidenote_server::{Drained, Server, StartError, telemetry};
+use sidenote_store::Store;
+use tokio::runtime::Handle;
 
 use crate::control::Control;
 use crate::credentials;
@@ -76,7 +79,7 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         }
     };
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let control = control(config, snapshots);
+    let control = control(config, &store, snapshots)?;
     tracing::info!("listening on {scheme}://{}", server.local_addr());
 
     let signal = signals.next().await;
@@ -90,8 +93,13 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 /// A server that cannot be backed up while it runs is still a server.
-fn control(config: &Config, snapshots: storage::Snapshots) -> Option<Control> {
-    match Control::listen(&config.store.path, snapshots) {
+fn control(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    snapshots: storage::Snapshots,
+) -> anyhow::Result<Option<Control>> {
+    let letters = DeadLetters::new(config, Arc::clone(store), Arc::new(SystemClock))?;
+    Ok(match Control::listen(&config.store.path, snapshots, letters, Handle::current()) {
         Ok(control) => Some(control),
         Err(error) => {
             tracing::warn!(
@@ -100,7 +108,7 @@ fn control(config: &Config, snapshots: storage::Snapshots) -> Option<Control> {
             );
             None
         }
-    }
+    })
 }
 
 fn advice(error: &StartError) -> Option<&'static str> {

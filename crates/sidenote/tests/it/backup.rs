@@ -68,6 +68,26 @@ fn furnish(server: &Running, app: u32) {
     }
 }
 
+/// Two accounts that wrote to each other in this app: a message with a pair, one that was recalled, and one online.
+fn correspond(server: &Running, app: u32) {
+    let caller = Caller::new(server.address, app, ADMINISTRATOR);
+    let send = |more: &str| {
+        let body = format!(
+            r#"{{"To_Account":"ann","SupportMessageExtension":1,"MsgBody":[{{"MsgType":"TIMTextElem","MsgContent":{{"Text":"hi"}}}}],{more}}}"#
+        );
+        caller.ok("openim/sendmsg", &body)["MsgKey"].clone()
+    };
+    let (poll, gone) = (send(r#""MsgRandom":1"#), send(r#""MsgRandom":2"#));
+    send(r#""MsgRandom":3,"OnlineOnlyFlag":1"#);
+    for key in [&poll, &gone] {
+        let set = json!({"To_Account": "ann", "MsgKey": key, "OperateType": 1,
+            "ExtensionList": [{"Key": "vote", "Value": "noodles"}]});
+        caller.ok("openim_msg_ext_http_svc/set_key_values", &set.to_string());
+    }
+    let recall = json!({"From_Account": ADMINISTRATOR, "To_Account": "ann", "MsgKey": gone});
+    caller.ok("openim/admin_msgwithdraw", &recall.to_string());
+}
+
 fn delete(key: &str) -> Change {
     let wishes = vec![Wish { key: key.to_owned(), value: String::new(), claim: None }];
     Change { operate: Operate::Delete, wishes }
@@ -168,8 +188,10 @@ fn a_backup_while_clients_write_holds_all_that_was_answered_before() {
 /// A server that has stopped, and a backup of it.
 fn stopped() -> (Running, TempDir, PathBuf) {
     let mut server = Running::start(&ConfigOptions::default());
-    furnish(&server, APP);
-    furnish(&server, OTHER_APP);
+    for app in [APP, OTHER_APP] {
+        furnish(&server, app);
+        correspond(&server, app);
+    }
     assert!(server.terminate().success());
     let home = TempDir::new().unwrap();
     let backup = home.path().join("backup");

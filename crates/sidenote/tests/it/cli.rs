@@ -44,9 +44,20 @@ fn key(text: &str) -> [Secret; 1] {
 
 #[test]
 fn every_subcommand_has_help_with_an_example() {
-    for command in
-        ["demo", "serve", "usersig", "call", "check-config", "backup", "restore", "check", "export", "import"]
-    {
+    for command in [
+        "demo",
+        "serve",
+        "usersig",
+        "call",
+        "check-config",
+        "backup",
+        "restore",
+        "check",
+        "export",
+        "import",
+        "webhooks",
+        "watch",
+    ] {
         let help = stdout(&run(&[command, "--help"]));
         assert!(help.contains(&format!("Example: sidenote {command}")), "{help}");
         let all = stdout(&run(&["--help"]));

@@ -13,12 +13,20 @@ use crate::server::{ADMINISTRATOR, APP, ConfigOptions, OTHER_APP, Running, key_o
 const ACCOUNTS: &str = "im_open_login_svc";
 const GROUPS: &str = "group_open_http_svc";
 const EXTENSIONS: &str = "openim_msg_ext_http_svc";
+const OPENIM: &str = "openim";
 
 /// Codes that no request can cause, the tests that cause them instead, and how they are written there.
 const CAUSED_ELSEWHERE: &[(u32, &str, &str)] = &[
-    // The store has to fail for these two.
+    // The store has to fail for these.
     (10_002, "crates/server/tests/gateway/operations.rs", "10_002"),
     (70_500, "crates/server/tests/gateway/operations.rs", "70_500"),
+    (20_004, "crates/server/tests/gateway/operations.rs", "20_004"),
+    (91_000, "crates/server/tests/gateway/operations.rs", "91_000"),
+    (20_005, "crates/server/src/api/fault.rs", "20_005"),
+    // An app has to listen and say no.
+    (10_016, "crates/server/src/webhooks/tests/questions.rs", "10_016"),
+    (20_006, "crates/server/src/webhooks/tests/questions.rs", "20_006"),
+    (80_003, "crates/server/src/webhooks/tests/questions.rs", "80_003"),
     // A configuration that names no key for an app is refused, so that a running server always has one. The code
     // stays, because signatures are checked by a function that can be called without a key and has to say so.
     (70_016, "crates/server/src/auth/user_sig/tests.rs", "UserSigError::NoKey"),
@@ -92,6 +100,11 @@ impl World {
         self.code(EXTENSIONS, "group_set_key_values", &body)
     }
 
+    /// Sends a message from Ann to Bob with one more member, or another value of one.
+    fn letter(&self, member: &str, value: Value) -> u32 {
+        self.code(OPENIM, "sendmsg", &letter(member, value))
+    }
+
     /// Creates a group with these members more.
     fn create(&self, more: &Value) -> u32 {
         let mut group = json!({"Type": "Public", "Name": "new"});
@@ -111,6 +124,16 @@ fn message(group: &str, flag: u8, text: &str) -> Value {
         "GroupId": group, "Random": rand::random::<u32>(), "SupportMessageExtension": flag,
         "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": text}}],
     })
+}
+
+/// A message from Ann to Bob with one more member, or another value of one.
+fn letter(member: &str, value: Value) -> Value {
+    let mut letter = json!({
+        "From_Account": "ann", "To_Account": "bob", "MsgSeq": rand::random::<u32>(), "MsgRandom": 1,
+        "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "hi"}}],
+    });
+    letter[member] = value;
+    letter
 }
 
 /// Accounts that need not exist, as members.
@@ -172,6 +195,20 @@ const CAUSES: &[(u32, Cause)] = &[
         let members = json!([{"Member_Account": "ann"}, {"Member_Account": "bob"}]);
         world.create(&json!({"MaxMemberCount": 1, "MemberList": members}))
     }),
+    (20_003, |world| {
+        let body = json!({"From_Account": "ann", "To_Account": "bob", "MsgKey": "1_2_3"});
+        world.code_for("eve", EXTENSIONS, "get_key_values", &body)
+    }),
+    (20_022, |world| {
+        let body = json!({"From_Account": "ann", "To_Account": "bob", "MsgKey": "1_2_3"});
+        world.code(OPENIM, "admin_msgwithdraw", &body)
+    }),
+    (20_023, |world| {
+        let sent = world.ok(OPENIM, "sendmsg", &letter("MsgRandom", json!(2)));
+        let body = json!({"From_Account": "ann", "To_Account": "bob", "MsgKey": sent["MsgKey"]});
+        world.ok(OPENIM, "admin_msgwithdraw", &body);
+        world.code(OPENIM, "admin_msgwithdraw", &body)
+    }),
     (23_001, |world| {
         let body = json!({
             "GroupId": "g", "MsgSeq": 1, "OperateType": 1,
@@ -215,6 +252,24 @@ const CAUSES: &[(u32, Cause)] = &[
     }),
     (70_402, |world| world.code(ACCOUNTS, "account_import", &json!({}))),
     (80_002, |world| world.code(GROUPS, "send_group_msg", &message("g", 0, &"x".repeat(1_048_576)))),
+    (90_001, |world| code(&world.post(ADMINISTRATOR, OPENIM, "sendmsg", "[]"))),
+    (90_002, |world| world.letter("MsgBody", json!([]))),
+    (90_003, |world| world.letter("To_Account", json!(7))),
+    (90_005, |world| world.letter("MsgRandom", json!("1"))),
+    (90_006, |world| world.letter("MsgTimeStamp", json!("now"))),
+    (90_007, |world| world.letter("MsgBody", json!("hi"))),
+    (90_008, |world| world.letter("From_Account", json!("nobody"))),
+    (90_010, |world| world.letter("MsgBody", json!([{"MsgType": "Text", "MsgContent": {}}]))),
+    (90_012, |world| world.letter("To_Account", json!("nobody"))),
+    (90_026, |world| world.letter("MsgLifeTime", json!(604_801))),
+    (90_031, |world| world.letter("SyncOtherMachine", json!(3))),
+    (90_043, |world| world.letter("OfflinePushInfo", json!("hi"))),
+    (90_044, |world| world.letter("MsgLifeTime", json!("a week"))),
+    (90_054, |world| {
+        let body = json!({"From_Account": "ann", "To_Account": "bob", "MsgKey": 158});
+        world.code(OPENIM, "admin_msgwithdraw", &body)
+    }),
+    (93_000, |world| world.letter("CloudCustomData", json!("x".repeat(1_048_576)))),
 ];
 
 fn now() -> u64 {

@@ -1,5 +1,7 @@
 //! `sidenote demo`: every line that it prints is run as it is printed.
 
+mod live_poll;
+
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -38,6 +40,12 @@ impl Demo {
         let lines: Vec<_> = self.text.lines().collect();
         let pairs = lines.windows(2).filter(|pair| pair[1].starts_with("curl "));
         pairs.map(|pair| (pair[0], pair[1])).collect()
+    }
+
+    /// The address of its page.
+    fn live_poll(&self) -> &str {
+        let (_, rest) = self.text.split_once("A live poll is on ").unwrap();
+        rest.split_once(": open it").unwrap().0
     }
 
     fn folder(&self) -> PathBuf {
@@ -169,7 +177,7 @@ fn a_folder_that_is_kept_is_gone_on_with() {
     let info: Value = serde_json::from_str(&info).unwrap();
     assert_eq!(
         (&info["GroupInfo"][0]["NextMsgSeq"], &info["GroupInfo"][0]["MemberNum"]),
-        (&json!(159), &json!(3))
+        (&json!(160), &json!(3))
     );
     demo.interrupt();
     assert!(folder.join("demo.toml").exists());

@@ -3,10 +3,13 @@
 
 use sidenote_torture::{caller, server};
 
+mod chromium;
 mod cli;
 mod demo;
 mod protocol;
 mod serve;
+mod stock_client;
+mod stream;
 
 mod backup;
 mod capacity;
@@ -15,4 +18,6 @@ mod concurrency;
 mod crash;
 mod hostile;
 mod linear;
+mod long_connection;
 mod memory;
+mod webhooks;

@@ -9,10 +9,12 @@
 //! * `group ID OWNER MEMBER…`: create a public group
 //! * `import ID COUNT`: import a public group with so many messages, which support no extensions
 //! * `message ID`, `plain ID`: send a message that supports extensions, or one that does not
+//! * `letter FROM TO`, `plain letter FROM TO`: the same between two accounts
 //! * `as NAME`: who makes the next call; without it the administrator does
 //!
 //! or a call: `POST service/command`, a line with the body exactly as it is sent, `----`, and the answer as JSON in
-//! any layout. In an answer `"<number>"` and `"<text>"` stand for any number and any text.
+//! any layout. In an answer `"<number>"` and `"<text>"` stand for any number and any text. In a body `<MsgKey>` stands
+//! for the key of the last letter, and in an answer too.
 //!
 //! With `SIDENOTE_REWRITE=1` in the environment the answers are written into the files instead of compared; the
 //! difference is then what is to be reviewed.
@@ -64,8 +66,12 @@ fn play(file: &Path, rewrite: bool) -> Option<String> {
             options.plan = Some(if plan == "pro" { "pro" } else { panic!("no such plan: {plan}") });
         }
     }
-    let mut player =
-        Player { server: Running::start(&options), caller: ADMINISTRATOR.to_owned(), random: 1_000_000 };
+    let mut player = Player {
+        server: Running::start(&options),
+        caller: ADMINISTRATOR.to_owned(),
+        random: 1_000_000,
+        key: String::new(),
+    };
     let mut lines: VecDeque<&str> = text.lines().collect();
     let (mut rewritten, mut differences) = (String::new(), String::new());
     while let Some(line) = lines.pop_front() {
@@ -82,13 +88,16 @@ fn play(file: &Path, rewrite: bool) -> Option<String> {
             expected.extend([lines.pop_front().unwrap_or_default(), "\n"]);
         }
         let caller = std::mem::replace(&mut player.caller, ADMINISTRATOR.to_owned());
-        let answer = player.server.post(&caller, command, body);
-        let agrees =
-            serde_json::from_str::<Value>(&expected).is_ok_and(|expected| matches(&expected, &answer));
+        let answer = player.server.post(&caller, command, &player.spelled_out(body));
+        let agrees = serde_json::from_str::<Value>(&player.spelled_out(&expected))
+            .is_ok_and(|expected| matches(&expected, &answer));
         if agrees {
             rewritten.push_str(&expected);
         } else {
-            let answer = layout(&answer);
+            let mut answer = layout(&answer);
+            if !player.key.is_empty() {
+                answer = answer.replace(&player.key, "<MsgKey>");
+            }
             writeln!(differences, "POST {command}\n{body}\nexpected {expected}but the answer is\n{answer}")
                 .unwrap();
             rewritten.push_str(&answer);
@@ -105,6 +114,8 @@ struct Player {
     server: Running,
     caller: String,
     random: u32,
+    /// The key of the last letter.
+    key: String,
 }
 
 impl Player {
@@ -127,6 +138,8 @@ impl Player {
             ["import", id, count] => self.import(id, count.parse().unwrap()),
             ["message", id] => self.send(id, 1),
             ["plain", id] => self.send(id, 0),
+            ["letter", from, to] => self.write(from, to, 1),
+            ["plain", "letter", from, to] => self.write(from, to, 0),
             _ => panic!("no such preparation: {line:?}"),
         }
     }
@@ -161,9 +174,26 @@ impl Player {
         self.ok("group_open_http_svc/send_group_msg", &message);
     }
 
-    fn ok(&self, command: &str, body: &Value) {
+    fn write(&mut self, from: &str, to: &str, supports_extension: u8) {
+        self.random += 1;
+        let letter = serde_json::json!({
+            "From_Account": from, "To_Account": to, "MsgRandom": self.random,
+            "SupportMessageExtension": supports_extension,
+            "MsgBody": [{ "MsgType": "TIMCustomElem", "MsgContent": { "Data": "poll", "Desc": "", "Ext": "" } }],
+        });
+        let answer = self.ok("openim/sendmsg", &letter);
+        answer["MsgKey"].as_str().unwrap().clone_into(&mut self.key);
+    }
+
+    /// A text with the key of the last letter in it.
+    fn spelled_out(&self, text: &str) -> String {
+        text.replace("<MsgKey>", &self.key)
+    }
+
+    fn ok(&self, command: &str, body: &Value) -> Value {
         let answer = self.server.post(ADMINISTRATOR, command, &body.to_string());
         assert_eq!(answer["ErrorCode"], 0, "{command} {body}: {answer}");
+        answer
     }
 }
 
@@ -216,6 +246,8 @@ fn leave_times_open(value: &mut Value) {
             for (name, member) in members {
                 if name.contains("Time") && member.is_number() {
                     *member = Value::String("<number>".to_owned());
+                } else if matches!(name.as_str(), "MsgKey" | "LastMsgKey") {
+                    *member = Value::String("<text>".to_owned());
                 } else {
                     leave_times_open(member);
                 }

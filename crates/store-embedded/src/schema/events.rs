@@ -11,6 +11,7 @@ use sidenote_core::extension::{Key, Value};
 use sidenote_core::ids::{EventNumber, MessageName, MsgKey, MsgSeq, Timestamp, TinyId, UserId};
 use sidenote_store::StoreError;
 
+use super::direct::MsgKeyRow;
 use super::rows::{BodyRow, MessageRow, bytes, codes, optional, seq, take, tiny_id, user};
 
 pub(super) fn encode_event(event: &Event) -> Vec<u8> {
@@ -153,6 +154,27 @@ enum HappeningRow<'a> {
     },
     #[n(9)]
     Extension(#[b(0)] ChangeRow<'a>),
+    #[n(10)]
+    DirectSent {
+        #[n(0)]
+        key: MsgKeyRow,
+        #[b(1)]
+        message: MessageRow<'a>,
+    },
+    #[n(11)]
+    DirectTransient {
+        #[n(0)]
+        key: MsgKeyRow,
+        #[b(1)]
+        message: MessageRow<'a>,
+        #[b(2)]
+        body: BodyRow<'a>,
+    },
+    #[n(12)]
+    DirectRecalled {
+        #[n(0)]
+        key: MsgKeyRow,
+    },
 }
 
 impl<'a> From<&'a Happening> for HappeningRow<'a> {
@@ -179,6 +201,13 @@ impl<'a> From<&'a Happening> for HappeningRow<'a> {
                 Self::MessagesRecalled { seqs: seqs.iter().map(|seq| seq.get()).collect(), reason }
             }
             Happening::Extension(change) => Self::Extension(change.into()),
+            Happening::DirectSent { key, message } => {
+                Self::DirectSent { key: (*key).into(), message: message.into() }
+            }
+            Happening::DirectTransient { key, message, body } => {
+                Self::DirectTransient { key: (*key).into(), message: message.into(), body: body.into() }
+            }
+            Happening::DirectRecalled { key } => Self::DirectRecalled { key: (*key).into() },
         }
     }
 }
@@ -210,6 +239,13 @@ impl HappeningRow<'_> {
                 Happening::MessagesRecalled { seqs, reason: reason.to_owned() }
             }
             Self::Extension(change) => Happening::Extension(change.read()?),
+            Self::DirectSent { key, message } => {
+                Happening::DirectSent { key: key.into(), message: message.read()? }
+            }
+            Self::DirectTransient { key, message, body } => {
+                Happening::DirectTransient { key: key.into(), message: message.read()?, body: body.read() }
+            }
+            Self::DirectRecalled { key } => Happening::DirectRecalled { key: key.into() },
         })
     }
 }

@@ -6,7 +6,7 @@ use sidenote_core::debt::{Debt, Task};
 use sidenote_core::extension::Key;
 use sidenote_core::ids::{
     AccountId, AppId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, MessageName, MsgKey,
-    MsgSeq, Timestamp, TinyId, UserId,
+    MsgSeq, Recency, Timestamp, TinyId, UserId,
 };
 use sidenote_core::message::Fingerprint;
 use sidenote_core::rows::{MessagePart, Part, RowKey, Span};
@@ -21,12 +21,15 @@ const CONVERSATION: u8 = 3;
 pub(super) const WITHIN: u8 = 4;
 pub(super) const EVENT: u8 = 5;
 pub(super) const DEBT: u8 = 6;
+const OUTBOX: u8 = 7;
+const DEAD_LETTER: u8 = 8;
 
 // Parts of a conversation.
 const COUNTERS: u8 = 1;
 const MEMBER: u8 = 2;
 const REPEAT: u8 = 3;
 const MESSAGE: u8 = 4;
+const RECENT: u8 = 5;
 
 // Parts of a message.
 const HEADER: u8 = 1;
@@ -83,6 +86,17 @@ pub fn encode_key(key: &RowKey) -> Vec<u8> {
             bytes.u64(debt.due.millis());
             bytes.task(&debt.task);
         }
+        RowKey::Outbox(id, incarnation) => {
+            bytes.u8(OUTBOX);
+            bytes.conversation(id);
+            bytes.u64(incarnation.get());
+        }
+        RowKey::DeadLetter(id, incarnation, number) => {
+            bytes.u8(DEAD_LETTER);
+            bytes.conversation(id);
+            bytes.u64(incarnation.get());
+            bytes.u64(number.get());
+        }
     }
     bytes.0
 }
@@ -98,6 +112,8 @@ pub fn decode_key(bytes: &[u8]) -> Result<RowKey, StoreError> {
         WITHIN => ("the key of a row within a conversation", bytes.within()),
         EVENT => ("the key of an event", bytes.event()),
         DEBT => ("the key of a debt", bytes.debt()),
+        OUTBOX => ("the key of an outbox", bytes.outbox()),
+        DEAD_LETTER => ("the key of a dead letter", bytes.dead_letter()),
         other => return Err(unreadable("a key", format_args!("no kind of key has the number {other}"))),
     };
     key.filter(|_| bytes.0.is_empty()).ok_or_else(|| unreadable(name, "its bytes make no such key"))
@@ -123,6 +139,11 @@ pub fn span_bounds(span: &Span) -> (Vec<u8>, Vec<u8>) {
             bytes.message(*message);
             bytes.u8(PAIR);
         }
+        Span::Recent(incarnation) => {
+            bytes.u8(WITHIN);
+            bytes.u64(incarnation.get());
+            bytes.u8(RECENT);
+        }
         Span::Within(incarnation) => {
             bytes.u8(WITHIN);
             bytes.u64(incarnation.get());
@@ -141,6 +162,23 @@ pub fn span_bounds(span: &Span) -> (Vec<u8>, Vec<u8>) {
                 },
             );
             return (vec![DEBT], end);
+        }
+        Span::Outboxes(app) => {
+            bytes.u8(OUTBOX);
+            bytes.u32(app.get());
+        }
+        Span::OutboxesOf(id) => {
+            bytes.u8(OUTBOX);
+            bytes.conversation(id);
+        }
+        Span::DeadLetters(app) => {
+            bytes.u8(DEAD_LETTER);
+            bytes.u32(app.get());
+        }
+        Span::DeadLettersOf(id, incarnation) => {
+            bytes.u8(DEAD_LETTER);
+            bytes.conversation(id);
+            bytes.u64(incarnation.get());
         }
     }
     let start = bytes.0;
@@ -233,6 +271,14 @@ impl Writer {
                         self.0.extend_from_slice(key.as_str().as_bytes());
                     }
                 }
+            }
+            Part::Recent(place) => {
+                // Complements, since the newest comes first.
+                let MsgKey { seq, random, time } = place.key();
+                self.u8(RECENT);
+                self.u64(!time);
+                self.u32(!seq);
+                self.u32(!random);
             }
         }
     }
@@ -366,6 +412,10 @@ impl<'a> Reader<'a> {
                 };
                 Part::Message(name, part)
             }
+            RECENT => {
+                let (time, seq, random) = (!self.u64()?, !self.u32()?, !self.u32()?);
+                Part::Recent(Recency::of(MsgKey { seq, random, time }))
+            }
             _ => return None,
         };
         Some(RowKey::Within(incarnation, part))
@@ -373,6 +423,15 @@ impl<'a> Reader<'a> {
 
     fn event(&mut self) -> Option<RowKey> {
         Some(RowKey::Event(self.incarnation()?, self.u64().map(EventNumber::new)?))
+    }
+
+    fn outbox(&mut self) -> Option<RowKey> {
+        Some(RowKey::Outbox(self.conversation()?, self.incarnation()?))
+    }
+
+    fn dead_letter(&mut self) -> Option<RowKey> {
+        let (id, incarnation) = (self.conversation()?, self.incarnation()?);
+        Some(RowKey::DeadLetter(id, incarnation, self.u64().map(EventNumber::new)?))
     }
 
     fn debt(&mut self) -> Option<RowKey> {

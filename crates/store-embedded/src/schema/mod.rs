@@ -6,8 +6,10 @@
 //! its own kind. Its fields are numbered (CBOR, RFC 8949): a later release may add fields, and must go on reading
 //! files without them. What may never change is written down in `tests/old_formats.rs`.
 
+mod direct;
 mod events;
 mod keys;
+mod outboxes;
 mod rows;
 mod walk;
 

@@ -10,12 +10,14 @@ use sidenote_core::account::{Account, Membership};
 use sidenote_core::extension::{Attempts, Entry, ExtensionState, Seq, Value};
 use sidenote_core::group::{ApplyJoin, Counters, CustomField, Group, GroupProfile, GroupType, InviteJoin};
 use sidenote_core::group::{Member, Role};
-use sidenote_core::ids::{EventNumber, Incarnation, MsgSeq, Timestamp, TinyId, UserId};
-use sidenote_core::message::{Message, MessageBody, Priority, Sent};
+use sidenote_core::ids::{Conversation, EventNumber, Incarnation, Timestamp, TinyId, UserId};
+use sidenote_core::message::{Message, MessageBody, Priority};
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 use sidenote_store::StoreError;
 
+use super::direct::{DirectRow, SentRow};
 use super::events::{decode_event, encode_event};
+use super::outboxes::{decode_dead_letter, decode_outbox, encode_dead_letter, encode_outbox};
 use super::unreadable;
 
 /// The bytes of a row.
@@ -24,15 +26,18 @@ pub fn encode_row(row: &Row) -> Vec<u8> {
         Row::Account(it) => bytes(AccountRow::from(&**it)),
         Row::Membership(it) => bytes(MembershipRow { since: it.since.get() }),
         Row::Group(it) => bytes(GroupRow::from(&**it)),
+        Row::Direct(it) => bytes(DirectRow::from(it)),
         Row::Counters(it) => bytes(CountersRow::from(it)),
         Row::Member(it) => bytes(MemberRow::from(&**it)),
-        Row::Repeat(it) => bytes(SentRow { seq: it.seq.map(MsgSeq::get), at: it.at.millis() }),
+        Row::Repeat(it) => bytes(SentRow::from(it)),
         Row::Message(it) => bytes(MessageRow::from(&**it)),
         Row::Body(it) => bytes(BodyRow::from(&**it)),
         Row::Extension(it) => bytes(ExtensionRow::from(it)),
         Row::Pair(it) => bytes(PairRow { value: it.value().map(Value::as_str), seq: it.seq().get() }),
         Row::Event(it) => encode_event(it),
-        Row::Debt => bytes(DebtRow {}),
+        Row::Recent | Row::Debt => bytes(BareRow {}),
+        Row::Outbox(it) => encode_outbox(it),
+        Row::DeadLetter(it) => encode_dead_letter(it),
     }
 }
 
@@ -45,15 +50,22 @@ pub fn decode_row(key: &RowKey, bytes: &[u8]) -> Result<Row, StoreError> {
         RowKey::Membership(..) => take(bytes, "a membership", |row: MembershipRow| {
             Some(Row::Membership(Membership { since: EventNumber::new(row.since) }))
         }),
-        RowKey::Conversation(_) => {
-            take(bytes, "a group", |row: GroupRow<'_>| row.read().map(Arc::new).map(Row::Group))
-        }
-        RowKey::Event(..) => decode_event(bytes).map(Arc::new).map(Row::Event),
-        RowKey::Debt(_) => take(bytes, "a debt", |_: DebtRow| Some(Row::Debt)),
-        RowKey::Within(_, part) => match part {
-            Part::Counters => {
-                take(bytes, "the counters of a group", |row: CountersRow| Some(Row::Counters(row.read())))
+        RowKey::Conversation(id) => match id.conversation {
+            Conversation::Group(_) => {
+                take(bytes, "a group", |row: GroupRow<'_>| row.read().map(Arc::new).map(Row::Group))
             }
+            Conversation::Direct(..) => {
+                take(bytes, "a one-to-one conversation", |row: DirectRow| row.read().map(Row::Direct))
+            }
+        },
+        RowKey::Event(..) => decode_event(bytes).map(Arc::new).map(Row::Event),
+        RowKey::Debt(_) => take(bytes, "a debt", |_: BareRow| Some(Row::Debt)),
+        RowKey::Outbox(..) => decode_outbox(bytes).map(Row::Outbox),
+        RowKey::DeadLetter(..) => decode_dead_letter(bytes).map(Arc::new).map(Row::DeadLetter),
+        RowKey::Within(_, part) => match part {
+            Part::Counters => take(bytes, "the counters of a conversation", |row: CountersRow| {
+                Some(Row::Counters(row.read()))
+            }),
             Part::Member(_) => {
                 take(bytes, "a member", |row: MemberRow<'_>| row.read().map(Arc::new).map(Row::Member))
             }
@@ -72,6 +84,7 @@ pub fn decode_row(key: &RowKey, bytes: &[u8]) -> Result<Row, StoreError> {
                 }
                 MessagePart::Pair(_) => take(bytes, "a pair", |row: PairRow<'_>| row.read().map(Row::Pair)),
             },
+            Part::Recent(_) => take(bytes, "a place in history", |_: BareRow| Some(Row::Recent)),
         },
     }
 }
@@ -200,7 +213,7 @@ fn read_customs(rows: Vec<CustomRow<'_>>) -> Vec<CustomField> {
 }
 
 #[derive(Encode, Decode)]
-struct GroupRow<'a> {
+pub(super) struct GroupRow<'a> {
     #[n(0)]
     incarnation: u64,
     #[n(1)]
@@ -259,7 +272,7 @@ impl<'a> From<&'a Group> for GroupRow<'a> {
 }
 
 impl GroupRow<'_> {
-    fn read(self) -> Option<Group> {
+    pub(super) fn read(self) -> Option<Group> {
         Some(Group {
             incarnation: Incarnation::from_random(self.incarnation),
             kind: self.kind.into(),
@@ -364,21 +377,6 @@ impl MemberRow<'_> {
             name_card: self.name_card.to_owned(),
             custom: read_customs(self.custom),
         })
-    }
-}
-
-#[derive(Encode, Decode)]
-struct SentRow {
-    #[n(0)]
-    seq: Option<u64>,
-    #[n(1)]
-    at: u64,
-}
-
-impl SentRow {
-    fn read(self) -> Option<Sent> {
-        let seq = optional(self.seq, |seq| MsgSeq::new(seq).ok())?;
-        Some(Sent { seq, at: Timestamp::from_millis(self.at) })
     }
 }
 
@@ -523,6 +521,6 @@ impl PairRow<'_> {
     }
 }
 
-/// Its key says it all.
+/// A row whose key says it all.
 #[derive(Encode, Decode)]
-struct DebtRow {}
+struct BareRow {}

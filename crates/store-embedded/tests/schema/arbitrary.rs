@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use sidenote_core::account::{Account, Membership};
 use sidenote_core::debt::{Debt, Task};
+use sidenote_core::direct::Direct;
 use sidenote_core::event::{
     CallerKind, ChangedPair, Event, ExtensionChange, Happening, Operation, Operator, Platform, Previous,
 };
@@ -18,9 +19,10 @@ use sidenote_core::group::{
 };
 use sidenote_core::ids::{
     AccountId, AppId, Conversation, ConversationId, EventNumber, GroupId, Incarnation, MAX_SAFE_INTEGER,
-    MessageName, MsgKey, MsgSeq, Timestamp, TinyId, UserId,
+    MessageName, MsgKey, MsgSeq, Recency, Timestamp, TinyId, UserId,
 };
 use sidenote_core::message::{Fingerprint, Message, MessageBody, Priority, Sent};
+use sidenote_core::outbox::{DeadLetter, Gone, LetterRequest, Outbox};
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 
 /// Numbers that lie close together, or at the ends.
@@ -81,15 +83,11 @@ fn msg_seq() -> BoxedStrategy<MsgSeq> {
 }
 
 pub(crate) fn message_name() -> BoxedStrategy<MessageName> {
-    prop_oneof![
-        msg_seq().prop_map(MessageName::Seq),
-        (small(), small(), number()).prop_map(|(seq, random, time)| MessageName::Key(MsgKey {
-            seq,
-            random,
-            time
-        })),
-    ]
-    .boxed()
+    prop_oneof![msg_seq().prop_map(MessageName::Seq), msg_key().prop_map(MessageName::Key),].boxed()
+}
+
+fn msg_key() -> BoxedStrategy<MsgKey> {
+    (small(), small(), number()).prop_map(|(seq, random, time)| MsgKey { seq, random, time }).boxed()
 }
 
 fn extension_key() -> BoxedStrategy<Key> {
@@ -122,6 +120,7 @@ fn part() -> BoxedStrategy<Part> {
         2 => user().prop_map(Part::Member),
         1 => fingerprint().prop_map(Part::Repeat),
         4 => (message_name(), of_message).prop_map(|(name, part)| Part::Message(name, part)),
+        2 => msg_key().prop_map(|key| Part::Recent(Recency::of(key))),
     ]
     .boxed()
 }
@@ -135,6 +134,9 @@ pub(crate) fn key() -> BoxedStrategy<RowKey> {
         (incarnation(), part()).prop_map(|(of, part)| RowKey::Within(of, part)),
         (incarnation(), event_number()).prop_map(|(of, number)| RowKey::Event(of, number)),
         (time(), task()).prop_map(|(due, task)| RowKey::Debt(Debt { due, task })),
+        (conversation(), incarnation()).prop_map(|(id, of)| RowKey::Outbox(id, of)),
+        (conversation(), incarnation(), event_number())
+            .prop_map(|(id, of, number)| RowKey::DeadLetter(id, of, number)),
     ]
     .boxed()
 }
@@ -190,6 +192,16 @@ fn group() -> BoxedStrategy<Group> {
             created_at,
             info_seq,
             info_changed_at,
+        })
+        .boxed()
+}
+
+fn direct() -> BoxedStrategy<Direct> {
+    (incarnation(), tiny_id(), tiny_id(), time())
+        .prop_map(|(incarnation, one, other, begun_at)| Direct {
+            incarnation,
+            tiny_ids: [one, other],
+            begun_at,
         })
         .boxed()
 }
@@ -325,6 +337,13 @@ fn happening() -> BoxedStrategy<Happening> {
         (vec(msg_seq(), 0..4), text())
             .prop_map(|(seqs, reason)| Happening::MessagesRecalled { seqs, reason }),
         change().prop_map(Happening::Extension),
+        (msg_key(), message()).prop_map(|(key, message)| Happening::DirectSent { key, message }),
+        (msg_key(), message(), body()).prop_map(|(key, message, body)| Happening::DirectTransient {
+            key,
+            message,
+            body
+        }),
+        msg_key().prop_map(|key| Happening::DirectRecalled { key }),
     ]
     .boxed()
 }
@@ -332,6 +351,29 @@ fn happening() -> BoxedStrategy<Happening> {
 fn event() -> BoxedStrategy<Event> {
     (event_number(), time(), operator(), happening())
         .prop_map(|(number, at, operator, what)| Event { number, at, operator, what })
+        .boxed()
+}
+
+fn outbox(of: Incarnation) -> BoxedStrategy<Outbox> {
+    let gone = (group(), event_number())
+        .prop_map(move |(group, last)| Gone { group: Arc::new(Group { incarnation: of, ..group }), last });
+    (event_number(), time(), option::of(gone))
+        .prop_map(|(after, since, gone)| Outbox { after, since, gone })
+        .boxed()
+}
+
+fn dead_letter() -> BoxedStrategy<DeadLetter> {
+    let request =
+        (text(), text(), text()).prop_map(|(command, origin, body)| LetterRequest { command, origin, body });
+    (event_number(), time(), time(), small(), text(), option::of(request))
+        .prop_map(|(first, happened_at, given_up_at, tries, reason, request)| DeadLetter {
+            first,
+            happened_at,
+            given_up_at,
+            tries,
+            reason,
+            request,
+        })
         .boxed()
 }
 
@@ -344,15 +386,21 @@ pub(crate) fn key_and_row() -> BoxedStrategy<(RowKey, Row)> {
                 RowKey::Membership(..) => {
                     event_number().prop_map(|since| Row::Membership(Membership { since })).boxed()
                 }
-                RowKey::Conversation(_) => group().prop_map(|it| Row::Group(Arc::new(it))).boxed(),
+                RowKey::Conversation(id) => match id.conversation {
+                    Conversation::Group(_) => group().prop_map(|it| Row::Group(Arc::new(it))).boxed(),
+                    Conversation::Direct(..) => direct().prop_map(Row::Direct).boxed(),
+                },
                 RowKey::Event(..) => event().prop_map(|it| Row::Event(Arc::new(it))).boxed(),
                 RowKey::Debt(_) => Just(Row::Debt).boxed(),
+                RowKey::Outbox(_, of) => outbox(*of).prop_map(Row::Outbox).boxed(),
+                RowKey::DeadLetter(..) => dead_letter().prop_map(|it| Row::DeadLetter(Arc::new(it))).boxed(),
                 RowKey::Within(_, part) => match part {
                     Part::Counters => counters().prop_map(Row::Counters).boxed(),
                     Part::Member(_) => member().prop_map(|it| Row::Member(Arc::new(it))).boxed(),
-                    Part::Repeat(_) => (option::of(msg_seq()), time())
-                        .prop_map(|(seq, at)| Row::Repeat(Sent { seq, at }))
+                    Part::Repeat(_) => (option::of(message_name()), time())
+                        .prop_map(|(name, at)| Row::Repeat(Sent { name, at }))
                         .boxed(),
+                    Part::Recent(_) => Just(Row::Recent).boxed(),
                     Part::Message(_, part) => match part {
                         MessagePart::Header => message().prop_map(|it| Row::Message(Arc::new(it))).boxed(),
                         MessagePart::Body => body().prop_map(|it| Row::Body(Arc::new(it))).boxed(),

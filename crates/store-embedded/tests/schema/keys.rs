@@ -15,7 +15,7 @@ fn spans_around(key: &RowKey) -> Vec<Span> {
             vec![Span::Memberships(account.clone())]
         }
         RowKey::Within(of, part) => {
-            let mut spans = vec![Span::Within(*of), Span::Members(*of), Span::Events(*of)];
+            let mut spans = vec![Span::Within(*of), Span::Members(*of), Span::Recent(*of), Span::Events(*of)];
             if let Part::Message(name, _) = part {
                 spans.push(Span::Pairs(*of, *name));
             }
@@ -25,7 +25,18 @@ fn spans_around(key: &RowKey) -> Vec<Span> {
         RowKey::Debt(debt) => [debt.due.millis(), debt.due.millis().wrapping_sub(1), u64::MAX]
             .map(|by| Span::Debts(Timestamp::from_millis(by)))
             .into(),
-        RowKey::Conversation(_) => vec![Span::Debts(Timestamp::from_millis(u64::MAX))],
+        RowKey::Conversation(id) => vec![
+            Span::Debts(Timestamp::from_millis(u64::MAX)),
+            Span::Outboxes(id.app),
+            Span::DeadLetters(id.app),
+        ],
+        RowKey::Outbox(id, of) | RowKey::DeadLetter(id, of, _) => vec![
+            Span::Outboxes(id.app),
+            Span::OutboxesOf(id.clone()),
+            Span::DeadLetters(id.app),
+            Span::DeadLettersOf(id.clone(), *of),
+            Span::Debts(Timestamp::from_millis(u64::MAX)),
+        ],
     }
 }
 
@@ -70,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_key_or_unreadable(kind in 0..8_u8, mut bytes in any::<Vec<u8>>()) {
+    fn any_bytes_are_a_key_or_unreadable(kind in 0..10_u8, mut bytes in any::<Vec<u8>>()) {
         bytes.insert(0, kind);
         match decode_key(&bytes) {
             Ok(key) => prop_assert_eq!(encode_key(&key), bytes),

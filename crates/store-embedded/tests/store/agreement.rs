@@ -6,13 +6,17 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use sidenote_core::Limits;
-use sidenote_core::command::{AccountAction, Action, Claim, Extend, GroupAction, GroupPatch, Items};
+use sidenote_core::command::{
+    AccountAction, Action, Claim, DirectAction, Extend, GroupAction, GroupPatch, Items, NewDirectMessage,
+};
+use sidenote_core::direct::{Party, Peers};
 use sidenote_core::event::{CallerKind, Operator};
 use sidenote_core::extension::{Seq, Value};
-use sidenote_core::ids::{EventNumber, Incarnation, TinyId};
+use sidenote_core::ids::{ConversationId, EventNumber, Incarnation, MsgKey, TinyId};
+use sidenote_core::message::{Fingerprint, MessageBody};
 use sidenote_core::query::{
-    Accounts, Ask, DescribeGroup, DueDebts, Events, FindMembers, History, JoinedGroups, ListMembers,
-    NextReaped, Pull, Query,
+    Accounts, Ask, DescribeDirect, DescribeGroup, DirectHistory, DirectPull, DueDebts, Events, FindMembers,
+    History, JoinedGroups, ListMembers, NextReaped, Pull, Query,
 };
 use sidenote_store::memory::MemoryStore;
 use sidenote_store::{Store, debts};
@@ -94,6 +98,46 @@ fn group_action() -> BoxedStrategy<GroupAction> {
     .boxed()
 }
 
+/// Two people who write to each other. Ann has one of two numbers.
+fn peers(from: &str, to: &str, second: bool) -> Peers {
+    let party = |name: &str| Party { user: user(name), tiny_id: tiny(name, second && name == "ann") };
+    Peers { app: crate::scene::APP, from: party(from), to: party(to) }
+}
+
+/// Keys that messages of the first seconds may have.
+fn letter_key() -> BoxedStrategy<MsgKey> {
+    (0..2_u32, 1_700_000_000..1_700_000_002_u64)
+        .prop_map(|(seq, time)| MsgKey { seq, random: 7, time })
+        .boxed()
+}
+
+fn letter() -> BoxedStrategy<NewDirectMessage> {
+    (any::<u64>(), 0..2_u32, 0..3_u8, prop::bool::weighted(0.1))
+        .prop_map(|(number, seq, text, online_only)| NewDirectMessage {
+            incarnation: Incarnation::from_random(number),
+            seq,
+            random: 7,
+            client_time: None,
+            supports_extension: true,
+            online_only,
+            body: MessageBody { elements: format!("[{text}]"), ..MessageBody::default() },
+            fingerprint: Fingerprint([text; 16]),
+        })
+        .boxed()
+}
+
+fn direct_action() -> BoxedStrategy<Action> {
+    let action = prop_oneof![
+        5 => letter().prop_map(|letter| DirectAction::Send(Box::new(letter))),
+        8 => (letter_key(), extend()).prop_map(|(key, extend)| DirectAction::Extend(key, extend)),
+        1 => letter_key().prop_map(DirectAction::Recall),
+    ];
+    let two = (select(&PEOPLE[..2]), select(&PEOPLE[..2]), prop::bool::weighted(0.2));
+    (two, action)
+        .prop_map(|((from, to, second), action)| Action::Direct(Box::new(peers(from, to, second)), action))
+        .boxed()
+}
+
 fn step() -> BoxedStrategy<Step> {
     let person = || select(&PEOPLE[..]);
     let caller = || prop_oneof![2 => Just(None), 1 => person().prop_map(Some)];
@@ -104,7 +148,7 @@ fn step() -> BoxedStrategy<Step> {
     let made = (home(), any::<u64>(), person())
         .prop_map(|(id, number, name)| create(id, number, 0, member(name, tiny(name, false))));
     let other = (home(), group_action()).prop_map(|(id, action)| Action::Group(group(id), action));
-    let action = prop_oneof![2 => account_action, 1 => delete, 3 => made, 20 => other];
+    let action = prop_oneof![2 => account_action, 1 => delete, 3 => made, 20 => other, 12 => direct_action()];
     prop_oneof![
         30 => (caller(), action).prop_map(|(caller, action)| Step::Do(caller, Box::new(action))),
         2 => Just(Step::PayDebts),
@@ -130,6 +174,25 @@ fn questions(now: u64, incarnations: &[Incarnation]) -> Vec<Query> {
             |after, limit| Events { incarnation: *incarnation, after: EventNumber::new(after), limit };
         all.extend([events(0, 100), events(5, 2), events(1000, 1)].map(Ask::into_query));
         all.push(NextReaped { incarnation: *incarnation }.into_query());
+    }
+    for second in [false, true] {
+        let (peers, operator) = (peers("ann", "bob", second), administrator());
+        let history = |from, after, limit| {
+            let (peers, operator) = (peers.clone(), operator.clone());
+            DirectHistory { peers, operator, from, to: u64::MAX, after, limit }
+        };
+        let key = MsgKey { seq: 1, random: 7, time: 1_700_000_000 };
+        let histories = [history(0, None, 100), history(1_700_000_001, None, 1), history(0, Some(key), 2)];
+        all.extend(histories.map(Ask::into_query));
+        for (start, tombstones) in [(0, false), (1, true)] {
+            let (peers, operator) = (peers.clone(), operator.clone());
+            let start = Seq::new(start).unwrap();
+            all.push(DirectPull { peers, key, operator, start, tombstones }.into_query());
+        }
+    }
+    for (one, other) in [("ann", "bob"), ("ann", "ann")] {
+        let id = ConversationId::direct(crate::scene::APP, user(one), user(other));
+        all.push(DescribeDirect { id }.into_query());
     }
     for id in GROUPS.map(group) {
         all.push(DescribeGroup { id: id.clone() }.into_query());
@@ -166,6 +229,9 @@ async fn run(steps: Vec<Step>, settings: &Settings) -> Result<(), TestCaseError>
             }
             Step::Do(caller, action) => {
                 if let Action::Group(_, GroupAction::Create(new)) = &*action {
+                    incarnations.push(new.incarnation);
+                }
+                if let Action::Direct(_, DirectAction::Send(new)) = &*action {
                     incarnations.push(new.incarnation);
                 }
                 let mut command = command(now, *action);

@@ -156,7 +156,7 @@ fn a_large_group_is_reaped_part_by_part() {
         assert_eq!(store.ask(reaped).await.unwrap(), []);
         commit(store, 12, create("g", 78, 12, member("ann", tiny_id("ann")))).await;
         let sent = commit(store, 13, send("g", "ann", 1)).await;
-        assert!(matches!(sent, Outcome::Sent(sent) if sent.seq.unwrap().get() == 1));
+        assert!(matches!(sent, Outcome::Sent(sent) if sent.seq().unwrap().get() == 1));
         store.close().await;
     });
 }

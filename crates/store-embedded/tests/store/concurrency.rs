@@ -180,7 +180,7 @@ fn sends_of_many_get_numbers_without_gaps() {
         let mut numbers = BTreeSet::new();
         for sent in join_all(sends).await {
             let Outcome::Sent(sent) = sent.unwrap().unwrap() else { panic!("a send answers what it sent") };
-            numbers.insert(sent.seq.unwrap().get());
+            numbers.insert(sent.seq().unwrap().get());
         }
         assert!(numbers.into_iter().eq(2..=200));
         store.close().await;

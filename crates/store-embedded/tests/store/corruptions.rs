@@ -9,6 +9,7 @@ use sidenote_core::extension::{Entry, ExtensionState, Seq, Value};
 use sidenote_core::group::{Counters, Group, Member, Role};
 use sidenote_core::ids::{ConversationId, EventNumber, Incarnation, MessageName};
 use sidenote_core::message::{Fingerprint, Message, MessageBody};
+use sidenote_core::outbox::{Gone, Outbox};
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 use sidenote_store::audit::{Audit, Position};
 use sidenote_store::{Store, debts};
@@ -382,19 +383,19 @@ const CORRUPTIONS: &[(&str, Corruption, &[&str])] = &[
     (
         "a group is lost",
         |rows| remove(rows, &RowKey::Conversation(group(ROOM))),
-        &["incarnation 77: 21 rows belong to no group, and no debt removes them"],
+        &["incarnation 77: 21 rows belong to no conversation, and no debt removes them"],
     ),
     (
         "a destroyed group stays",
         |rows| settle(rows, |task| matches!(task, Task::Reap(..))),
-        &["incarnation 78: 2 rows belong to no group, and no debt removes them"],
+        &["incarnation 78: 2 rows belong to no conversation, and no debt removes them"],
     ),
     (
         "events of a destroyed group stay",
         |rows| {
             settle(rows, |task| matches!(task, Task::TrimEvents(_, of) if of.get() == 78));
         },
-        &["incarnation 78: 3 events belong to no group, and no debt removes them"],
+        &["incarnation 78: 3 events belong to no conversation, and no debt removes them"],
     ),
     (
         "events are never trimmed",
@@ -422,7 +423,7 @@ const CORRUPTIONS: &[(&str, Corruption, &[&str])] = &[
         "a send is of no message",
         |rows| {
             let print = Fingerprint([9; 16]);
-            let sent = sidenote_core::message::Sent { seq: Some(msg(99)), at: at(1) };
+            let sent = sidenote_core::message::Sent { name: Some(MessageName::Seq(msg(99))), at: at(1) };
             put(rows, within(Part::Repeat(print)), Row::Repeat(sent));
         },
         &["remembers the send of a message that was never stored"],
@@ -441,7 +442,42 @@ const CORRUPTIONS: &[(&str, Corruption, &[&str])] = &[
         |rows| put(rows, pair(1, "a"), Row::Debt),
         &[r#"message 1, key "a": the row is of another kind than its key says"#],
     ),
+    (
+        "something is to be told of a conversation that nobody knows",
+        |rows| put(rows, RowKey::Outbox(group("nowhere"), Incarnation::from_random(5)), left_to_tell(None)),
+        &[r#"group "nowhere": has something to tell of a conversation that does not exist"#],
+    ),
+    (
+        "something is to be told of a life that is over as if it were not",
+        |rows| put(rows, RowKey::Outbox(group(ROOM), Incarnation::from_random(5)), left_to_tell(None)),
+        &[r#"group "room": has something to tell of a conversation that does not exist"#],
+    ),
+    (
+        "something is to be told of a group as if it were gone",
+        |rows| put(rows, RowKey::Outbox(group(ROOM), LIFE), left_to_tell(Some(9))),
+        &[r#"group "room": says that a group is gone that exists"#],
+    ),
+    (
+        "nothing is left to be told of a group that is gone",
+        |rows| put(rows, RowKey::Outbox(group("gone"), Incarnation::from_random(5)), left_to_tell(Some(3))),
+        &[r#"group "gone": has nothing left to tell but is still there"#],
+    ),
 ];
+
+/// What was told up to the third event, of a group that is still there or had this last event.
+fn left_to_tell(last: Option<u64>) -> Row {
+    let gone = last.map(|last| Gone { group: a_group(), last: EventNumber::new(last) });
+    Row::Outbox(Outbox { after: EventNumber::new(3), since: at(1), gone })
+}
+
+fn a_group() -> Arc<Group> {
+    let sound = sound();
+    let group = sound.into_iter().find_map(|(_, row)| match row {
+        Row::Group(group) => Some(group),
+        _ => None,
+    });
+    group.expect("the sound store has a group")
+}
 
 #[test]
 fn every_corruption_is_found_and_named() {
@@ -476,6 +512,7 @@ fn no_row_can_vanish_unnoticed_but_hints_and_accounts() {
             // What is owed to a message or group that has nothing left is never missed.
             RowKey::Membership(_, _, of) => *of != LIFE,
             RowKey::Debt(_) | RowKey::Conversation(_) => false,
+            RowKey::Outbox(..) | RowKey::DeadLetter(..) => unreachable!("no app of this store has a webhook"),
         };
         assert!(is_found || may_vanish, "nobody misses {key:?}");
     }

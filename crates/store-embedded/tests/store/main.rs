@@ -7,4 +7,5 @@ mod agreement;
 mod behaviour;
 mod concurrency;
 mod corruptions;
+mod direct;
 mod whole;

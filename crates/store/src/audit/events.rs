@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sidenote_core::event::{Event, ExtensionChange, Happening, Operation};
 use sidenote_core::extension::{Entry, Key, Seq, Value};
-use sidenote_core::ids::{EventNumber, MessageName, MsgSeq, UserId};
+use sidenote_core::ids::{EventNumber, MessageName, UserId};
 use sidenote_core::message::Message;
 
 use super::digest;
@@ -15,8 +15,8 @@ pub(super) struct Log {
     pub(super) last: Option<EventNumber>,
     /// Whether accounts are members, by the last event that named them.
     pub(super) members: HashMap<UserId, bool>,
-    pub(super) sent: HashMap<MsgSeq, Message>,
-    pub(super) recalled: BTreeSet<MsgSeq>,
+    pub(super) sent: HashMap<MessageName, Message>,
+    pub(super) recalled: BTreeSet<MessageName>,
     pub(super) sets: HashMap<MessageName, Story>,
 }
 
@@ -59,22 +59,31 @@ impl Log {
                 self.members.extend(users.iter().map(|user| (user.clone(), false)));
             }
             Happening::MessageSent { seq, message } => {
-                self.sent.insert(*seq, message.clone());
+                self.sent.insert(MessageName::Seq(*seq), message.clone());
+            }
+            Happening::DirectSent { key, message } => {
+                self.sent.insert(MessageName::Key(*key), message.clone());
             }
             Happening::MessagesRecalled { seqs, .. } => {
                 for seq in seqs {
-                    self.recalled.insert(*seq);
-                    self.sets.remove(&MessageName::Seq(*seq));
+                    self.recall(MessageName::Seq(*seq));
                 }
             }
+            Happening::DirectRecalled { key } => self.recall(MessageName::Key(*key)),
             Happening::Extension(change) => wrong.extend(self.change(change)),
             Happening::GroupCreated { .. }
             | Happening::GroupChanged
             | Happening::GroupDestroyed
             | Happening::OwnerChanged { .. }
-            | Happening::TransientMessage { .. } => {}
+            | Happening::TransientMessage { .. }
+            | Happening::DirectTransient { .. } => {}
         }
         wrong
+    }
+
+    fn recall(&mut self, message: MessageName) {
+        self.recalled.insert(message);
+        self.sets.remove(&message);
     }
 
     fn change(&mut self, change: &ExtensionChange) -> Option<String> {

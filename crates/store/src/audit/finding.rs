@@ -82,11 +82,18 @@ impl Place {
                             place.key = Some(key.clone());
                         }
                     }
+                    Part::Recent(at) => place.message = Some(MessageName::Key(at.key())),
                 }
                 place
             }
             RowKey::Event(incarnation, number) => {
                 Self { incarnation: Some(*incarnation), event: Some(*number), ..Self::default() }
+            }
+            RowKey::Outbox(id, incarnation) => {
+                Self { incarnation: Some(*incarnation), ..Self::of_conversation(id) }
+            }
+            RowKey::DeadLetter(id, incarnation, number) => {
+                Self { incarnation: Some(*incarnation), event: Some(*number), ..Self::of_conversation(id) }
             }
             RowKey::Debt(debt) => match &debt.task {
                 Task::Forsake(account, _) => Self::of(&RowKey::Account(account.clone())),
@@ -124,7 +131,7 @@ impl fmt::Display for Place {
         parts.extend(self.user.as_ref().map(|user| format!("account {:?}", user.as_str())));
         parts.extend(self.message.map(|message| match message {
             MessageName::Seq(seq) => format!("message {}", seq.get()),
-            MessageName::Key(key) => format!("message {}_{}_{}", key.seq, key.random, key.time),
+            MessageName::Key(key) => format!("message {key}"),
         }));
         parts.extend(self.key.as_ref().map(|key| format!("key {:?}", key.as_str())));
         parts.extend(self.event.map(|event| format!("event {}", event.get())));

@@ -2,7 +2,7 @@
 
 use sidenote_core::event::Event;
 use sidenote_core::group::{Counters, Member, Role};
-use sidenote_core::ids::{EventNumber, Incarnation, MessageName, MsgSeq, Timestamp, UserId};
+use sidenote_core::ids::{Conversation, EventNumber, Incarnation, MessageName, Timestamp, UserId};
 use sidenote_core::message::{Fingerprint, Message, Sent};
 use sidenote_core::rows::{MessagePart, Part, Row};
 
@@ -13,7 +13,7 @@ use super::{Finding, Known, Owed, Place, Tally, Weight};
 #[derive(Debug)]
 pub(super) struct Life {
     incarnation: Incarnation,
-    /// The group, if one lives under this number.
+    /// The conversation, if one lives under this number.
     known: Option<Known>,
     log: Log,
     events: u64,
@@ -22,8 +22,13 @@ pub(super) struct Life {
     counters: Option<Counters>,
     members: Tally,
     owner: Option<UserId>,
+    /// Number of the last message; in a one-to-one conversation how many there are.
     last_seq: u64,
+    /// When it was sent; in a one-to-one conversation the latest second in a key.
     last_sent_at: Timestamp,
+    /// The messages of a one-to-one conversation, and the places in its history.
+    keys: Tally,
+    places: Tally,
     message: Option<Rows>,
     pub(super) findings: Vec<Finding>,
 }
@@ -41,6 +46,8 @@ impl Life {
             owner: None,
             last_seq: 0,
             last_sent_at: Timestamp::default(),
+            keys: Tally::default(),
+            places: Tally::default(),
             message: None,
             findings: Vec::new(),
         }
@@ -82,6 +89,7 @@ impl Life {
             (Part::Member(user), Row::Member(member)) => self.member(user, member),
             (Part::Repeat(fingerprint), Row::Repeat(sent)) => self.repeat(*fingerprint, *sent, owed),
             (Part::Message(name, part), row) => self.message(*name, part, row),
+            (Part::Recent(place), _) => self.places.add(&place.key()),
             _ => {}
         }
     }
@@ -96,7 +104,7 @@ impl Life {
         if let Some(counters) = self.counters {
             self.compare_counters(counters);
         } else {
-            self.damage(Place::default(), "the group has no counters");
+            self.damage(Place::default(), known.lacks_counters());
         }
         if self.owner != known.owner {
             let name = |user: &Option<UserId>| match user {
@@ -114,6 +122,12 @@ impl Life {
             self.damage(Place::default(), "no debt looks after the age of its events");
         }
         self.compare_log();
+        if self.places != self.keys {
+            let (places, keys) = (self.places.count, self.keys.count);
+            let what = format!("has {keys} messages, but its history names {places}");
+            let what = if places == keys { format!("{what}, others among them") } else { what };
+            self.damage(Place::default(), what);
+        }
         if lines != self.members && !owed.announces(&known.id, self.incarnation) {
             let (count, members) = (lines.count, self.members.count);
             let weight = if count > members { Weight::Remark } else { Weight::Damage };
@@ -127,11 +141,11 @@ impl Life {
     fn finish_stray(&mut self, owed: &Owed) {
         let place = Place { incarnation: Some(self.incarnation), ..Place::default() };
         if self.rows > 0 && !owed.reaps(self.incarnation) {
-            let what = format!("{} rows belong to no group, and no debt removes them", self.rows);
+            let what = format!("{} rows belong to no conversation, and no debt removes them", self.rows);
             self.damage(place.clone(), what);
         }
         if self.events > 0 && !owed.trims(self.incarnation) {
-            let what = format!("{} events belong to no group, and no debt removes them", self.events);
+            let what = format!("{} events belong to no conversation, and no debt removes them", self.events);
             self.damage(place, what);
         }
     }
@@ -152,8 +166,9 @@ impl Life {
             self.damage(Place::default(), what);
         }
         if counters.last_msg_seq != self.last_seq {
-            let what =
-                format!("counts {} messages, but the last one is {}", counters.last_msg_seq, self.last_seq);
+            let is_direct = self.known.as_ref().is_some_and(Known::is_direct);
+            let but = if is_direct { "but there are" } else { "but the last one is" };
+            let what = format!("counts {} messages, {but} {}", counters.last_msg_seq, self.last_seq);
             self.damage(Place::default(), what);
         } else if counters.last_msg_at != self.last_sent_at {
             let (counted, sent) = (counters.last_msg_at.millis(), self.last_sent_at.millis());
@@ -174,6 +189,13 @@ impl Life {
                 "is no member, but the last event about it tells that it joined",
             );
         }
+        let unsent = self.log.sent.keys().filter(|name| matches!(name, MessageName::Key(_))).min().copied();
+        if let Some(message) = unsent {
+            self.damage(
+                Place { message: Some(message), ..Place::default() },
+                "is missing, but an event tells that it was sent",
+            );
+        }
         let sets = self.log.sets.keys().copied().min();
         if let Some(message) = sets {
             self.damage(
@@ -185,7 +207,7 @@ impl Life {
 
     fn member(&mut self, user: &UserId, member: &Member) {
         let known = self.known.as_ref().expect("members are looked at where a group is known");
-        self.members.add(&known.id, user);
+        self.members.add(&(&known.id, user));
         let place = Place { user: Some(user.clone()), ..Place::default() };
         if member.role == Role::Owner && self.owner.replace(user.clone()).is_some() {
             self.damage(place.clone(), "is a second owner of the group");
@@ -199,11 +221,17 @@ impl Life {
     }
 
     fn repeat(&mut self, fingerprint: Fingerprint, sent: Sent, owed: &Owed) {
-        if !owed.forgets(self.incarnation, fingerprint, sent.at) {
+        if !owed.forgets(self.incarnation, fingerprint, sent) {
             self.damage(Place::default(), "remembers a send that no debt will forget");
         }
         let last = self.counters.map_or(0, |counters| counters.last_msg_seq);
-        if sent.seq.is_none_or(|seq| seq.get() > last) {
+        let is_direct = self.known.as_ref().is_some_and(Known::is_direct);
+        let was_stored = match sent.name {
+            None => false,
+            Some(MessageName::Seq(seq)) => !is_direct && seq.get() <= last,
+            Some(MessageName::Key(_)) => is_direct && last > 0,
+        };
+        if !was_stored {
             self.damage(Place::default(), "remembers the send of a message that was never stored");
         }
     }
@@ -216,9 +244,7 @@ impl Life {
         match (part, row) {
             (MessagePart::Header, Row::Message(header)) => {
                 message.header(header);
-                if let MessageName::Seq(seq) = name {
-                    self.header(seq, header);
-                }
+                self.header(name, header);
             }
             (MessagePart::Body, _) => message.body(),
             (MessagePart::Extension, Row::Extension(state)) => message.state(state),
@@ -227,21 +253,49 @@ impl Life {
         }
     }
 
-    fn header(&mut self, seq: MsgSeq, header: &Message) {
-        let place = || Place { message: Some(MessageName::Seq(seq)), ..Place::default() };
-        if seq.get() != self.last_seq + 1 {
-            let what = format!("comes after message {}: those in between are missing", self.last_seq);
-            self.damage(place(), what);
+    fn header(&mut self, name: MessageName, header: &Message) {
+        let place = || Place { message: Some(name), ..Place::default() };
+        let is_direct = self.known.as_ref().is_some_and(Known::is_direct);
+        if is_direct != matches!(name, MessageName::Key(_)) {
+            self.damage(place(), "has a name that no message of such a conversation has");
         }
-        self.last_seq = seq.get();
-        self.last_sent_at = header.sent_at;
-        if let Some(told) = self.log.sent.remove(&seq)
+        match name {
+            MessageName::Seq(seq) => {
+                if seq.get() != self.last_seq + 1 {
+                    let what = format!("comes after message {}: those in between are missing", self.last_seq);
+                    self.damage(place(), what);
+                }
+                self.last_seq = seq.get();
+                self.last_sent_at = header.sent_at;
+            }
+            MessageName::Key(key) => {
+                self.keys.add(&key);
+                self.last_seq += 1;
+                self.last_sent_at = self.last_sent_at.max(Timestamp::from_secs(key.time));
+                if key.random != header.random {
+                    self.damage(place(), "has another random number than its key");
+                }
+                self.require_side(name, header);
+            }
+        }
+        if let Some(told) = self.log.sent.remove(&name)
             && told != (Message { recalled: false, ..header.clone() })
         {
             self.damage(place(), "is not what the event of its sending tells");
         }
-        if self.log.recalled.remove(&seq) && !header.recalled {
+        if self.log.recalled.remove(&name) && !header.recalled {
             self.damage(place(), "is not recalled, but an event tells that it was");
+        }
+    }
+
+    /// Whoever sent a one-to-one message is one of the two.
+    fn require_side(&mut self, name: MessageName, header: &Message) {
+        let conversation = self.known.as_ref().map(|known| &known.id.conversation);
+        if let Some(Conversation::Direct(one, other)) = conversation
+            && ![one, other].contains(&&header.sender)
+        {
+            let place = Place { message: Some(name), ..Place::default() };
+            self.damage(place, "was sent by neither of the two accounts");
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use sidenote_core::debt::{Debt, Task};
-use sidenote_core::ids::{AppId, ConversationId, Incarnation, MessageName, Timestamp};
-use sidenote_core::message::Fingerprint;
+use sidenote_core::ids::{AppId, ConversationId, Incarnation, MessageName};
+use sidenote_core::message::{Fingerprint, Sent};
 use sidenote_core::rows::RowKey;
 
 use super::{Finding, Known, Place, Weight, digest};
@@ -60,14 +60,10 @@ impl Owed {
         self.strips.contains_key(&(incarnation, message))
     }
 
-    /// A send that was taken then will be forgotten when it is time.
-    pub(super) fn forgets(
-        &self,
-        incarnation: Incarnation,
-        fingerprint: Fingerprint,
-        sent: Timestamp,
-    ) -> bool {
-        let due = sent.plus_millis(Fingerprint::REMEMBERED_MILLIS);
+    /// A send will be forgotten when it is time: after 2 minutes between two accounts, after 5 in a group.
+    pub(super) fn forgets(&self, incarnation: Incarnation, fingerprint: Fingerprint, sent: Sent) -> bool {
+        let minutes = if matches!(sent.name, Some(MessageName::Key(_))) { 2 } else { 5 };
+        let due = sent.at.plus_millis(minutes * 60_000);
         self.forgets.contains(&digest(&(incarnation, fingerprint, due)))
     }
 
@@ -76,19 +72,26 @@ impl Owed {
         self.announces.contains_key(&incarnation) || self.forsaking.contains(&id.app)
     }
 
-    /// Against the groups that exist: nothing may be owed to one under another name, and none that exists may be
-    /// about to be removed.
-    pub(super) fn compare(&self, groups: &HashMap<Incarnation, Known>, findings: &mut Vec<Finding>) {
+    /// Against the conversations that exist: nothing may be owed to one under another name, and none that exists may
+    /// be about to be removed.
+    pub(super) fn compare(&self, conversations: &HashMap<Incarnation, Known>, findings: &mut Vec<Finding>) {
         let mut found = Vec::new();
         for (incarnation, id) in &self.reaps {
-            if let Some(known) = groups.get(incarnation) {
-                found.push((known.id.clone(), format!("a debt to {} would remove this group", place(id))));
+            if let Some(known) = conversations.get(incarnation) {
+                found.push((
+                    known.id.clone(),
+                    format!(
+                        "a debt to {} would remove this {}",
+                        place(id),
+                        if known.is_direct() { "conversation" } else { "group" }
+                    ),
+                ));
             }
         }
         let named = self.trims.iter().chain(&self.announces);
         let named = named.chain(self.strips.iter().map(|((incarnation, _), id)| (incarnation, id)));
         for (incarnation, id) in named {
-            if let Some(known) = groups.get(incarnation)
+            if let Some(known) = conversations.get(incarnation)
                 && known.id != *id
             {
                 found.push((

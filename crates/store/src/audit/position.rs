@@ -2,7 +2,8 @@ use sidenote_core::ids::Incarnation;
 use sidenote_core::rows::RowKey;
 
 /// Where a row stands in a walk over a whole store: first what is owed, then accounts, their lists of groups and
-/// conversations, then one incarnation after the other, its events before its other rows; within each by key.
+/// conversations, then one incarnation after the other, its events before its other rows, then what is left to tell by
+/// webhook and what could not be told; within each by key.
 ///
 /// In this order every row comes after those that explain it, so that whoever walks has to remember little.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +17,7 @@ impl<'a> Position<'a> {
             RowKey::Account(_) | RowKey::Membership(..) | RowKey::Conversation(_) => Self(1, None, 0, key),
             RowKey::Event(incarnation, _) => Self(2, Some(*incarnation), 0, key),
             RowKey::Within(incarnation, _) => Self(2, Some(*incarnation), 1, key),
+            RowKey::Outbox(..) | RowKey::DeadLetter(..) => Self(3, None, 0, key),
         }
     }
 }

@@ -18,10 +18,12 @@ pub struct Bounds {
     pub attempts: usize,
 }
 
-/// The messages of one group.
+/// The messages of one group, or of two accounts: the rules are the same but for one code.
 #[derive(Clone, Debug)]
 pub struct Model {
     bounds: Bounds,
+    /// What a stranger is told.
+    stranger: Code,
     messages: BTreeMap<u64, Message>,
 }
 
@@ -94,8 +96,13 @@ pub type Code = u32;
 
 impl Model {
     /// A group without messages.
-    pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, messages: BTreeMap::new() }
+    pub fn of_a_group(bounds: Bounds) -> Self {
+        Self { bounds, stranger: 10_007, messages: BTreeMap::new() }
+    }
+
+    /// Two accounts that have not written to each other; both of them are members.
+    pub fn of_two(bounds: Bounds) -> Self {
+        Self { bounds, stranger: 20_003, messages: BTreeMap::new() }
     }
 
     /// A message was sent.
@@ -166,7 +173,7 @@ impl Model {
 
     fn admit(&self, caller: Caller, seq: u64) -> Result<(), Code> {
         if caller == Caller::Stranger {
-            return Err(10_007);
+            return Err(self.stranger);
         }
         match self.messages.get(&seq) {
             Some(message) if !message.recalled && message.extensible => Ok(()),

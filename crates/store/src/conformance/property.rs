@@ -7,13 +7,14 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use sidenote_core::command::{Claim, Extend, Items};
+use sidenote_core::command::{Claim, DirectAction, Extend, Items, NewDirectMessage};
 use sidenote_core::decide::{Extended, ItemVerdict};
+use sidenote_core::direct::Peers;
 use sidenote_core::event::{ExtensionChange, Happening, Operation, Operator};
 use sidenote_core::extension::Pair;
-use sidenote_core::ids::{MessageName, MsgSeq, TinyId};
+use sidenote_core::ids::{Incarnation, MessageName, MsgKey, MsgSeq, TinyId};
 use sidenote_core::query::PullPage;
-use sidenote_core::{Limits, Refusal};
+use sidenote_core::{Limits, Outcome, Refusal};
 
 use super::model::{Answer, Bounds, Caller, Cell, Change, Code, Model, Page};
 use super::world::{World, administrator, caller, key, saw, value};
@@ -22,7 +23,7 @@ use crate::Store;
 /// What a reader or follower believes a set to hold.
 type Cells = BTreeMap<String, Cell>;
 
-/// The group that all of it happens in.
+/// The group that it happens in, unless it happens between two accounts.
 const GROUP: &str = "room";
 
 /// Two messages that take pairs, one that does not, and one that nobody sent.
@@ -40,10 +41,10 @@ pub fn check_property(open: impl AsyncFn(Limits) -> Arc<dyn Store>, cases: u32) 
         .build()
         .expect("a runtime for tests");
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
-    let outcome = runner.run(&(bounds(), vec(step(), 1..120)), |(bounds, steps)| {
+    let outcome = runner.run(&(any::<bool>(), bounds(), vec(step(), 1..120)), |(is_group, bounds, steps)| {
         runtime.block_on(async {
             let world = World::new(open(limits(bounds)).await);
-            let outcome = play(&world, bounds, &steps).await;
+            let outcome = play(&world, is_group, bounds, &steps).await;
             world.store.close().await;
             outcome
         })
@@ -162,34 +163,119 @@ fn key_text(number: u8) -> String {
     ["a", "A", "a\0", "aa", "é", "e\u{301}", "😀", "\u{ffff}", "z"][usize::from(number)].to_owned()
 }
 
-async fn play(world: &World, bounds: Bounds, steps: &[Step]) -> Result<(), TestCaseError> {
-    let members = [world.import("ann").await, world.import("bob").await];
-    world.import("eve").await;
-    world.create(GROUP, &["ann", "bob"]).await;
-    let mut model = Model::new(bounds);
-    for extensible in [true, true, false] {
-        model.send(world.send(GROUP, extensible).await, extensible);
+/// Where it happens: the same rules hold in a group and between two accounts.
+enum Room<'a> {
+    Group(&'a World),
+    Two(&'a World, Peers),
+}
+
+/// The second in which all messages of two accounts are sent.
+const SENT_AT: u64 = 1_700_000_000;
+
+impl<'a> Room<'a> {
+    /// A room of Ann and Bob with the messages that can be sent.
+    async fn furnish(world: &'a World, is_group: bool, model: &mut Model) -> Self {
+        let extensible = [true, true, false];
+        if is_group {
+            world.create(GROUP, &["ann", "bob"]).await;
+            for extensible in extensible {
+                model.send(world.send(GROUP, extensible).await, extensible);
+            }
+            return Self::Group(world);
+        }
+        let peers = world.peers("ann", "bob").await;
+        for (number, supports_extension) in (1..).zip(extensible) {
+            let letter = NewDirectMessage { supports_extension, ..world.letter("ann", number, number, "") };
+            assert_eq!(world.write(&peers, letter).await, Ok(key_of(u64::from(number))));
+            model.send(u64::from(number), supports_extension);
+        }
+        Self::Two(world, peers)
     }
+
+    fn world(&self) -> &'a World {
+        match self {
+            Self::Group(world) | Self::Two(world, _) => world,
+        }
+    }
+
+    fn name(&self, message: u64) -> MessageName {
+        match self {
+            Self::Group(_) => MessageName::Seq(MsgSeq::new(message).expect("counted from 1")),
+            Self::Two(..) => MessageName::Key(key_of(message)),
+        }
+    }
+
+    async fn incarnation(&self) -> Incarnation {
+        match self {
+            Self::Group(world) => world.incarnation(GROUP).await,
+            Self::Two(world, peers) => {
+                world.describe_between(peers).await.expect("they wrote to each other").direct.incarnation
+            }
+        }
+    }
+
+    async fn recall(&self, message: u64) -> bool {
+        match self {
+            Self::Group(world) => world.recall(GROUP, message).await,
+            Self::Two(world, peers) => {
+                world.act_between(peers, DirectAction::Recall(key_of(message))).await == Ok(Outcome::Done)
+            }
+        }
+    }
+
+    async fn extend(&self, operator: Operator, message: u64, extend: Extend) -> Result<Extended, Refusal> {
+        match self {
+            Self::Group(world) => world.extend(operator, GROUP, message, extend).await,
+            Self::Two(world, peers) => world.extend_between(operator, peers, key_of(message), extend).await,
+        }
+    }
+
+    async fn pull(
+        &self,
+        operator: Operator,
+        message: u64,
+        start: u64,
+        tombstones: bool,
+    ) -> Result<PullPage, Refusal> {
+        match self {
+            Self::Group(world) => world.pull(operator, GROUP, message, start, tombstones).await,
+            Self::Two(world, peers) => {
+                world.pull_between(operator, peers, key_of(message), start, tombstones).await
+            }
+        }
+    }
+}
+
+fn key_of(message: u64) -> MsgKey {
+    let number = u32::try_from(message).expect("a small number");
+    MsgKey { seq: number, random: number, time: SENT_AT }
+}
+
+async fn play(world: &World, is_group: bool, bounds: Bounds, steps: &[Step]) -> Result<(), TestCaseError> {
+    let members = [world.import("ann").await, world.import("bob").await];
+    let stranger = world.import("eve").await;
+    let mut model = if is_group { Model::of_a_group(bounds) } else { Model::of_two(bounds) };
+    let room = &Room::furnish(world, is_group, &mut model).await;
     let mut readers: BTreeMap<(usize, u64), Reader> = BTreeMap::new();
     for step in steps {
         match step {
             Step::Wait { millis } => world.wait(*millis),
             Step::Recall { message } => {
-                let recalled = world.recall(GROUP, *message).await;
+                let recalled = room.recall(*message).await;
                 // The plain message can be recalled too, the one that nobody sent cannot.
                 prop_assert!(!recalled || *message < MESSAGES);
                 model.recall(*message);
             }
             Step::Change { who, message, change } => {
-                let (operator, caller) = identity(*who, members);
+                let (operator, caller) = identity(*who, members, stranger);
                 let change = settle_wish(&model, *message, change);
                 let expected = model.change(world.now().millis(), caller, *message, &change);
                 let extend = to_command(&change, caller);
-                let answer = world.extend(operator, GROUP, *message, extend).await;
+                let answer = room.extend(operator, *message, extend).await;
                 prop_assert_eq!(plain_answer(answer), expected, "{:?} by {:?} of {}", change, who, message);
             }
             Step::Pull { who, message, start, tombstones } => {
-                let (operator, caller) = identity(*who, members);
+                let (operator, caller) = identity(*who, members, stranger);
                 let start = match start {
                     Start::Exactly(start) => *start,
                     Start::Latest => {
@@ -197,28 +283,28 @@ async fn play(world: &World, bounds: Bounds, steps: &[Step]) -> Result<(), TestC
                     }
                 };
                 let expected = model.pull(caller, *message, start, *tombstones);
-                let page = world.pull(operator, GROUP, *message, start, *tombstones).await;
+                let page = room.pull(operator, *message, start, *tombstones).await;
                 prop_assert_eq!(plain_page(page), expected, "a pull of {} from {}", message, start);
             }
             Step::Read { reader, message } => {
                 readers
                     .entry((*reader, *message))
                     .or_insert_with(|| Reader::new(*reader))
-                    .read(world, *message)
+                    .read(room, *message)
                     .await;
             }
         }
     }
-    check_dump(world, &model).await?;
-    check_readers(world, &model, &mut readers).await?;
-    check_events(world, &model).await
+    check_dump(room, &model).await?;
+    check_readers(room, &model, &mut readers).await?;
+    check_events(room, &model).await
 }
 
-fn identity(who: Who, members: [TinyId; 2]) -> (Operator, Caller) {
+fn identity(who: Who, members: [TinyId; 2], stranger: TinyId) -> (Operator, Caller) {
     match who {
         Who::Administrator => (administrator(), Caller::Administrator),
         Who::Member(number) => (caller(["ann", "bob"][number], members[number]), Caller::Member),
-        Who::Stranger => (caller("eve", TinyId::from_random(5)), Caller::Stranger),
+        Who::Stranger => (caller("eve", stranger), Caller::Stranger),
     }
 }
 
@@ -292,10 +378,11 @@ fn plain_page(page: Result<PullPage, Refusal>) -> Result<Page, Code> {
 fn plain_code(refusal: Refusal) -> Code {
     match refusal {
         Refusal::NotAMember => 10_007,
+        Refusal::NotAParty => 20_003,
         Refusal::NoExtensions => 23_002,
         Refusal::TooManyAttempts => 23_003,
         Refusal::NoSuchMessage => 23_004,
-        other => panic!("the sets of an existing group refuse nobody with {other:?}"),
+        other => panic!("the sets of an existing conversation refuse nobody with {other:?}"),
     }
 }
 
@@ -305,10 +392,10 @@ fn plain_pair(pair: &Pair) -> (String, Cell) {
 }
 
 /// In the end both hold the same, tombstones included.
-async fn check_dump(world: &World, model: &Model) -> Result<(), TestCaseError> {
+async fn check_dump(room: &Room<'_>, model: &Model) -> Result<(), TestCaseError> {
     for message in 1..=MESSAGES {
         let (mut start, mut dump) = (0, Cells::new());
-        while let Ok(page) = plain_page(world.pull(administrator(), GROUP, message, start, true).await) {
+        while let Ok(page) = plain_page(room.pull(administrator(), message, start, true).await) {
             start = page.pairs.last().map_or(start, |(_, cell)| cell.seq + 1);
             dump.extend(page.pairs);
             if page.complete {
@@ -338,9 +425,9 @@ impl Reader {
     }
 
     /// Takes a page. `true`: there is nothing more now.
-    async fn read(&mut self, world: &World, message: u64) -> bool {
+    async fn read(&mut self, room: &Room<'_>, message: u64) -> bool {
         let tombstones = self.is_connected || self.cursor > 0;
-        let pulled = world.pull(administrator(), GROUP, message, self.cursor, tombstones).await;
+        let pulled = room.pull(administrator(), message, self.cursor, tombstones).await;
         let Ok(page) = plain_page(pulled) else { return true };
         if page.complete {
             self.cursor = page.latest + u64::from(!self.is_inclusive);
@@ -355,13 +442,13 @@ impl Reader {
 
 /// Whoever pulls on until nothing is left holds what lives.
 async fn check_readers(
-    world: &World,
+    room: &Room<'_>,
     model: &Model,
     readers: &mut BTreeMap<(usize, u64), Reader>,
 ) -> Result<(), TestCaseError> {
     for ((number, message), reader) in readers {
         let Some(expected) = model.cells(*message) else { continue };
-        while !reader.read(world, *message).await {}
+        while !reader.read(room, *message).await {}
         let live = |cells: &Cells| -> Cells {
             cells.clone().into_iter().filter(|(_, cell)| !cell.value.is_empty()).collect()
         };
@@ -372,8 +459,8 @@ async fn check_readers(
 
 /// The events have no gap, and whoever replays them from nothing ends at the same state. What an event says of the
 /// past is what the replay holds.
-async fn check_events(world: &World, model: &Model) -> Result<(), TestCaseError> {
-    let events = world.events(world.incarnation(GROUP).await, 0).await;
+async fn check_events(room: &Room<'_>, model: &Model) -> Result<(), TestCaseError> {
+    let events = room.world().events(room.incarnation().await, 0).await;
     let mut followers: BTreeMap<MessageName, Follower> = BTreeMap::new();
     for (number, event) in (1_u64..).zip(&events) {
         prop_assert_eq!(event.number.get(), number);
@@ -383,8 +470,7 @@ async fn check_events(world: &World, model: &Model) -> Result<(), TestCaseError>
     }
     for message in 1..=MESSAGES {
         let Some(expected) = model.cells(message) else { continue };
-        let name = MessageName::Seq(MsgSeq::new(message).expect("counted from 1"));
-        let follower = followers.remove(&name).unwrap_or_default();
+        let follower = followers.remove(&room.name(message)).unwrap_or_default();
         prop_assert_eq!(&follower.holds, expected, "the replayed events of message {}", message);
         if let Ok(page) = model.pull(Caller::Administrator, message, 0, true) {
             prop_assert_eq!((follower.latest, follower.clear), (page.latest, page.clear));

@@ -2,15 +2,18 @@
 
 mod accounts;
 mod debts;
+mod direct;
 mod events;
 mod extensions;
 mod groups;
 mod messages;
+mod outboxes;
 mod races;
 
 use std::sync::Arc;
 
 use sidenote_core::Limits;
+use sidenote_core::ids::AppId;
 
 use super::world::World;
 use crate::{Store, StoreError};
@@ -26,6 +29,9 @@ macro_rules! play {
         store.close().await;
     }};
 }
+
+/// The app that is told by webhook, where one is.
+const TOLD: &[AppId] = &[AppId::new(1)];
 
 pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
     play!(
@@ -51,6 +57,7 @@ pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
         extensions::attempts_are_counted_for_a_minute,
         events::events_are_numbered_without_gaps,
         events::events_of_a_compaction_share_a_commit,
+        events::followers_are_told_of_every_event,
         events::old_events_are_trimmed,
         debts::what_is_owed_is_kept_until_it_is_paid,
         debts::debts_paid_twice_do_no_harm,
@@ -58,6 +65,11 @@ pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
         debts::a_member_whose_account_was_deleted_meanwhile_does_not_stay,
         debts::news_of_joining_that_comes_late_leaves_no_line_behind,
         debts::a_debt_that_cannot_be_paid_stands_in_nobodys_way,
+        direct::both_sides_change_the_pairs_of_a_message,
+        direct::conversations_of_two_see_nothing_of_each_other,
+        direct::a_recalled_letter_is_gone_with_its_pairs,
+        direct::two_accounts_begin_anew_when_one_of_them_is_another_person,
+        direct::letters_of_many_at_once_have_keys_of_their_own,
         races::one_of_many_writers_wins_each_round,
         races::writers_of_many_keys_all_win,
         races::a_group_is_made_by_one_of_many,
@@ -68,6 +80,10 @@ pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
     play!(@one open, few_events, events::a_cursor_too_old_is_told);
     let few_tombstones = Limits { tombstones_per_message: 2, ..Limits::default() };
     play!(@one open, few_tombstones, extensions::tombstones_are_compacted);
+    let told = Limits { webhook_apps: TOLD, dead_letters_kept: 2, ..Limits::default() };
+    play!(@one open, told, outboxes::what_is_left_to_tell_is_found_until_it_was_told);
+    play!(@one open, told, outboxes::a_group_that_is_gone_is_told_to_its_end);
+    play!(@one open, told, outboxes::dead_letters_are_kept_in_order_until_they_are_discarded);
 }
 
 async fn a_closed_store_takes_no_command(world: World) {

@@ -4,19 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sidenote_core::command::{
-    AccountAction, Action, Claim, Command, Extend, GroupAction, Items, NewGroup, NewMember, NewMessage,
+    AccountAction, Action, Claim, Command, DirectAction, Extend, GroupAction, Items, NewDirectMessage,
+    NewGroup, NewMember, NewMessage,
 };
 use sidenote_core::debt::Debt;
 use sidenote_core::decide::Extended;
+use sidenote_core::direct::{Party, Peers};
 use sidenote_core::event::{CallerKind, Event, Operator, Platform};
 use sidenote_core::extension::{Key, Seq, Value};
 use sidenote_core::group::{ApplyJoin, GroupProfile, GroupType, InviteJoin, Role};
 use sidenote_core::ids::{
-    AccountId, AppId, ConversationId, EventNumber, GroupId, Incarnation, MsgSeq, Timestamp, TinyId, UserId,
+    AccountId, AppId, ConversationId, EventNumber, GroupId, Incarnation, MessageName, MsgKey, MsgSeq,
+    Timestamp, TinyId, UserId,
 };
-use sidenote_core::message::{Fingerprint, MessageBody, Priority};
+use sidenote_core::message::{Fingerprint, MessageBody, Priority, Sent};
 use sidenote_core::query::{
-    Accounts, DescribeGroup, DueDebts, Events, JoinedGroups, ListMembers, Pull, PullPage,
+    Accounts, DescribeDirect, DescribeGroup, DirectHistory, DirectPage, DirectPull, DirectView, DueDebts,
+    Events, JoinedGroups, ListMembers, Pull, PullPage,
 };
 use sidenote_core::{Outcome, Refusal};
 
@@ -210,7 +214,7 @@ impl World {
 
     pub(super) async fn send_this(&self, group: &str, message: NewMessage) -> Option<u64> {
         match self.act_on(group, GroupAction::Send(Box::new(message))).await {
-            Ok(Outcome::Sent(sent)) => sent.seq.map(MsgSeq::get),
+            Ok(Outcome::Sent(sent)) => sent.seq().map(MsgSeq::get),
             other => panic!("a message is not answered by {other:?}"),
         }
     }
@@ -272,6 +276,88 @@ impl World {
             }
             start = pairs.last().expect("a page that does not say it is the last is not empty").2 + 1;
         }
+    }
+
+    /// Two accounts as they are now, who writes to whom. They are made if there are none.
+    pub(super) async fn peers(&self, from: &str, to: &str) -> Peers {
+        let [from, to] = [self.member(from).await, self.member(to).await]
+            .map(|member| Party { user: member.user, tiny_id: member.tiny_id });
+        Peers { app: self.app, from, to }
+    }
+
+    /// A message between two accounts; the same one for the same numbers and text.
+    pub(super) fn letter(&self, from: &str, seq: u32, random: u32, text: &str) -> NewDirectMessage {
+        let sides = u128::from(from == "ann") << 120;
+        let hash = text.bytes().fold(u128::from(seq) << 32 | u128::from(random), |hash, byte| {
+            hash.wrapping_mul(257).wrapping_add(u128::from(byte))
+        });
+        NewDirectMessage {
+            incarnation: Incarnation::from_random(self.draw()),
+            seq,
+            random,
+            client_time: None,
+            supports_extension: true,
+            online_only: false,
+            body: MessageBody { elements: format!("[{text:?}]"), ..MessageBody::default() },
+            fingerprint: Fingerprint((hash & (u128::MAX >> 16) | sides).to_be_bytes()),
+        }
+    }
+
+    /// An administrator does something between two accounts.
+    pub(super) async fn act_between(&self, peers: &Peers, action: DirectAction) -> Result<Outcome, Refusal> {
+        self.act(Action::Direct(Box::new(peers.clone()), action)).await
+    }
+
+    pub(super) async fn write(&self, peers: &Peers, letter: NewDirectMessage) -> Result<MsgKey, Refusal> {
+        match self.act_between(peers, DirectAction::Send(Box::new(letter))).await? {
+            Outcome::Sent(Sent { name: Some(MessageName::Key(key)), .. }) => Ok(key),
+            other => panic!("a message is not answered by {other:?}"),
+        }
+    }
+
+    pub(super) async fn extend_between(
+        &self,
+        operator: Operator,
+        peers: &Peers,
+        key: MsgKey,
+        extend: Extend,
+    ) -> Result<Extended, Refusal> {
+        let action = Action::Direct(Box::new(peers.clone()), DirectAction::Extend(key, extend));
+        let command = Command { operator, at: self.now(), action };
+        match self.store.execute(command).await.expect("the store works")? {
+            Outcome::Extended(extended) => Ok(extended),
+            other => panic!("a change of a set is not answered by {other:?}"),
+        }
+    }
+
+    pub(super) async fn pull_between(
+        &self,
+        operator: Operator,
+        peers: &Peers,
+        key: MsgKey,
+        start: u64,
+        tombstones: bool,
+    ) -> Result<PullPage, Refusal> {
+        let (peers, start) = (peers.clone(), Seq::new(start).expect("tests count less far"));
+        let question = DirectPull { peers, key, operator, start, tombstones };
+        self.store.ask(question).await.expect("the store works")
+    }
+
+    pub(super) async fn describe_between(&self, peers: &Peers) -> Option<DirectView> {
+        self.store.ask(DescribeDirect { id: peers.id() }).await.expect("the store works")
+    }
+
+    /// A page of what two accounts wrote, of these seconds, as an administrator reads it.
+    pub(super) async fn letters(
+        &self,
+        peers: &Peers,
+        (from, to): (u64, u64),
+        after: Option<MsgKey>,
+        limit: usize,
+    ) -> DirectPage {
+        let (peers, operator) = (peers.clone(), administrator());
+        let question = DirectHistory { peers, operator, from, to, after, limit };
+        self.store.ask(question).await.expect("the store works").expect("an administrator may read it")
     }
 
     /// All events of an incarnation that are kept, read a few at a time.

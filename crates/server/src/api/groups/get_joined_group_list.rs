@@ -40,7 +40,10 @@ struct Item<'a> {
 
 pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<u8>, Fault> {
     let user = user_id(body, "Member_Account")?;
-    let wanted = Wanted::parse(body)?;
+    call.require_self("Member_Account", &user)?;
+    let mut wanted = Wanted::parse(body)?;
+    // Who looks at the list of its own groups wants to see also those where nobody has said anything yet.
+    wanted.without_messages |= call.is_connected();
     let fields = Fields::parse(body)?;
     if call.find_account(&user).await?.is_none() {
         return Err(Fault::Refused(Refusal::NoSuchAccount));

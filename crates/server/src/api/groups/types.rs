@@ -35,6 +35,11 @@ pub(super) const GIVEN_ROLES: &[(&str, Role)] = &[("Admin", Role::Admin)];
 
 pub(super) const SWITCHES: &[(&str, bool)] = &[("On", true), ("Off", false)];
 
+/// The name of a type as answers and webhooks give it.
+pub(crate) fn group_type_name(kind: GroupType) -> &'static str {
+    name_of(GROUP_TYPES, &kind)
+}
+
 /// The first name of a meaning in one of these tables, which is the one that answers use.
 pub(super) fn name_of<T: PartialEq>(table: &[(&'static str, T)], meaning: &T) -> &'static str {
     let row = table.iter().find(|(_, of)| of == meaning);

@@ -29,7 +29,7 @@ const ELEMENTS: &[(&str, Carries)] = &[
 ];
 
 /// The elements of a message: at least one, each of a known type with an object as its content.
-pub(super) fn elements(message: Object<'_>) -> Result<Array<'_>, FieldError> {
+pub(in crate::api) fn elements(message: Object<'_>) -> Result<Array<'_>, FieldError> {
     let elements = message.array("MsgBody")?.not_empty()?;
     for element in elements.objects() {
         let element = element?;
@@ -48,17 +48,64 @@ pub(super) fn elements(message: Object<'_>) -> Result<Array<'_>, FieldError> {
     Ok(elements)
 }
 
-/// Checks the length of a message: `MsgBody` as it was written, and `CloudCustomData` (code 80002).
-pub(super) fn require_length(call: &Call, elements: &str, cloud_custom_data: &str) -> Result<(), Fault> {
+/// Checks the length of a message: `MsgBody` as it was written, and `CloudCustomData`.
+pub(in crate::api) fn require_length(
+    call: &Call,
+    elements: &str,
+    cloud_custom_data: &str,
+    too_long: ErrorCode,
+) -> Result<(), Fault> {
     let bytes = elements.len() + cloud_custom_data.len();
     let limit = usize::try_from(call.limits.message_body_bytes).unwrap_or(usize::MAX);
     if bytes > limit {
         let info = format!(
             "MsgBody and CloudCustomData have {bytes} bytes together where at most {limit} are allowed"
         );
-        return Err(Fault::Code(ErrorCode::MessageTooLong, info));
+        return Err(Fault::Code(too_long, info));
     }
     Ok(())
+}
+
+/// A list of names, each of which switches something.
+pub(in crate::api) fn switches<'a>(
+    body: Object<'a>,
+    name: &'static str,
+    known: &[&'static str],
+) -> Result<Option<Array<'a>>, FieldError> {
+    let Some(list) = body.optional_array(name)? else { return Ok(None) };
+    let table: Vec<_> = known.iter().map(|name| (*name, ())).collect();
+    for item in list.at_most(known.len())? {
+        item.one_of(&table)?;
+    }
+    Ok(Some(list))
+}
+
+/// Most bytes that the members kept for readers may have together. They do not count as the message's body.
+pub(in crate::api) const MAX_FURTHER_BYTES: usize = 16 * 1024;
+
+/// The members of these names that readers may need later, those that are there, as one JSON object; empty if none is.
+pub(in crate::api) fn further(
+    body: Object<'_>,
+    names: &[&'static str],
+    too_long: ErrorCode,
+) -> Result<String, Fault> {
+    let members: Vec<_> = names
+        .iter()
+        .filter_map(|name| Some(format!(r#""{name}":{}"#, body.optional(*name)?.source())))
+        .collect();
+    if members.is_empty() {
+        return Ok(String::new());
+    }
+    let further = format!("{{{}}}", members.join(","));
+    let bytes = further.len();
+    if bytes > MAX_FURTHER_BYTES {
+        let info = format!(
+            "{} have {bytes} bytes together where at most {MAX_FURTHER_BYTES} are allowed",
+            names.join(", ")
+        );
+        return Err(Fault::Code(too_long, info));
+    }
+    Ok(further)
 }
 
 #[cfg(test)]

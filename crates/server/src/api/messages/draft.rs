@@ -12,6 +12,8 @@ use crate::api::Call;
 pub(super) struct Draft {
     pub(super) sender: UserId,
     pub(super) random: u32,
+    /// When a client made it, Unix seconds; `None`: when the server takes it.
+    pub(super) client_time: Option<u64>,
     /// When it was sent, for an import; `None`: now.
     pub(super) sent_at: Option<Timestamp>,
     pub(super) priority: Priority,
@@ -26,10 +28,10 @@ impl Draft {
         NewMessage {
             sender_tiny_id: sender.tiny_id,
             sender_is_administrator: call.names_administrator(&self.sender),
-            fingerprint: fingerprint(&self.sender, self.random, &self.body.elements),
+            fingerprint: fingerprint(&self.sender, self.random.to_be_bytes(), &self.body.elements),
             sender: self.sender,
             random: self.random,
-            client_time: None,
+            client_time: self.client_time,
             sent_at: self.sent_at,
             priority: self.priority,
             supports_extension: self.supports_extension,
@@ -39,16 +41,20 @@ impl Draft {
     }
 }
 
-/// What makes two sends the same one (groups-and-messages.md section 4.1): 128 bits of SHA-256 over the sender's
-/// length and name, the random number and the body. Each part ends where the part before says or has a fixed
-/// length, so no two messages run together to the same text.
-fn fingerprint(sender: &UserId, random: u32, elements: &str) -> Fingerprint {
+/// What makes two sends of one conversation the same one (groups-and-messages.md section 4.1): 128 bits of SHA-256
+/// over the sender's length and name, the message's numbers and the body. Each part ends where the part before says
+/// or has a fixed length, so no two messages run together to the same text.
+pub(in crate::api) fn fingerprint<const N: usize>(
+    sender: &UserId,
+    numbers: [u8; N],
+    elements: &str,
+) -> Fingerprint {
     let name = sender.as_str().as_bytes();
     let length = u8::try_from(name.len()).expect("a UserID has at most 32 bytes");
     let hash = Sha256::new()
         .chain_update([length])
         .chain_update(name)
-        .chain_update(random.to_be_bytes())
+        .chain_update(numbers)
         .chain_update(elements)
         .finalize();
     let mut fingerprint = [0; 16];
@@ -75,7 +81,9 @@ mod tests {
             ("ab", u32::from_be_bytes(*b"cdef"), "ghij"),
             ("abc", u32::from_be_bytes(*b"defg"), "hij"),
         ];
-        let of = |(sender, random, elements): (&str, u32, &str)| fingerprint(&user(sender), random, elements);
+        let of = |(sender, random, elements): (&str, u32, &str)| {
+            fingerprint(&user(sender), random.to_be_bytes(), elements)
+        };
         let all: BTreeSet<_> = sends.into_iter().map(of).collect();
         assert_eq!(all.len(), sends.len());
         assert_eq!(of(sends[0]), of(sends[0]));

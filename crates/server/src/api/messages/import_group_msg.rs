@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sidenote_core::Outcome;
 use sidenote_core::command::{GroupAction, NewMessage};
-use sidenote_core::ids::Timestamp;
+use sidenote_core::ids::{MessageName, Timestamp};
 use sidenote_core::message::{MessageBody, Priority, Sent};
 
 use crate::api::messages::body;
@@ -67,10 +67,11 @@ fn parse(call: &Call, item: Value<'_>) -> Result<Draft, Fault> {
         None => u32::try_from(crate::api::random_bits() >> 32).expect("32 of 64 bits are left"),
     };
     let elements = body::elements(item)?.source();
-    body::require_length(call, elements, "")?;
+    body::require_length(call, elements, "", ErrorCode::MessageTooLong)?;
     Ok(Draft {
         sender,
         random,
+        client_time: None,
         sent_at: Some(Timestamp::from_secs(sent_at)),
         priority: Priority::default(),
         supports_extension: false,
@@ -100,7 +101,7 @@ fn answer(messages: &[Result<NewMessage, ErrorCode>], imported: Vec<Option<Sent>
     let import_msg_result = messages.iter().map(|message| {
         let refused = |code: ErrorCode| Item { msg_seq: 0, msg_time: 0, result: code.code() };
         match message.as_ref().map(|_| imported.next().flatten()) {
-            Ok(Some(Sent { seq: Some(seq), at })) => {
+            Ok(Some(Sent { name: Some(MessageName::Seq(seq)), at })) => {
                 Item { msg_seq: seq.get(), msg_time: at.secs(), result: 0 }
             }
             Ok(_) => refused(ErrorCode::BadParameter),

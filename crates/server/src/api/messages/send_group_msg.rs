@@ -6,7 +6,7 @@ use sidenote_core::group::GroupType;
 use sidenote_core::ids::{GroupId, MsgSeq};
 use sidenote_core::message::{MessageBody, Priority};
 use sidenote_core::query::DescribeGroup;
-use sidenote_core::{Outcome, Refusal};
+use sidenote_core::{MAX_SAFE_INTEGER, Outcome, Refusal};
 
 use crate::api::messages::body;
 use crate::api::messages::draft::Draft;
@@ -14,8 +14,8 @@ use crate::api::parameters::{group_id, no_topic, optional_user_id, user_id_of};
 use crate::api::{Call, Fault, unexpected};
 use crate::wire::envelope;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::fields::{FieldError, Problem};
-use crate::wire::json::{Array, Object};
+use crate::wire::fields::Problem;
+use crate::wire::json::Object;
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -39,7 +39,7 @@ pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<
     match call.change_group(&group, GroupAction::Send(Box::new(message))).await? {
         Outcome::Sent(sent) => Ok(envelope::success(&Reply {
             msg_time: sent.at.secs(),
-            msg_seq: sent.seq.map_or(0, MsgSeq::get),
+            msg_seq: sent.seq().map_or(0, MsgSeq::get),
         })),
         other => unexpected(&other),
     }
@@ -51,8 +51,15 @@ const MAX_TARGETS: usize = 50;
 /// Most accounts that a message can point at.
 const MAX_MENTIONS: usize = 30;
 
-/// Most bytes that the members kept for readers may have together. They do not count as the message's body.
-const MAX_FURTHER_BYTES: usize = 16 * 1024;
+/// What is kept beside the body.
+const FURTHER: &[&str] = &[
+    "OfflinePushInfo",
+    "GroupAtInfo",
+    "SendMsgControl",
+    "ForbidCallbackControl",
+    "NeedReadReceipt",
+    "To_Account",
+];
 
 const PRIORITIES: &[(&str, Priority)] =
     &[("High", Priority::High), ("Normal", Priority::Normal), ("Low", Priority::Low)];
@@ -65,7 +72,14 @@ struct Request {
 
 fn parse(call: &Call, body: Object<'_>) -> Result<Request, Fault> {
     let sender = optional_user_id(body, "From_Account")?.unwrap_or_else(|| call.operator.user.clone());
+    call.require_self("From_Account", &sender)?;
     let random = body.integer("Random", 0..=u32::MAX)?;
+    // A part of the message's id, which a client computes when it sends (long-connection.md section 6).
+    let client_time = if call.is_connected() {
+        body.optional_integer("MsgClientTime", 0..=MAX_SAFE_INTEGER)?
+    } else {
+        None
+    };
     let elements = body::elements(body)?.source();
     let cloud_custom_data = body.optional_string("CloudCustomData")?.unwrap_or_default();
     let priority = body.optional_one_of("MsgPriority", PRIORITIES)?.unwrap_or_default();
@@ -73,40 +87,33 @@ fn parse(call: &Call, body: Object<'_>) -> Result<Request, Fault> {
     let supports_extension = body.optional_flag("SupportMessageExtension")?.unwrap_or(false);
     no_topic(body)?;
 
-    let controls = switches(body, "SendMsgControl", &["NoUnread", "NoLastMsg"])?;
+    let controls = body::switches(body, "SendMsgControl", &["NoUnread", "NoLastMsg"])?;
     if let Some(controls) = controls.filter(|controls| online_only && !controls.is_empty()) {
         let problem = Problem::Other("is not possible together with OnlineOnlyFlag 1".into());
         return Err(controls.as_value().refuse(problem).into());
     }
     let callbacks = ["ForbidBeforeSendMsgCallback", "ForbidAfterSendMsgCallback"];
-    switches(body, "ForbidCallbackControl", &callbacks)?;
+    if let Some(callbacks) = body::switches(body, "ForbidCallbackControl", &callbacks)?
+        && call.is_connected()
+        && !callbacks.is_empty()
+    {
+        let problem = Problem::Other("is for administrators; leave it out".into());
+        return Err(callbacks.as_value().refuse(problem).into());
+    }
     body.optional_flag("NeedReadReceipt")?;
     body.optional_object("OfflinePushInfo")?;
     mentions(body)?;
     let targeted = targets(body)?;
 
-    body::require_length(call, elements, cloud_custom_data)?;
+    body::require_length(call, elements, cloud_custom_data, ErrorCode::MessageTooLong)?;
     let body = MessageBody {
         elements: elements.to_owned(),
         cloud_custom_data: cloud_custom_data.to_owned(),
-        further: further(body)?,
+        further: body::further(body, FURTHER, ErrorCode::MessageTooLong)?,
     };
-    let draft = Draft { sender, random, sent_at: None, priority, supports_extension, online_only, body };
+    let draft =
+        Draft { sender, random, client_time, sent_at: None, priority, supports_extension, online_only, body };
     Ok(Request { draft, targeted })
-}
-
-/// A list of names, each of which switches something.
-fn switches<'a>(
-    body: Object<'a>,
-    name: &'static str,
-    known: &[&'static str],
-) -> Result<Option<Array<'a>>, FieldError> {
-    let Some(list) = body.optional_array(name)? else { return Ok(None) };
-    let table: Vec<_> = known.iter().map(|name| (*name, ())).collect();
-    for item in list.at_most(known.len())? {
-        item.one_of(&table)?;
-    }
-    Ok(Some(list))
 }
 
 /// Each either points at everybody or names an account.
@@ -128,35 +135,6 @@ fn targets(body: Object<'_>) -> Result<bool, Fault> {
         user_id_of(target)?;
     }
     Ok(!list.is_empty())
-}
-
-/// The members that readers may need later, those that are there, as one JSON object; empty if none is.
-fn further(body: Object<'_>) -> Result<String, Fault> {
-    let names = [
-        "OfflinePushInfo",
-        "GroupAtInfo",
-        "SendMsgControl",
-        "ForbidCallbackControl",
-        "NeedReadReceipt",
-        "To_Account",
-    ];
-    let members: Vec<_> = names
-        .into_iter()
-        .filter_map(|name| Some(format!(r#""{name}":{}"#, body.optional(name)?.source())))
-        .collect();
-    if members.is_empty() {
-        return Ok(String::new());
-    }
-    let further = format!("{{{}}}", members.join(","));
-    let bytes = further.len();
-    if bytes > MAX_FURTHER_BYTES {
-        let info = format!(
-            "{} have {bytes} bytes together where at most {MAX_FURTHER_BYTES} are allowed",
-            names.join(", ")
-        );
-        return Err(Fault::Code(ErrorCode::MessageTooLong, info));
-    }
-    Ok(further)
 }
 
 /// Some messages are not possible in every type of group. A group keeps its type for life, so nothing can change

@@ -1,4 +1,4 @@
-//! Fills the store of a demo: accounts, a group with its members, and 158 messages of which the last is a poll.
+//! Fills the store of a demo: accounts, a group with its members, and messages, of which the last two are polls.
 //!
 //! It goes through the HTTP API like any other client, and every step looks at what is there already, so that
 //! it can be repeated on the folder of an earlier demo, even of one that was interrupted.
@@ -14,6 +14,15 @@ pub(super) const GROUP: &str = "@TGS#1YMVAB3IZ";
 
 /// Number of the message in the published sample requests.
 pub(super) const POLL: u64 = 158;
+
+/// Number of the message whose extensions the page of the demo shows.
+pub(super) const LIVE_POLL: u64 = POLL + 1;
+
+/// What that poll asks.
+pub(super) const LIVE_POLL_TITLE: &str = "What do we do on Friday?";
+
+/// What can be voted for.
+pub(super) const LIVE_POLL_OPTIONS: [&str; 3] = ["picnic", "museum", "stay home"];
 
 /// Members of the group; the first owns it.
 pub(super) const MEMBERS: [&str; 3] = ["ann", "bob", "carol"];
@@ -102,7 +111,7 @@ fn import_members(ask: &impl Fn(&str, &Value) -> anyhow::Result<Value>) -> anyho
     }
 }
 
-/// Imports the messages before the poll, then sends the poll, which is the only one that takes extensions.
+/// Imports the messages before the polls, then sends the polls, which alone take extensions.
 fn write_messages(ask: &impl Fn(&str, &Value) -> anyhow::Result<Value>, group: &Value) -> anyhow::Result<()> {
     let created = group["CreateTime"].as_u64().context("the group has no CreateTime")?;
     let mut next = group["NextMsgSeq"].as_u64().context("the group has no NextMsgSeq")?;
@@ -125,19 +134,22 @@ fn write_messages(ask: &impl Fn(&str, &Value) -> anyhow::Result<Value>, group: &
         }
         next = numbers.end;
     }
-    if next == POLL {
-        let question =
-            json!({"title": "Where do we have lunch?", "options": ["noodles", "pizza"]}).to_string();
+    let polls = [
+        (POLL, "Where do we have lunch?", &["noodles", "pizza"][..]),
+        (LIVE_POLL, LIVE_POLL_TITLE, &LIVE_POLL_OPTIONS[..]),
+    ];
+    for (number, title, options) in polls.into_iter().skip_while(|(number, ..)| *number < next) {
+        let question = json!({"title": title, "options": options}).to_string();
         let poll = json!({
             "GroupId": GROUP,
             "From_Account": MEMBERS[0],
-            "Random": POLL,
+            "Random": number,
             "SupportMessageExtension": 1,
             "MsgBody": [{"MsgType": "TIMCustomElem", "MsgContent": {"Data": question, "Desc": "poll"}}],
         });
         let answer = ask("group_open_http_svc/send_group_msg", &poll)?;
-        if answer["MsgSeq"] != POLL {
-            bail!("the poll was to be message {POLL}: {answer}");
+        if answer["MsgSeq"] != number {
+            bail!("this poll was to be message {number}: {answer}");
         }
     }
     Ok(())

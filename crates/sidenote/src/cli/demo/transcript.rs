@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use crate::client::Client;
 
+use super::live_poll;
 use super::seed::{GROUP, MEMBERS, POLL, Poll};
 
 /// How long the printed tickets are valid, in seconds: a day.
-const TICKET_SECONDS: u64 = 86_400;
+pub(super) const TICKET_SECONDS: u64 = 86_400;
 
 const SET: &str = "openim_msg_ext_http_svc/group_set_key_values";
 const GET: &str = "openim_msg_ext_http_svc/group_get_key_values";
@@ -81,9 +82,12 @@ pub(super) fn text(client: &Client, administrator: &str, poll: &Poll) -> String 
 
     let mut text = format!(
         "Sidenote answers on {}\n\n\
+         A live poll is on {}{}: open it in a browser, vote in one window and watch the other.\n\n\
          There is a group {GROUP} with the members {}; its message {POLL} is a poll that takes\n\
          extensions. Paste these lines into another terminal, in their order. They are valid for a day.\n",
         client.base(),
+        client.base(),
+        live_poll::PATH,
         MEMBERS.join(", "),
     );
     for (number, (expect, line)) in (1..).zip(steps) {

@@ -42,8 +42,14 @@ pub(super) async fn an_account_deleted_and_imported_again_is_another_person(worl
     let poll = world.send("room", true).await;
     assert!(world.extend(caller("ann", first), "room", poll, Extend::Clear).await.is_ok());
 
+    let mut follower = world.store.news();
     assert_eq!(delete().await, Ok(Outcome::Done));
     assert_eq!(delete().await, Err(Refusal::NoSuchAccount));
+    assert_eq!(
+        follower.take().deleted,
+        [(world.account_id("ann"), first)],
+        "whoever follows is told at once"
+    );
     assert_eq!(world.tiny_id("ann").await, None);
     let second = world.import("ann").await;
     assert_ne!(first, second);

@@ -1,11 +1,14 @@
 //! Events of a conversation.
 
+use std::collections::BTreeMap;
+
 use sidenote_core::command::{Claim, Extend, GroupAction, Items};
 use sidenote_core::event::Happening;
 use sidenote_core::extension::Key;
 use sidenote_core::ids::EventNumber;
 use sidenote_core::query::Events;
 
+use crate::News;
 use crate::conformance::world::{World, administrator, caller, key, set, value};
 
 pub(super) async fn events_are_numbered_without_gaps(world: World) {
@@ -53,6 +56,31 @@ pub(super) async fn events_of_a_compaction_share_a_commit(world: World) {
     let page = world.pull(administrator(), "room", poll, 0, true).await.expect("it may be read");
     assert_eq!((page.pairs.len(), page.latest.get(), page.clear.get()), (0, 15, 15));
     assert_eq!(world.set("room", poll, "a", "x").await, Ok(16));
+}
+
+pub(super) async fn followers_are_told_of_every_event(world: World) {
+    let mut follower = world.store.news();
+    let ann = caller("ann", world.import("ann").await);
+    world.create("room", &["ann"]).await;
+    world.create("other", &["ann"]).await;
+    let poll = world.send("room", true).await;
+    for _ in 0..10 {
+        world.extend(ann.clone(), "room", poll, Extend::Clear).await.expect("she may");
+        world.send("other", true).await;
+    }
+    let mut told = BTreeMap::new();
+    // Whoever is answered finds that followers were told.
+    for News { conversation, incarnation, first, last, events } in follower.take().news {
+        let ends = [events.first(), events.last()].map(|event| event.map(|event| event.number));
+        assert_eq!(ends, [Some(first), Some(last)], "small events are handed over");
+        told.insert((conversation, incarnation), events);
+    }
+    for group in ["room", "other"] {
+        let incarnation = world.incarnation(group).await;
+        let told = told.remove(&(world.group_id(group), incarnation));
+        assert_eq!(told, Some(world.events(incarnation, 0).await), "{group}");
+    }
+    assert!(told.is_empty());
 }
 
 /// With five events kept.

@@ -353,7 +353,7 @@ async fn what_is_kept_for_readers_is_bounded_too() {
     let world = world().await;
     let overhead = r#"{"OfflinePushInfo":{"Ext":""}}"#.len();
     let push = |bytes: usize| message(&json!({"OfflinePushInfo":{"Ext":"e".repeat(bytes)}}));
-    assert_eq!(world.code(SEND, &push(MAX_FURTHER_BYTES - overhead + 1)).await, 80002);
+    assert_eq!(world.code(SEND, &push(body::MAX_FURTHER_BYTES - overhead + 1)).await, 80002);
     assert!(stored(&world).await.is_empty());
-    assert_eq!(world.ok(SEND, &push(MAX_FURTHER_BYTES - overhead)).await["MsgSeq"], 1);
+    assert_eq!(world.ok(SEND, &push(body::MAX_FURTHER_BYTES - overhead)).await["MsgSeq"], 1);
 }

@@ -1,0 +1,118 @@
+//! What waits for one receiver: bounded, so that a receiver that does not take its events costs nobody else
+//! anything.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use sidenote_core::ids::UserId;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio_util::sync::CancellationToken;
+
+use super::delivery::Delivery;
+use super::hub::Hub;
+
+/// Events that may wait for one receiver.
+pub(super) const CAPACITY: usize = 512;
+
+/// Why no more events come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The receiver did not take its events; it has to catch up.
+    Overrun,
+    /// Events were forgotten before they could be told; the receiver has to look at the state.
+    Lost,
+    /// The receiver is no longer a member of the group, or the group or the receiver's account is gone.
+    Removed,
+    /// The server stops.
+    Closing,
+}
+
+/// The hub's end.
+#[derive(Clone, Debug)]
+pub(super) struct Mailbox {
+    pub(super) id: u64,
+    sender: mpsc::Sender<Delivery>,
+    end: Arc<End>,
+}
+
+#[derive(Debug, Default)]
+struct End {
+    why: OnceLock<Ended>,
+    bell: CancellationToken,
+}
+
+impl Mailbox {
+    /// Both ends. The receiver is an account, or whoever sees everything. The hub is told when its end is dropped.
+    pub(super) fn open(id: u64, hub: Weak<Hub>, user: Option<UserId>) -> (Self, Inbox) {
+        let (sender, receiver) = mpsc::channel(CAPACITY);
+        let end = Arc::<End>::default();
+        let inbox = Inbox { id, receiver, end: Arc::clone(&end), hub, user };
+        (Self { id, sender, end }, inbox)
+    }
+
+    /// Puts an event in. A receiver whose mailbox is full is cut off.
+    pub(super) fn put(&self, delivery: &Delivery) {
+        if self.end.why.get().is_some() {
+            return;
+        }
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(delivery.clone()) {
+            self.end(Ended::Overrun);
+        }
+    }
+
+    /// Nothing comes after what is in it already. Only the first reason counts.
+    pub(super) fn end(&self, why: Ended) {
+        let _ = self.end.why.set(why);
+        self.end.bell.cancel();
+    }
+}
+
+/// The receiver's end.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    id: u64,
+    receiver: mpsc::Receiver<Delivery>,
+    end: Arc<End>,
+    hub: Weak<Hub>,
+    user: Option<UserId>,
+}
+
+impl Inbox {
+    /// Waits for the next event that the receiver may be told. Nothing is lost if the future is dropped before it is
+    /// done.
+    pub(crate) async fn next(&mut self) -> Result<Delivery, Ended> {
+        loop {
+            let delivery = self.take().await?;
+            if self.user.as_ref().is_none_or(|user| delivery.is_for(user)) {
+                return Ok(delivery);
+            }
+        }
+    }
+
+    async fn take(&mut self) -> Result<Delivery, Ended> {
+        // Whoever was cut off has missed events: what still waits would hide that for a while.
+        if self.end.why.get() == Some(&Ended::Overrun) {
+            return Err(Ended::Overrun);
+        }
+        tokio::select! {
+            biased;
+            Some(delivery) = self.receiver.recv() => Ok(delivery),
+            () = self.end.bell.cancelled() => {
+                let why = self.end.why.get().copied().unwrap_or(Ended::Closing);
+                // What was put in before the end and came between the two branches.
+                match self.receiver.try_recv() {
+                    Ok(delivery) if why != Ended::Overrun => Ok(delivery),
+                    _ => Err(why),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.forget(self.id);
+        }
+    }
+}
