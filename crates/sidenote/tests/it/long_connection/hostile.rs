@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sidenote_torture::long::{LongClient, command, ticket};
 use tokio::time::Instant;
 use tungstenite::Message;
@@ -156,6 +156,38 @@ fn requests_out_of_order_are_answered_each_by_its_number() {
     assert_eq!(push["body"]["EventArray"][0]["MsgExtensionNotify"]["MsgLastSeq"], 1, "{push}");
     assert_eq!(push["body"]["NeedAck"], 1);
     assert_eq!(bob.frame().unwrap(), push, "what was not acknowledged comes again");
+}
+
+#[test]
+fn requests_that_wait_are_not_carried_out_for_whoever_logs_in_meanwhile() {
+    const CHANGES: u64 = 60;
+    let server = world(&ConfigOptions::default());
+    let mut client = LongClient::logged_in(server.address, "ann");
+    let seq = sent(&mut client);
+    let first =
+        (0..CHANGES).map(|key| client.send(command::SET, &set(seq, &[(&format!("k{key}"), "ann's", 0)])));
+    let first = first.min().unwrap();
+    // Cid is no member, so that nothing of that could be hers.
+    let login = json!({
+        "head": {"servcmd": command::LOGIN, "seq": 1, "identifier": "cid", "usersig": ticket("cid", 0)},
+        "body": {"State": "Online"},
+    });
+    client.send_text(&login.to_string());
+    let (mut codes, mut welcome) = (vec![Value::Null; usize::try_from(CHANGES).unwrap()], Value::Null);
+    while welcome.is_null() || codes.iter().any(Value::is_null) {
+        let frame = client.frame().unwrap();
+        let code = frame["body"]["ErrorCode"].clone();
+        match frame["head"]["seq"].as_u64().unwrap() {
+            1 => welcome = code,
+            number => codes[usize::try_from(number - first).unwrap()] = code,
+        }
+    }
+    assert_eq!(welcome, 0);
+    // Ann's, as far as it went, and then nobody's.
+    let done = codes.iter().take_while(|code| **code == 0).count();
+    assert!(codes[done..].iter().all(|code| *code == 60_025), "{codes:?}");
+    let mut ann = LongClient::logged_in(server.address, "ann");
+    assert_eq!(ann.ok(command::PULL, &json!({"GroupId": "g", "MsgSeq": seq}))["LatestSeq"], done);
 }
 
 #[test]
