@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use futures_util::future::BoxFuture;
+use sidenote_core::ids::TinyId;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
@@ -63,12 +64,15 @@ struct Waiting {
     frame: Bytes,
     command: ConnectedCommand,
     may_change: bool,
+    /// Who was logged in when it came.
+    by: TinyId,
 }
 
 struct Running {
     answer: BoxFuture<'static, Answered>,
     /// Whether it may change something.
     may_change: bool,
+    by: TinyId,
 }
 
 struct Answered {
@@ -290,7 +294,8 @@ impl Connection {
         match ConnectedCommand::find(service, command) {
             Ok(command) => {
                 let may_change = echo::may_change(request.servcmd);
-                let waiting = Waiting { frame: frame.clone(), command, may_change };
+                let by = login.caller.tiny_id;
+                let waiting = Waiting { frame: frame.clone(), command, may_change, by };
                 if self.running.is_none() {
                     self.start(waiting);
                 } else {
@@ -303,20 +308,24 @@ impl Connection {
         }
     }
 
-    /// Carries out a request of whoever is logged in now.
+    /// Carries out a request, if whoever was logged in when it came still is: another account that has logged in
+    /// meanwhile did not ask for it.
     fn start(&mut self, waiting: Waiting) {
+        let Waiting { may_change, by, .. } = waiting;
         let ended = if self.expired { ErrorCode::UserSigExpired } else { ErrorCode::BadQuery };
-        let caller = self.login.as_ref().map(|login| login.caller.clone()).ok_or(ended);
+        let login = self.login.as_ref().filter(|login| login.caller.tiny_id == by);
+        let caller = login.map(|login| login.caller.clone()).ok_or(ended);
         let shared = Arc::clone(&self.shared);
-        let may_change = waiting.may_change;
-        self.running = Some(Running { answer: Box::pin(carry_out(shared, caller, waiting)), may_change });
+        self.running = Some(Running { answer: Box::pin(carry_out(shared, caller, waiting)), may_change, by });
     }
 
     async fn answered(&mut self, answered: Answered) -> Result<(), Closing> {
-        self.running = None;
+        let by = self.running.take().map(|running| running.by);
         let mut held = None;
         if let Some(login) = &mut self.login {
-            if let Some(mark) = answered.mark {
+            if let Some(mark) = answered.mark
+                && by == Some(login.caller.tiny_id)
+            {
                 login.echoes.expect(mark);
             }
             held = login.held.take();

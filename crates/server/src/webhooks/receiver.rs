@@ -18,9 +18,8 @@ use axum::http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls::RootCertStore;
 use rustls::crypto::ring;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde::de::IgnoredAny;
@@ -115,6 +114,10 @@ impl fmt::Display for Failure {
                 "the address {address} is not public and not allowed; webhook.allow_networks can allow it"
             ),
             Self::Connect(address, error) => write!(f, "no connection to {address}: {error}"),
+            Self::Tls(error) if is_unknown_issuer(error) => write!(
+                f,
+                "no secure connection: {error}; if it is an authority of your own, webhook.ca_file can name it"
+            ),
             Self::Tls(error) => write!(f, "no secure connection: {error}"),
             Self::Timeout(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
             Self::Exchange(error) => write!(f, "the connection broke: {error}"),
@@ -126,6 +129,12 @@ impl fmt::Display for Failure {
             Self::NotJson => f.write_str("the answer is not JSON"),
         }
     }
+}
+
+/// Whether nobody who is trusted vouches for the receiver.
+fn is_unknown_issuer(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)))
 }
 
 /// A connection that may be used again. It makes progress only while something is exchanged, so that it needs no task

@@ -4,6 +4,7 @@ mod faults;
 mod order;
 mod questions;
 mod script;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,9 +42,14 @@ fn limits() -> Limits {
 
 /// A configuration whose retries are quick.
 fn config(url: &str, more: &str) -> Config {
+    config_with(300, url, more)
+}
+
+/// The same for a receiver that is waited for as many milliseconds.
+fn config_with(timeout: u32, url: &str, more: &str) -> Config {
     let text = format!(
-        "[[apps]]\nsdk_app_id = {APP}\nsecret_key = \"k\"\n[apps.webhook]\nurl = \"{url}\"\ntimeout_ms = 300\n\
-         retry_first_ms = 10\nretry_longest_ms = 20\n{more}\n"
+        "[[apps]]\nsdk_app_id = {APP}\nsecret_key = \"k\"\n[apps.webhook]\nurl = \"{url}\"\n\
+         timeout_ms = {timeout}\nretry_first_ms = 10\nretry_longest_ms = 20\n{more}\n"
     );
     Config::from_toml(&text).unwrap()
 }

@@ -1,6 +1,7 @@
 //! The long connection, through the real binary (docs/long-connection.md).
 
 mod hostile;
+mod killed;
 mod logins;
 mod pushes;
 

@@ -17,6 +17,7 @@ mod codes;
 mod concurrency;
 mod crash;
 mod hostile;
+mod killed;
 mod linear;
 mod long_connection;
 mod memory;

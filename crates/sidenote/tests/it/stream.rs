@@ -1,5 +1,6 @@
 //! The open event stream: what a reader of one group, and one of a whole app, is told through a real socket.
 
+mod faults;
 mod watching;
 mod web_socket;
 
@@ -65,7 +66,9 @@ impl Stream {
         let mut has_data = false;
         loop {
             let mut line = String::new();
-            if self.lines.read_line(&mut line).unwrap() == 0 {
+            self.lines.read_line(&mut line).unwrap();
+            // A server that was killed may leave a part of a line, which no reader takes for more.
+            if !line.ends_with('\n') {
                 return None;
             }
             let line = line.trim_end_matches('\n');

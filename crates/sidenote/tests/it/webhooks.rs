@@ -1,13 +1,16 @@
 //! Webhooks of the real binary: what was answered is told, whatever dies in between.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use rustls::crypto::ring;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::server::{ADMINISTRATOR, ConfigOptions, OTHER_APP, PATIENCE, Running, sidenote};
@@ -21,15 +24,27 @@ struct Receiver {
 
 impl Receiver {
     fn new(up: bool) -> Self {
+        Self::listen(up, None)
+    }
+
+    fn listen(up: bool, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (up, taken) = (Arc::new(AtomicBool::new(up)), Arc::<Mutex<Vec<Value>>>::default());
         let (is_up, list) = (Arc::clone(&up), Arc::clone(&taken));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (is_up, list) = (Arc::clone(&is_up), Arc::clone(&list));
+                let (is_up, list, tls) = (Arc::clone(&is_up), Arc::clone(&list), tls.clone());
                 // A server that was killed leaves its connections; that ends them.
-                thread::spawn(move || drop(serve(stream.unwrap(), &is_up, &list)));
+                thread::spawn(move || {
+                    drop(match tls {
+                        None => serve(stream.unwrap(), &is_up, &list),
+                        Some(tls) => {
+                            let connection = ServerConnection::new(tls).unwrap();
+                            serve(StreamOwned::new(connection, stream.unwrap()), &is_up, &list)
+                        }
+                    });
+                });
             }
         });
         Self { address, up, taken }
@@ -64,10 +79,14 @@ impl Receiver {
 
     /// A server whose second app tells this receiver.
     fn start_server(&self, more: &str) -> Running {
+        self.start_server_at("http", more)
+    }
+
+    fn start_server_at(&self, scheme: &str, more: &str) -> Running {
         Running::start(&ConfigOptions {
             limits: "attempts_per_minute = 0".to_owned(),
             more: format!(
-                "[apps.webhook]\nurl = \"http://{}/cb\"\nallow_networks = [\"127.0.0.1\"]\nretry_first_ms = 20\n\
+                "[apps.webhook]\nurl = \"{scheme}://{}/cb\"\nallow_networks = [\"127.0.0.1\"]\nretry_first_ms = 20\n\
                  retry_longest_ms = 50\n{more}\n",
                 self.address
             ),
@@ -76,9 +95,8 @@ impl Receiver {
     }
 }
 
-fn serve(stream: TcpStream, up: &AtomicBool, taken: &Mutex<Vec<Value>>) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut writer = stream;
+fn serve(stream: impl Read + Write, up: &AtomicBool, taken: &Mutex<Vec<Value>>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
     loop {
         let mut length = 0;
         loop {
@@ -100,7 +118,8 @@ fn serve(stream: TcpStream, up: &AtomicBool, taken: &Mutex<Vec<Value>>) -> std::
             taken.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
         }
         let status = if is_up { "200 OK" } else { "503 Service Unavailable" };
-        write!(writer, "HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}")?;
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}");
+        reader.get_mut().write_all(answer.as_bytes())?;
     }
 }
 
@@ -161,23 +180,24 @@ fn a_server_that_is_killed_again_and_again_tells_everything_in_order() {
     let receiver = Receiver::new(true);
     let mut server = receiver.start_server("");
     found(&server, "room");
-    let mut last = 0;
     for round in 0..6 {
         let kill_after = 15 + 7 * round;
         for _ in 0..kill_after {
-            last = ok(&server, SET, &set("room"))["Seq"].as_u64().unwrap();
+            ok(&server, SET, &set("room"));
         }
         // Somewhere between a commit and its delivery, or in one.
         server.kill9();
         server.restart();
     }
+    // The last one to die may have told everything, and what it did not settle is told again. This comes after that.
+    let last = ok(&server, SET, &set("room"))["Seq"].as_u64().unwrap();
     receiver.wait_for("room", last);
     assert_in_order(&receiver.seqs("room"), last);
     // A server that is asked to stop leaves nothing to be told again.
     let told = receiver.taken().len();
     assert!(server.terminate().success());
     server.restart();
-    last = ok(&server, SET, &set("room"))["Seq"].as_u64().unwrap();
+    let last = ok(&server, SET, &set("room"))["Seq"].as_u64().unwrap();
     receiver.wait_for("room", last);
     assert_eq!(receiver.taken().len(), told + 1);
 }
@@ -243,6 +263,54 @@ fn dead_letters_are_listed_shown_replayed_and_discarded() {
     assert_eq!(lines(&webhooks(&server, &["list"])), ["0 dead letters"]);
     server.restart();
     assert!(server.get("/metrics").contains("sidenote_webhook_given_up_total{app=\"1400000002\"} 0"));
+}
+
+#[test]
+fn what_a_receiver_was_not_told_for_its_certificate_is_told_once_somebody_vouches_for_it() {
+    let certified = || rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (own, other) = (certified(), certified());
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
+    let tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    let receiver = Receiver::listen(true, Some(Arc::new(tls)));
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, other.cert.pem()).unwrap();
+    let more = format!("give_up_tries = 1\ntimeout_ms = 10000\nca_file = {:?}", ca_file.to_str().unwrap());
+    let mut server = receiver.start_server_at("https", &more);
+    found(&server, "room");
+    ok(&server, SET, &set("room"));
+    let said = server.wait_for("the webhook's receiver does not answer");
+    assert!(said.contains("no secure connection: invalid peer certificate"), "{said}");
+
+    let mut listed = Vec::new();
+    for _ in 0..PATIENCE.as_millis() / 20 {
+        listed = lines(&webhooks(&server, &["list"]));
+        if listed.len() == 4 {
+            break;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(listed.last().map(String::as_str), Some("3 dead letters"), "{listed:?}");
+    for line in &listed[..3] {
+        assert!(line.contains("no secure connection: invalid peer certificate"), "{line}");
+    }
+    let failed = lines(&webhooks(&server, &["replay", "--all"]));
+    assert!(failed[0].contains("no secure connection: invalid peer certificate"), "{failed:?}");
+    assert!(receiver.taken().is_empty());
+
+    std::fs::write(&ca_file, own.cert.pem()).unwrap();
+    assert!(server.terminate().success());
+    server.restart();
+    let told = webhooks(&server, &["replay", "--all"]);
+    assert_eq!(lines(&told).last().map(String::as_str), Some("3 told, 0 not"), "{told:?}");
+    ok(&server, SET, &set("room"));
+    receiver.wait_for("room", 2);
+    assert_eq!(receiver.seqs("room"), [1, 2]);
 }
 
 #[test]

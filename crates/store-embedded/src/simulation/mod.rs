@@ -89,6 +89,13 @@ fn seeds_meet_everything_that_they_are_for() {
         "cold",
         "goes away",
         "poisoned",
+        "told Ok(Sent(Sent { name: Some(Key(",
+        "told Ok(Settled",
+        "cold DirectPull",
+        "cold DirectHistory",
+        "told DirectPull(Ok(",
+        "told DirectPull(Err(NoSuchMessage",
+        "told DeadLetters([DeadLetterAt",
     ] {
         let count = stories.iter().flatten().filter(|line| line.contains(what)).count();
         assert!(count >= 3, "{what} came {count} times");

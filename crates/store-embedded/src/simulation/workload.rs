@@ -1,21 +1,28 @@
 //! What clients ask for: a few people, groups, messages and keys, so that they meet all the time.
 
+mod direct;
+mod outboxes;
+
 use sidenote_core::Limits;
 use sidenote_core::command::{
-    AccountAction, Action, Claim, Command, Extend, GroupAction, GroupPatch, Items, NewGroup, NewMember,
-    NewMessage,
+    AccountAction, Action, Claim, Command, DirectAction, Extend, GroupAction, GroupPatch, Items, NewGroup,
+    NewMember, NewMessage,
 };
+use sidenote_core::decide::Outcome;
+use sidenote_core::direct::Peers;
 use sidenote_core::event::{CallerKind, Operator, Platform};
 use sidenote_core::extension::{Key, Seq, Value};
 use sidenote_core::group::{ApplyJoin, GroupProfile, GroupType, InviteJoin, Role};
 use sidenote_core::ids::{
-    AccountId, AppId, ConversationId, EventNumber, GroupId, Incarnation, MsgSeq, Timestamp, TinyId, UserId,
+    AccountId, AppId, ConversationId, EventNumber, GroupId, Incarnation, MsgKey, MsgSeq, Timestamp, TinyId,
+    UserId,
 };
 use sidenote_core::message::{Fingerprint, MessageBody, Priority};
 use sidenote_core::query::{
-    Accounts, Ask, DescribeGroup, DueDebts, Events, FindMembers, History, JoinedGroups, ListMembers, Pull,
-    Query,
+    Accounts, Answer, Ask, DescribeGroup, DueDebts, Events, FindMembers, History, JoinedGroups, ListMembers,
+    Pull, Query,
 };
+use sidenote_core::refusal::Refusal;
 
 use super::random::Random;
 
@@ -38,6 +45,9 @@ pub(super) fn limits() -> Limits {
         pairs_per_pull: 2,
         attempts_per_minute: 40,
         events_kept: 12,
+        webhook_apps: &[APP],
+        untold_events_kept: 20,
+        dead_letters_kept: 2,
         ..Limits::default()
     }
 }
@@ -51,22 +61,73 @@ fn command(number: u64, operator: Operator, action: Action) -> Command {
     Command { operator, at: Timestamp::from_millis(BEGIN + number * STEP), action }
 }
 
+/// What clients can name because they were told of it.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Lives of conversations.
+    homes: Vec<(ConversationId, Incarnation)>,
+    /// One-to-one messages, and who sent them to whom.
+    letters: Vec<(Peers, MsgKey)>,
+}
+
+impl Known {
+    /// Somebody asks for this. Whoever makes a group knows which life of it that would be.
+    pub(super) fn asked(&mut self, command: &Command) {
+        if let Action::Group(id, GroupAction::Create(new)) = &command.action {
+            self.homes.push((id.clone(), new.incarnation));
+        }
+    }
+
+    /// Somebody was told what became of a command.
+    pub(super) fn decided(&mut self, command: &Command, verdict: &Result<Outcome, Refusal>) {
+        if let (Action::Direct(peers, DirectAction::Send(_)), Ok(Outcome::Sent(sent))) =
+            (&command.action, verdict)
+        {
+            self.letters.extend(sent.key().map(|key| (Peers::clone(peers), key)));
+        }
+    }
+
+    /// Somebody was told the answer to a question.
+    pub(super) fn answered(&mut self, query: &Query, answer: &Answer) {
+        if let (Query::DescribeDirect(asked), Answer::DescribeDirect(Some(view))) = (query, answer) {
+            let home = (asked.id.clone(), view.direct.incarnation);
+            if !self.homes.contains(&home) {
+                self.homes.push(home);
+            }
+        }
+    }
+
+    fn home(&self, random: &mut Random) -> Option<(ConversationId, Incarnation)> {
+        if self.homes.is_empty() { None } else { Some(self.homes[random.index(self.homes.len())].clone()) }
+    }
+
+    /// Mostly one of the newest, so that clients meet.
+    fn letter(&self, random: &mut Random) -> Option<(Peers, MsgKey)> {
+        let count = self.letters.len();
+        let newest = if random.one_in(4) { count } else { count.min(3) };
+        if newest == 0 { None } else { Some(self.letters[count - 1 - random.index(newest)].clone()) }
+    }
+}
+
 /// What a simulation begins with, so that most of what follows finds something.
 pub(super) fn founding() -> Vec<Command> {
     let mut actions: Vec<_> = PEOPLE.iter().map(|name| import(name, false)).collect();
     actions.extend(GROUPS.iter().zip(1..).map(|(id, number)| create(id, number, "ann")));
     actions.extend([1, 2].map(|random| on(GROUPS[0], GroupAction::Send(Box::new(message("ann", random))))));
     actions.push(on(GROUPS[1], GroupAction::Send(Box::new(message("ann", 1)))));
+    actions.push(direct::first());
     (1..).zip(actions).map(|(number, action)| command(number, administrator(), action)).collect()
 }
 
 /// Any command.
-pub(super) fn any_command(random: &mut Random, number: u64) -> Command {
+pub(super) fn any_command(random: &mut Random, number: u64, known: &Known) -> Command {
     let name = random.pick(&PEOPLE);
-    let action = match random.within(0..30) {
+    let action = match random.within(0..40) {
         0 => import(name, random.one_in(2)),
         1 if random.one_in(2) => Action::Account(account(name), AccountAction::Delete),
         2 | 3 => create(random.pick(&GROUPS), number, name),
+        4..=11 => direct::any_action(random, number, known),
+        12 | 13 => outboxes::any_action(random, number, known),
         _ => {
             // Mostly the same group.
             let id = random.pick(&GROUPS);
@@ -131,9 +192,9 @@ fn extend(random: &mut Random) -> Extend {
 }
 
 /// Any question.
-pub(super) fn any_question(random: &mut Random, incarnations: &[Incarnation]) -> Query {
+pub(super) fn any_question(random: &mut Random, known: &Known) -> Query {
     let id = group(random.pick(&GROUPS));
-    match random.within(0..24) {
+    match random.within(0..34) {
         0 => Accounts { ids: PEOPLE.map(account).into() }.into_query(),
         1 | 2 => DescribeGroup { id }.into_query(),
         3 => ListMembers { id }.into_query(),
@@ -144,10 +205,13 @@ pub(super) fn any_question(random: &mut Random, incarnations: &[Incarnation]) ->
             JoinedGroups { account, after: None, limit }.into_query()
         }
         8 => DueDebts { by: Timestamp::from_millis(u64::MAX / 2), after: None, limit: 5 }.into_query(),
-        9 | 10 if !incarnations.is_empty() => {
-            let (incarnation, after) = (random.pick(incarnations), EventNumber::new(random.within(0..20)));
+        9..=11 => {
+            let incarnation = known.home(random).map_or(Incarnation::from_random(0), |(_, life)| life);
+            let after = EventNumber::new(random.within(0..20));
             Events { incarnation, after, limit: 4 }.into_query()
         }
+        12..=17 => direct::any_question(random, known),
+        18 => outboxes::any_question(random),
         _ => {
             let seq = if random.one_in(2) { 1 } else { random.within(MESSAGES) };
             pull(id, seq, random.within(0..4), random.one_in(2))
@@ -156,7 +220,7 @@ pub(super) fn any_question(random: &mut Random, incarnations: &[Incarnation]) ->
 }
 
 /// Questions whose answers together hold most of what there is.
-pub(super) fn all_questions() -> Vec<Query> {
+pub(super) fn all_questions(known: &Known) -> Vec<Query> {
     let mut all = vec![
         Accounts { ids: PEOPLE.map(account).into() }.into_query(),
         DueDebts { by: Timestamp::from_millis(u64::MAX / 2), after: None, limit: 1000 }.into_query(),
@@ -167,6 +231,8 @@ pub(super) fn all_questions() -> Vec<Query> {
         all.push(History { id: id.clone(), up_to: None, count: 9 }.into_query());
         all.extend(MESSAGES.map(|seq| pull(id.clone(), seq, 0, true)));
     }
+    all.extend(direct::all_questions(known));
+    all.extend(outboxes::all_questions());
     all
 }
 

@@ -8,9 +8,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use sidenote_core::command::{Action, Command, GroupAction};
+use sidenote_core::command::Command;
 use sidenote_core::debt::Debt;
-use sidenote_core::ids::Incarnation;
 use sidenote_core::query::{Answer, Query};
 use sidenote_store::{Committed, Store, StoreError};
 
@@ -18,7 +17,9 @@ use super::Defect;
 use super::engine::{Disk, Fate, SimulatedEngine};
 use super::judge::Judge;
 use super::random::Random;
-use super::workload::{all_questions, any_command, any_question, founding, limits, number_of, payment};
+use super::workload::{
+    Known, all_questions, any_command, any_question, founding, limits, number_of, payment,
+};
 use crate::answers::deliver;
 use crate::desk::Recent;
 use crate::readers::{Question, Reader};
@@ -152,7 +153,7 @@ struct World {
     clients: RefCell<Vec<Client>>,
     closing: RefCell<Option<Later<()>>>,
     judge: RefCell<Judge>,
-    incarnations: RefCell<Vec<Incarnation>>,
+    known: RefCell<Known>,
     owed: RefCell<VecDeque<Debt>>,
     commands: Cell<u64>,
     depth: Cell<u32>,
@@ -185,7 +186,7 @@ impl World {
             clients: RefCell::new((0..clients).map(|_| Client::default()).collect()),
             closing: RefCell::default(),
             judge: RefCell::new(Judge::new(limits())),
-            incarnations: RefCell::default(),
+            known: RefCell::default(),
             owed: RefCell::default(),
             commands: Cell::new(0),
             depth: Cell::new(0),
@@ -212,7 +213,8 @@ impl World {
         }
         self.is_calm.set(true);
         self.settle();
-        for question in all_questions() {
+        let questions = all_questions(&self.known.borrow());
+        for question in questions {
             self.begin(0, What::Question(question));
             self.settle();
         }
@@ -393,7 +395,7 @@ impl World {
     fn wish(&self) -> What {
         let mut random = self.random.borrow_mut();
         if !random.one_in(3) {
-            return What::Question(any_question(&mut random, &self.incarnations.borrow()));
+            return What::Question(any_question(&mut random, &self.known.borrow()));
         }
         let number = self.commands.get() + 1;
         self.commands.set(number);
@@ -402,16 +404,14 @@ impl World {
         {
             return What::Command(payment(number, debt));
         }
-        What::Command(any_command(&mut random, number))
+        What::Command(any_command(&mut random, number, &self.known.borrow()))
     }
 
     fn begin(&self, client: usize, what: What) {
         let store = Arc::clone(&self.life().store);
         let answer: Later<Told> = match &what {
             What::Command(command) => {
-                if let Action::Group(_, GroupAction::Create(new)) = &command.action {
-                    self.incarnations.borrow_mut().push(new.incarnation);
-                }
+                self.known.borrow_mut().asked(command);
                 self.tell(&format!("client {client}: command {} ({:?})", number_of(command), command.action));
                 let command = command.clone();
                 Box::pin(async move { Told::Committed(store.commit(command).await) })
@@ -447,6 +447,15 @@ impl World {
             _ => unreachable!("a command is committed and a question answered"),
         };
         drop(judge);
+        match (&what, &told) {
+            (What::Command(command), Told::Committed(Ok(committed))) => {
+                self.known.borrow_mut().decided(command, &committed.verdict);
+            }
+            (What::Question(query), Told::Answered(Ok(answer))) => {
+                self.known.borrow_mut().answered(query, answer);
+            }
+            _ => {}
+        }
         match told {
             Told::Committed(Ok(committed)) => {
                 self.tell(&format!("client {client} was told {:?}", committed.verdict));

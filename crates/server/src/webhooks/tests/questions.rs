@@ -98,9 +98,14 @@ async fn an_app_can_put_another_body_in_place() {
 async fn without_an_answer_the_configured_verdict_holds() {
     let long = "x".repeat(13 * 1024);
     let too_long = json!({"ErrorCode":0,"CloudCustomData":long});
+    let elsewhere = Script::ok().await;
     for reply in [
         Reply::Hang,
+        Reply::Drip,
         Reply::Status(500),
+        Reply::Redirect(elsewhere.url()),
+        Reply::CloseHalfway,
+        Reply::Long(10 * 1024 * 1024),
         Reply::With("[]".to_owned()),
         Reply::With("{}".to_owned()),
         with(&json!({"ErrorCode":"0"})),
@@ -118,6 +123,7 @@ async fn without_an_answer_the_configured_verdict_holds() {
             scene.stop().await;
         }
     }
+    assert_eq!(elsewhere.connections(), 0, "a redirect was followed");
 }
 
 #[tokio::test]

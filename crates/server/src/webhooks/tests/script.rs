@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::tasks::Tasks;
 
@@ -67,6 +68,18 @@ pub(super) struct Script {
 impl Script {
     /// Answers by a rule that is told the request and how many came before.
     pub(super) async fn new(rule: impl Fn(&Got, usize) -> Reply + Send + Sync + 'static) -> Self {
+        Self::listen(None, rule).await
+    }
+
+    /// Answers everybody over TLS who believes it to be who it says.
+    pub(super) async fn over_tls(tls: TlsAcceptor) -> Self {
+        Self::listen(Some(tls), |_, _| Reply::Ok).await
+    }
+
+    async fn listen(
+        tls: Option<TlsAcceptor>,
+        rule: impl Fn(&Got, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let got = Arc::<Mutex<Vec<Got>>>::default();
@@ -79,10 +92,16 @@ impl Script {
                     loop {
                         let (stream, _) = listener.accept().await.unwrap();
                         *connections.lock().unwrap() += 1;
-                        let (got, rule) = (Arc::clone(&got), Arc::clone(&rule));
+                        let (got, rule, tls) = (Arc::clone(&got), Arc::clone(&rule), tls.clone());
                         let serve = |_| async move {
                             // A caller that goes away is none of its business.
-                            let _ = serve(stream, &got, &*rule).await;
+                            let _ = match tls {
+                                None => serve(stream, &got, &*rule).await,
+                                Some(tls) => match tls.accept(stream).await {
+                                    Ok(stream) => serve(stream, &got, &*rule).await,
+                                    Err(error) => Err(error),
+                                },
+                            };
                         };
                         if tasks.spawn("caller", serve).is_err() {
                             return;
@@ -102,6 +121,10 @@ impl Script {
         format!("http://{}/cb?x=1", self.address)
     }
 
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     pub(super) fn got(&self) -> Vec<Got> {
         self.got.lock().unwrap().clone()
     }
@@ -111,7 +134,11 @@ impl Script {
     }
 }
 
-async fn serve(mut stream: TcpStream, got: &Mutex<Vec<Got>>, rule: &Rule) -> std::io::Result<()> {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    got: &Mutex<Vec<Got>>,
+    rule: &Rule,
+) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     loop {
         let Some(mut request) = read(&mut stream, &mut bytes).await? else { return Ok(()) };
@@ -164,7 +191,7 @@ async fn serve(mut stream: TcpStream, got: &Mutex<Vec<Got>>, rule: &Rule) -> std
 }
 
 /// The next request of a connection; `None` at its end.
-async fn read(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> std::io::Result<Option<Got>> {
+async fn read(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> std::io::Result<Option<Got>> {
     let end = loop {
         if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             break at;

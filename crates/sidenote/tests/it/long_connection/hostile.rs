@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sidenote_torture::long::{LongClient, command, ticket};
 use tokio::time::Instant;
 use tungstenite::Message;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::{sent, set, world};
 use crate::server::{APP, ConfigOptions};
@@ -60,6 +62,10 @@ fn bytes_that_are_no_websocket_end_the_connection() {
         (too_long, 1002),
         (&b"\x81\x81\0\0\0\0\xff"[..], 1007),
         (&b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0"[..], 1009),
+        // The rest of a message that nobody began; a message within another; a kind of frame that there is not.
+        (&b"\x80\x81\0\0\0\0x"[..], 1002),
+        (&b"\x01\x81\0\0\0\0{\x81\x82\0\0\0\0{}"[..], 1002),
+        (&b"\x83\x81\0\0\0\0x"[..], 1002),
     ] {
         let mut connection = server.connect();
         // In one piece with the handshake: what comes right behind it belongs to the WebSocket.
@@ -79,6 +85,109 @@ fn bytes_that_are_no_websocket_end_the_connection() {
     connection.read_to_end(&mut answer).unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
     LongClient::logged_in(server.address, "ann");
+}
+
+#[test]
+fn a_message_in_many_pieces_has_the_same_limit() {
+    let server = world(&ConfigOptions::default());
+    let mut client = LongClient::logged_in(server.address, "ann");
+    let piece = "x".repeat(8 * 1024);
+    let mut kind = Data::Text;
+    // The server closes the connection long before all of it was sent.
+    for _ in 0..1000 {
+        let frame = Frame::message(piece.clone(), OpCode::Data(kind), false);
+        if client.try_send(Message::Frame(frame)).is_err() {
+            break;
+        }
+        kind = Data::Continue;
+    }
+    let closed = client.closed();
+    assert_eq!(closed.code, 1009, "{closed:?}");
+    // One within the limit is a message like any other, also with a sign of life between its pieces.
+    let mut client = LongClient::open(server.address);
+    let [begin, end] = [r#"{"head":{"servcmd":"heartbeat.al"#, r#"ive","seq":5},"body":{}}"#];
+    for message in [
+        Message::Frame(Frame::message(begin, OpCode::Data(Data::Text), false)),
+        Message::Ping("here".into()),
+        Message::Frame(Frame::message(end, OpCode::Data(Data::Continue), true)),
+    ] {
+        client.try_send(message).unwrap();
+    }
+    assert_eq!(client.answer_to(command::ALIVE, 5)["ErrorCode"], 0);
+}
+
+#[test]
+fn requests_out_of_order_are_answered_each_by_its_number() {
+    let server = world(&ConfigOptions::default());
+    let mut client = LongClient::open(server.address);
+    // Nobody has logged in: what needs that is refused, the rest is answered, and nothing ends the connection.
+    let pull = json!({"GroupId": "g", "MsgSeq": 1});
+    assert_eq!(client.call(command::PULL, &pull)["ErrorCode"], 60_025);
+    client.ok(command::LOGOUT, &json!({}));
+    for data in [json!(null), json!(7), json!(""), json!("nonsense"), json!("0-0-18446744073709551615")] {
+        client.send(command::ACKNOWLEDGE, &json!({"SessionData": data}));
+    }
+    client.log_in("ann");
+    client.log_in("ann");
+
+    // Numbers that go back, come twice, and are as large as can be.
+    let mut ask = |seq: u64| {
+        let frame = json!({"head": {"servcmd": command::ALIVE, "seq": seq}, "body": {}});
+        client.send_text(&frame.to_string());
+    };
+    let numbers = [9, 8, 8, 0, 9_007_199_254_740_991, 1];
+    numbers.into_iter().for_each(&mut ask);
+    for number in numbers {
+        let answer = client.frame().unwrap();
+        assert_eq!((&answer["head"]["seq"], &answer["body"]["ErrorCode"]), (&json!(number), &json!(0)));
+    }
+
+    // Acknowledgements of what was never pushed, or twice, change nothing: the next push comes, and wants one.
+    let mut bob = LongClient::logged_in(server.address, "bob");
+    bob.acknowledges = false;
+    let seq = sent(&mut client);
+    let push = bob.frame().unwrap();
+    let data = push["body"]["SessionData"].as_str().unwrap().to_owned();
+    for data in [json!("nonsense"), json!({}), json!(format!("{data}0")), json!(data), json!(data)] {
+        bob.send(command::ACKNOWLEDGE, &json!({"SessionData": data}));
+    }
+    client.ok(command::SET, &set(seq, &[("a", "1", 0)]));
+    let push = bob.frame().unwrap();
+    assert_eq!(push["body"]["EventArray"][0]["MsgExtensionNotify"]["MsgLastSeq"], 1, "{push}");
+    assert_eq!(push["body"]["NeedAck"], 1);
+    assert_eq!(bob.frame().unwrap(), push, "what was not acknowledged comes again");
+}
+
+#[test]
+fn requests_that_wait_are_not_carried_out_for_whoever_logs_in_meanwhile() {
+    const CHANGES: u64 = 60;
+    let server = world(&ConfigOptions::default());
+    let mut client = LongClient::logged_in(server.address, "ann");
+    let seq = sent(&mut client);
+    let first =
+        (0..CHANGES).map(|key| client.send(command::SET, &set(seq, &[(&format!("k{key}"), "ann's", 0)])));
+    let first = first.min().unwrap();
+    // Cid is no member, so that nothing of that could be hers.
+    let login = json!({
+        "head": {"servcmd": command::LOGIN, "seq": 1, "identifier": "cid", "usersig": ticket("cid", 0)},
+        "body": {"State": "Online"},
+    });
+    client.send_text(&login.to_string());
+    let (mut codes, mut welcome) = (vec![Value::Null; usize::try_from(CHANGES).unwrap()], Value::Null);
+    while welcome.is_null() || codes.iter().any(Value::is_null) {
+        let frame = client.frame().unwrap();
+        let code = frame["body"]["ErrorCode"].clone();
+        match frame["head"]["seq"].as_u64().unwrap() {
+            1 => welcome = code,
+            number => codes[usize::try_from(number - first).unwrap()] = code,
+        }
+    }
+    assert_eq!(welcome, 0);
+    // Ann's, as far as it went, and then nobody's.
+    let done = codes.iter().take_while(|code| **code == 0).count();
+    assert!(codes[done..].iter().all(|code| *code == 60_025), "{codes:?}");
+    let mut ann = LongClient::logged_in(server.address, "ann");
+    assert_eq!(ann.ok(command::PULL, &json!({"GroupId": "g", "MsgSeq": seq}))["LatestSeq"], done);
 }
 
 #[test]

@@ -347,7 +347,7 @@ fn a_reader_of_an_app_that_falls_far_behind_is_told_so() {
 }
 
 /// The scene, with a server that waits this long for its readers.
-fn impatient(millis: u32) -> Running {
+pub(super) fn impatient(millis: u32) -> Running {
     super::scene_with(ConfigOptions {
         http: format!("idle_timeout_ms = {millis}"),
         ..ConfigOptions::default()
@@ -355,7 +355,7 @@ fn impatient(millis: u32) -> Running {
 }
 
 /// A change that takes some 20 KB to tell, and twice that with what was there before.
-fn change_much(server: &Running, seq: u64) {
+pub(super) fn change_much(server: &Running, seq: u64) {
     let value = "v".repeat(1000);
     let pairs: Vec<_> =
         (0..20).map(|key| json!({"Key": format!("k{key}"), "Value": value, "Seq": seq})).collect();
@@ -363,7 +363,7 @@ fn change_much(server: &Running, seq: u64) {
     assert_eq!(server.post("ann", SET, &body.to_string())["Seq"], seq + 1);
 }
 
-fn connections(server: &Running) -> u32 {
+pub(super) fn connections(server: &Running) -> u32 {
     let figures = server.get("/metrics");
     let line = figures.lines().find_map(|line| line.strip_prefix("sidenote_connections "));
     line.unwrap_or_else(|| panic!("{figures}")).parse().unwrap()
