@@ -1,16 +1,18 @@
 //! Apps that are told by a receiver that does what the test says, over a volatile store.
 
+mod ends;
 mod faults;
 mod order;
+mod outages;
 mod questions;
-mod script;
+pub(in crate::webhooks) mod script;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sidenote_core::Limits;
-use sidenote_core::ids::AppId;
+use sidenote_core::ids::{AppId, Conversation, GroupId};
 use sidenote_core::query::Outboxes;
 use sidenote_store::Store;
 use sidenote_store::memory::MemoryStore;
@@ -39,16 +41,19 @@ fn limits() -> Limits {
     Limits { webhook_apps: vec![AppId::new(APP)].leak(), attempts_per_minute: 0, ..Limits::default() }
 }
 
-/// A configuration whose retries are quick.
-fn config(url: &str, more: &str) -> Config {
-    let text = format!(
-        "[[apps]]\nsdk_app_id = {APP}\nsecret_key = \"k\"\n[apps.webhook]\nurl = \"{url}\"\ntimeout_ms = 300\n\
-         retry_first_ms = 10\nretry_longest_ms = 20\n{more}\n"
-    );
-    Config::from_toml(&text).unwrap()
+/// A configuration whose requests and retries are quick unless it says otherwise.
+pub(in crate::webhooks) fn config(url: &str, more: &str) -> Config {
+    let mut text =
+        format!("[[apps]]\nsdk_app_id = {APP}\nsecret_key = \"k\"\n[apps.webhook]\nurl = \"{url}\"\n");
+    for (name, millis) in [("timeout_ms", 300), ("retry_first_ms", 10), ("retry_longest_ms", 20)] {
+        if !more.contains(name) {
+            text.push_str(&format!("{name} = {millis}\n"));
+        }
+    }
+    Config::from_toml(&format!("{text}{more}\n")).unwrap()
 }
 
-const LOOPBACK: &str = "allow_networks = [\"127.0.0.0/8\"]";
+pub(in crate::webhooks) const LOOPBACK: &str = "allow_networks = [\"127.0.0.0/8\"]";
 
 impl Scene {
     /// Tells the receiver of this script.
@@ -63,8 +68,7 @@ impl Scene {
         world.before = webhooks.before();
         world.now = now_secs();
         let tasks = Tasks::new();
-        let telling = Arc::clone(&webhooks);
-        tasks.spawn("webhooks", move |stop| async move { telling.run(&stop).await }).unwrap();
+        webhooks.start(&tasks).unwrap();
         Self { store, world, config, webhooks, tasks }
     }
 
@@ -101,6 +105,14 @@ impl Scene {
     async fn outboxes(&self) -> usize {
         let question = Outboxes { app: AppId::new(APP), conversation: None, after: None, limit: 1000 };
         self.store.ask(question).await.unwrap().len()
+    }
+
+    /// The last event of this group that the store knows to be told, as long as others are left.
+    async fn told(&self, group: &str) -> u64 {
+        let conversation = Conversation::Group(GroupId::new(group).unwrap());
+        let question =
+            Outboxes { app: AppId::new(APP), conversation: Some(conversation), after: None, limit: 9 };
+        self.store.ask(question).await.unwrap()[0].2.after.get()
     }
 
     fn letters(&self) -> DeadLetters {
