@@ -36,6 +36,7 @@ impl MemoryStore {
     }
 
     /// The same rows under other limits, as after a restart with another configuration.
+    #[must_use]
     pub fn copy_with(&self, limits: Limits) -> Self {
         let state = State { rows: self.lock().rows.clone(), ..State::default() };
         Self { limits, state: Mutex::new(state), newsroom: Newsroom::default() }

@@ -43,14 +43,14 @@ fn limits() -> Limits {
 
 /// A configuration whose requests and retries are quick unless it says otherwise.
 pub(in crate::webhooks) fn config(url: &str, more: &str) -> Config {
-    let mut text =
-        format!("[[apps]]\nsdk_app_id = {APP}\nsecret_key = \"k\"\n[apps.webhook]\nurl = \"{url}\"\n");
-    for (name, millis) in [("timeout_ms", 300), ("retry_first_ms", 10), ("retry_longest_ms", 20)] {
-        if !more.contains(name) {
-            text.push_str(&format!("{name} = {millis}\n"));
-        }
-    }
-    Config::from_toml(&format!("{text}{more}\n")).unwrap()
+    let quick = [("timeout_ms", 300), ("retry_first_ms", 10), ("retry_longest_ms", 20)];
+    let quick = quick.iter().filter(|(name, _)| !more.contains(name));
+    let quick: Vec<_> = quick.map(|(name, millis)| format!("{name} = {millis}")).collect();
+    Config::from_toml(&format!(
+        "[[apps]]\nsdk_app_id = {APP}\nsecret_key = \"k\"\n[apps.webhook]\nurl = \"{url}\"\n{}\n{more}\n",
+        quick.join("\n")
+    ))
+    .unwrap()
 }
 
 pub(in crate::webhooks) const LOOPBACK: &str = "allow_networks = [\"127.0.0.0/8\"]";
