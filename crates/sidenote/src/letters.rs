@@ -272,7 +272,9 @@ mod tests {
 
     #[test]
     fn a_letter_that_fails_holds_up_those_of_the_same_life_and_one_without_a_request_none() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // Its handle drives nothing by itself, so that there has to be a thread that does.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Limits::default()));
         for (life, event, is_known) in
             [(1, 1, false), (1, 2, true), (1, 3, false), (1, 4, true), (2, 1, true), (2, 2, true)]

@@ -58,7 +58,7 @@ const OUTBOXES_PER_PAGE: usize = 256;
 /// How long to wait after the store failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a request may go on when the server stops. The rest of that time is for settling.
+/// How long a request may go on when the server stops. Whoever stops it waits longer, which is left for settling.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Conversations that are settled at a time when the server stops.
@@ -200,17 +200,14 @@ impl Teller {
         page: Vec<(ConversationId, Incarnation, Outbox)>,
         after: &mut Option<(ConversationId, Incarnation)>,
     ) -> bool {
-        let (mut schedule, mut is_news) = (self.schedule(), false);
+        let mut schedule = self.schedule();
         for (id, incarnation, _) in page {
             match schedule.find(&id.conversation) {
-                Found::New => is_news = true,
+                Found::New => self.wake.notify_one(),
                 Found::Known => {}
                 Found::NoRoom => return false,
             }
             *after = Some((id, incarnation));
-        }
-        if is_news {
-            self.wake.notify_one();
         }
         true
     }
@@ -405,8 +402,12 @@ impl Teller {
         let letter = dead_letter(event, self.now(), work.tries, &failure, request);
         self.bury(id, place, event.number, letter, 1).await?;
         (work.tries, work.counted) = (0, 0);
-        // The next one would most probably fail too, and become a letter sooner than it has to.
-        Ok(if self.figures.is_failing() { Told::Again(again) } else { Told::Done })
+        if self.figures.is_failing() {
+            // The next one would most probably fail too, and become a letter sooner than it has to.
+            return Ok(Told::Again(again));
+        }
+        work.failures = 0;
+        Ok(Told::Done)
     }
 
     /// Before the next try: doubled with each one up to a bound, and anything between half of that and all of it, so

@@ -61,7 +61,7 @@ impl Teller {
     ) -> Result<(), StoreError> {
         let known_last = match page.events.first() {
             Some(first) => Some(EventNumber::new(first.number.get() - 1)),
-            None if page.cursor_too_old => self.last_event(id, place).await?,
+            None if page.cursor_too_old || place.gone.is_some() => self.last_event(id, place).await?,
             None => None,
         };
         let Some(last) = known_last.filter(|last| *last > place.told) else { return Ok(()) };
