@@ -327,13 +327,16 @@ pub struct EventPage {
     pub events: Vec<Arc<Event>>,
     /// True if events right after the cursor are no longer kept: the reader has to start over from the state.
     pub cursor_too_old: bool,
+    /// True if the page ends where the next events are no longer kept, although later ones are. The page after it has
+    /// a cursor that is too old.
+    pub ends_at_gap: bool,
 }
 
 impl Events {
     fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Result<EventPage, Missing> {
         let after = Some(Box::new(RowKey::Event(self.incarnation, self.after)));
         let range = Range { span: Span::Events(self.incarnation), after, limit: self.limit };
-        let events: Vec<_> = rows
+        let mut events: Vec<_> = rows
             .0
             .range(&range)?
             .into_iter()
@@ -346,7 +349,12 @@ impl Events {
             Some(first) => first.number != self.after.next(),
             None => rows.counters(self.incarnation)?.is_some_and(|counters| counters.last_event > self.after),
         };
-        Ok(EventPage { events, cursor_too_old })
+        // Where the bounds of what is kept were changed, old events may be left on the far side of a gap.
+        let gap = events.windows(2).position(|pair| pair[1].number != pair[0].number.next());
+        if let Some(before) = gap {
+            events.truncate(before + 1);
+        }
+        Ok(EventPage { events, cursor_too_old, ends_at_gap: gap.is_some() })
     }
 }
 

@@ -152,7 +152,7 @@ impl Server {
             move |stop| keep_house(store, clock, stop)
         })?;
         let before = webhooks.before();
-        tasks.spawn("webhooks", move |stop| async move { webhooks.run(&stop).await })?;
+        webhooks.start(&tasks)?;
         let gateway = Gateway::new(config, apps, Arc::clone(&store), clock, signatures, &metrics, before);
         let (gateway, stop) = (Arc::new(gateway), CancellationToken::new());
         let hub = Hub::new(Arc::clone(&store));

@@ -7,10 +7,10 @@ use std::io::Write;
 use std::str::FromStr;
 
 use anyhow::Context as _;
-use sidenote_core::ids::{Conversation, ConversationId};
+use sidenote_core::ids::{Conversation, ConversationId, Incarnation};
 use sidenote_core::query::DeadLetterAt;
 use sidenote_server::clock::{Clock as _, SystemClock};
-use sidenote_server::webhooks::{DeadLetters, LetterId};
+use sidenote_server::webhooks::{DeadLetters, LetterId, NotReplayed};
 use tokio::runtime::Handle;
 
 /// Letters that are read at a time.
@@ -115,8 +115,8 @@ struct Work<'a> {
     out: &'a mut dyn Write,
     done: u64,
     failed: u64,
-    /// A conversation one of whose letters failed: those after it would come out of order.
-    held_up: Option<ConversationId>,
+    /// The life of a conversation in which a letter failed: those after it would come out of order.
+    held_up: Option<(ConversationId, Incarnation)>,
 }
 
 impl Work<'_> {
@@ -137,7 +137,12 @@ impl Work<'_> {
                 show(self.out, letter, id)?;
                 self.done += 1;
             }
-            Deed::Replay if self.held_up.as_ref() == Some(&letter.id) => {
+            Deed::Replay
+                if self
+                    .held_up
+                    .as_ref()
+                    .is_some_and(|(id, of)| (id, *of) == (&letter.id, letter.incarnation)) =>
+            {
                 writeln!(self.out, "{id}: not tried, because the one before it failed")?;
                 self.failed += 1;
             }
@@ -149,7 +154,10 @@ impl Work<'_> {
                 Err(error) => {
                     writeln!(self.out, "{id}: {}", in_one_line(&error.to_string()))?;
                     self.failed += 1;
-                    self.held_up = Some(letter.id.clone());
+                    // Nothing can be sent of what is not known any more, so nothing has to wait for it.
+                    if !matches!(error, NotReplayed::Empty) {
+                        self.held_up = Some((letter.id.clone(), letter.incarnation));
+                    }
                 }
             },
             Deed::Discard => {
@@ -220,7 +228,78 @@ fn in_one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use sidenote_core::Limits;
+    use sidenote_core::command::{Action, Command, OutboxAction};
+    use sidenote_core::event::Operator;
+    use sidenote_core::ids::{AppId, EventNumber, GroupId, Timestamp, UserId};
+    use sidenote_core::outbox::{DeadLetter, LetterRequest};
+    use sidenote_server::config::Config;
+    use sidenote_store::Store;
+    use sidenote_store::memory::MemoryStore;
+
     use super::*;
+
+    /// Has the store keep a letter for an event of this life of a group, with something to send or without.
+    async fn keep(store: &dyn Store, life: u64, event: u64, is_known: bool) {
+        let id = ConversationId {
+            app: AppId::new(7),
+            conversation: Conversation::Group(GroupId::new("room").unwrap()),
+        };
+        let request = LetterRequest {
+            command: "Group.CallbackAfterSendMsg".to_owned(),
+            origin: String::new(),
+            body: "{}".to_owned(),
+        };
+        let letter = DeadLetter {
+            first: EventNumber::new(event),
+            happened_at: Timestamp::from_millis(1),
+            given_up_at: Timestamp::from_millis(2),
+            tries: 1,
+            reason: "why".to_owned(),
+            request: is_known.then_some(request),
+        };
+        let through = EventNumber::new(event);
+        let settle = OutboxAction::Settle { through, dead: vec![(through, letter)] };
+        let command = Command {
+            operator: Operator::server(UserId::new("server").unwrap()),
+            at: Timestamp::from_millis(3),
+            action: Action::Outbox(id, Incarnation::from_random(life), settle),
+        };
+        store.commit(command).await.unwrap().verdict.unwrap();
+    }
+
+    #[test]
+    fn a_letter_that_fails_holds_up_those_of_the_same_life_and_one_without_a_request_none() {
+        // Its handle drives nothing by itself, so that there has to be a thread that does.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Limits::default()));
+        for (life, event, is_known) in
+            [(1, 1, false), (1, 2, true), (1, 3, false), (1, 4, true), (2, 1, true), (2, 2, true)]
+        {
+            runtime.block_on(keep(&*store, life, event, is_known));
+        }
+        // A port that was free a moment ago, so that nobody listens there.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "[[apps]]\nsdk_app_id = 7\nsecret_key = \"k\"\n[apps.webhook]\nurl = \"http://127.0.0.1:{port}\"\n\
+             allow_networks = [\"127.0.0.1\"]\n"
+        );
+        let letters =
+            DeadLetters::new(&Config::from_toml(&config).unwrap(), store, Arc::new(SystemClock)).unwrap();
+        let request = Request { deed: Deed::Replay, app: 7, letters: None };
+        let mut out = Vec::new();
+        assert!(!carry_out(&request, &letters, runtime.handle(), &mut out).unwrap());
+        let said = String::from_utf8(out).unwrap();
+        let (gone, failed, held_up) = ("nothing to send", "no connection", "the one before it failed");
+        let expected = [gone, failed, held_up, held_up, failed, held_up, "0 told, 6 not"];
+        assert_eq!(said.lines().count(), expected.len(), "{said}");
+        for (line, part) in said.lines().zip(expected) {
+            assert!(line.contains(part), "{line}: {part}");
+        }
+    }
 
     #[test]
     fn a_request_is_one_line_and_is_read_back() {

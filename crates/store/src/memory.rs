@@ -35,6 +35,13 @@ impl MemoryStore {
         Self { limits, state: Mutex::default(), newsroom: Newsroom::default() }
     }
 
+    /// The same rows under other limits, as after a restart with another configuration.
+    #[must_use]
+    pub fn copy_with(&self, limits: Limits) -> Self {
+        let state = State { rows: self.lock().rows.clone(), ..State::default() };
+        Self { limits, state: Mutex::new(state), newsroom: Newsroom::default() }
+    }
+
     /// How many rows there are. Tests use it to see that nothing is left behind.
     pub fn row_count(&self) -> usize {
         self.lock().rows.0.len()
@@ -91,7 +98,7 @@ impl Store for MemoryStore {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Map(BTreeMap<RowKey, Row>);
 
 impl Rows for Map {

@@ -99,6 +99,11 @@ fn events_beyond_the_count_that_is_kept_go_with_the_commit_that_brings_new_ones(
     assert!(!page(8).cursor_too_old);
     assert_eq!(page(8).events.len(), 1);
     assert!(!page(9).cursor_too_old);
+    // What is left of the time before is on the far side of a gap, and no page leads over it.
+    assert_eq!(kept, [1, 7, 8, 9]);
+    let before_the_gap: Vec<_> = page(0).events.iter().map(|event| event.number.get()).collect();
+    assert_eq!((before_the_gap, page(0).ends_at_gap), (vec![1], true));
+    assert!(!page(6).ends_at_gap);
 }
 
 fn last_event(world: &World) -> EventNumber {

@@ -9,6 +9,7 @@ mod callback;
 mod networks;
 mod url;
 
+mod addresses;
 mod receiver;
 
 mod body;
@@ -25,11 +26,11 @@ use std::sync::atomic::Ordering;
 use futures_util::future::join_all;
 use sidenote_core::ids::{AppId, ConversationId};
 use sidenote_store::Store;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ops::metrics::WebhookStatistics;
+use crate::tasks::{Tasks, TooManyTasks};
 
 pub(crate) use before::{Before, Verdict};
 pub use callback::Callback;
@@ -41,6 +42,9 @@ pub use url::{BadUrl, ReceiverUrl};
 use figures::Figures;
 use receiver::Receiver;
 use teller::Teller;
+
+/// Tasks that apps are told by. Where there are more apps, some share one.
+const MAX_TASKS: usize = 64;
 
 /// The webhooks of all apps that have some.
 pub(crate) struct Webhooks {
@@ -82,21 +86,30 @@ impl Webhooks {
         }
     }
 
-    /// Tells until it is stopped.
-    pub(crate) async fn run(&self, stop: &CancellationToken) {
+    /// Tells in tasks of its own until they are stopped.
+    pub(crate) fn start(self: &Arc<Self>, tasks: &Tasks) -> Result<(), TooManyTasks> {
         if self.tellers.is_empty() {
-            return;
+            return Ok(());
         }
         // News only wakes: what is left to tell is in the store, and is found there sooner or later without any.
         let mut news = self.store.news();
-        let watching = async {
+        let webhooks = Arc::clone(self);
+        tasks.spawn("news for webhooks", move |stop| async move {
             while let Some(told) = stop.run_until_cancelled(news.next()).await {
                 for news in told.news {
-                    self.look(&news.conversation);
+                    webhooks.look(&news.conversation);
                 }
             }
-        };
-        tokio::join!(watching, join_all(self.tellers.iter().map(|teller| teller.run(stop))));
+        })?;
+        let count = self.tellers.len().min(MAX_TASKS);
+        for first in 0..count {
+            let webhooks = Arc::clone(self);
+            tasks.spawn("webhooks", move |stop| async move {
+                let tellers = webhooks.tellers.iter().skip(first).step_by(count);
+                join_all(tellers.map(|teller| teller.run(&stop))).await;
+            })?;
+        }
+        Ok(())
     }
 
     /// What was counted, by app.

@@ -7,6 +7,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+/// The first bits of an IPv6 address that say that the others are an IPv4 address.
+const MAPPED_BITS: u8 = 96;
+
 /// A network: an address and how many of its first bits count, as in `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -23,6 +26,9 @@ pub enum BadNetwork {
     /// Bits behind those that count are not zero, so that one of the two numbers is a slip.
     #[error("its address has bits beyond its length; write {0}")]
     Bits(Network),
+    /// IPv4 addresses written as IPv6 ones, which count as what they are everywhere.
+    #[error("it holds IPv4 addresses; write {0}")]
+    Mapped(Network),
 }
 
 impl fmt::Display for Network {
@@ -47,7 +53,16 @@ impl FromStr for Network {
             Some(bits) => bits.parse().ok().filter(|bits| *bits <= most).ok_or(BadNetwork::Form)?,
         };
         let network = Self { first: masked(first, bits), bits };
-        if network.first == first { Ok(network) } else { Err(BadNetwork::Bits(network)) }
+        if network.first != first {
+            return Err(BadNetwork::Bits(network));
+        }
+        match (first, first.to_canonical()) {
+            (IpAddr::V6(_), IpAddr::V4(first)) if bits >= MAPPED_BITS => {
+                let first = IpAddr::V4(first);
+                Err(BadNetwork::Mapped(Self { first, bits: bits - MAPPED_BITS }))
+            }
+            _ => Ok(network),
+        }
     }
 }
 
@@ -216,5 +231,13 @@ mod tests {
         }
         let error = "10.1.0.0/8".parse::<Network>().unwrap_err();
         assert_eq!(error.to_string(), "its address has bits beyond its length; write 10.0.0.0/8");
+        for (mapped, meant) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:127.0.0.1", "127.0.0.1/32"),
+        ] {
+            let error = mapped.parse::<Network>().unwrap_err();
+            assert_eq!(error.to_string(), format!("it holds IPv4 addresses; write {meant}"));
+        }
     }
 }

@@ -26,11 +26,11 @@ use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Secret, Webhook};
-use crate::webhooks::networks::{Network, is_public};
+use crate::webhooks::addresses::Addresses;
 use crate::webhooks::url::ReceiverUrl;
 
 /// Bytes of an answer that are read at most. The documented one has 51.
@@ -42,6 +42,9 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Connections that are kept for later, at most.
 const MAX_LINES: usize = 64;
 
+/// How long a connection that nobody uses is kept. Receivers close them after a minute or so.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+
 /// Where an app's webhooks go.
 pub(super) struct Receiver {
     app: u32,
@@ -49,7 +52,7 @@ pub(super) struct Receiver {
     host: HeaderValue,
     token: Option<Secret>,
     timeout: Duration,
-    networks: Vec<Network>,
+    addresses: Addresses,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     /// Connections that may be used again, the one that was used last at the end.
     lines: Mutex<Vec<Line>>,
@@ -77,6 +80,9 @@ pub enum ReceiverError {
     /// A host that no certificate can be for.
     #[error("webhook of app {0}: no certificate can be checked for the host of webhook.url")]
     Host(u32),
+    /// A URL that no request can have.
+    #[error("webhook of app {0}: no request can be made of webhook.url: {1}")]
+    Url(u32, axum::http::Error),
 }
 
 /// What is to be sent.
@@ -99,6 +105,8 @@ pub(super) enum Failure {
     Connect(SocketAddr, io::Error),
     Tls(io::Error),
     Timeout(Duration),
+    /// What is to be sent cannot be: a letter that was read from a file, say, has parameters that are none.
+    Request(axum::http::Error),
     Exchange(hyper::Error),
     Status(StatusCode),
     TooLong,
@@ -120,6 +128,7 @@ impl fmt::Display for Failure {
             ),
             Self::Tls(error) => write!(f, "no secure connection: {error}"),
             Self::Timeout(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
+            Self::Request(error) => write!(f, "no request can be made of it: {error}"),
             Self::Exchange(error) => write!(f, "the connection broke: {error}"),
             Self::Status(status) if status.is_redirection() => {
                 write!(f, "the receiver answered with status {status}, and redirects are not followed")
@@ -142,6 +151,7 @@ fn is_unknown_issuer(error: &io::Error) -> bool {
 struct Line {
     sender: SendRequest<Full<Bytes>>,
     running: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    used_at: Instant,
 }
 
 impl Receiver {
@@ -155,37 +165,54 @@ impl Receiver {
             None
         };
         let host = HeaderValue::from_str(&url.authority()).map_err(|_| ReceiverError::Host(app))?;
-        Ok(Self {
+        let receiver = Self {
             app,
+            addresses: Addresses::new(&url, config.allow_networks.clone()),
             url,
             host,
             token: config.token.clone(),
             timeout: config.timeout,
-            networks: config.allow_networks.clone(),
             tls,
             lines: Mutex::default(),
-        })
+        };
+        // A URL that no request can have is found before there is anything to tell.
+        let any = Letter { command: "", origin: "", body: "", id: None };
+        receiver.request(&any, 0).map_err(|error| ReceiverError::Url(app, error))?;
+        Ok(receiver)
     }
 
     fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Closes the connections that nobody has used for a while.
+    pub(super) fn drop_idle_lines(&self) {
+        self.lines().retain(|line| line.used_at.elapsed() < MAX_IDLE);
+    }
+
+    /// A connection that was used a short time ago.
+    fn left_over(&self) -> Option<Line> {
+        self.drop_idle_lines();
+        self.lines().pop()
+    }
+
     /// Sends a letter at `now` (Unix seconds) and gives the body of the answer, which is JSON.
     pub(super) async fn post(&self, letter: &Letter<'_>, now: u64) -> Result<Bytes, Failure> {
+        let until = Instant::now() + self.timeout;
         let exchange = async {
-            let left_over = self.lines().pop();
+            let left_over = self.left_over();
             if let Some(line) = left_over
                 && let Some(outcome) = self.exchange(line, letter, now, true).await
             {
                 return outcome;
             }
-            let fresh = self.connect().await?;
+            let fresh = self.connect(until).await?;
             self.exchange(fresh, letter, now, false).await.expect("a fresh connection gives an outcome")
         };
         let outcome = timeout(self.timeout, exchange).await.unwrap_or(Err(Failure::Timeout(self.timeout)));
         let (answer, kept) = outcome?;
-        if let Some(line) = kept {
+        if let Some(mut line) = kept {
+            line.used_at = Instant::now();
             let mut lines = self.lines();
             if lines.len() < MAX_LINES {
                 lines.push(line);
@@ -202,8 +229,11 @@ impl Receiver {
         now: u64,
         is_used: bool,
     ) -> Option<Result<(Bytes, Option<Line>), Failure>> {
-        let request = self.request(letter, now);
-        let Line { sender, running } = &mut line;
+        let request = match self.request(letter, now) {
+            Ok(request) => request,
+            Err(error) => return Some(Err(Failure::Request(error))),
+        };
+        let Line { sender, running, .. } = &mut line;
         let talk = async {
             if let Err(error) = sender.ready().await {
                 return Err((error, true));
@@ -239,32 +269,8 @@ impl Receiver {
         }
     }
 
-    /// Opens a connection to the first address of the receiver that is allowed and answers.
-    async fn connect(&self) -> Result<Line, Failure> {
-        let port = self.url.port();
-        let addresses: Vec<SocketAddr> = match self.url.address() {
-            Some(address) => vec![SocketAddr::new(address, port)],
-            None => {
-                tokio::net::lookup_host((self.url.host(), port)).await.map_err(Failure::Unknown)?.collect()
-            }
-        };
-        let (allowed, forbidden): (Vec<_>, Vec<_>) =
-            addresses.into_iter().partition(|address| self.allows(address.ip()));
-        let mut failure = match forbidden.first() {
-            Some(address) => Failure::Forbidden(address.ip()),
-            None => Failure::Unknown(io::Error::other("the name has no address")),
-        };
-        for address in allowed {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return self.handshake(stream).await,
-                Err(error) => failure = Failure::Connect(address, error),
-            }
-        }
-        Err(failure)
-    }
-
-    fn allows(&self, address: IpAddr) -> bool {
-        is_public(address) || self.networks.iter().any(|network| network.contains(address))
+    async fn connect(&self, until: Instant) -> Result<Line, Failure> {
+        self.handshake(self.addresses.connect(until).await?).await
     }
 
     async fn handshake(&self, stream: TcpStream) -> Result<Line, Failure> {
@@ -278,7 +284,7 @@ impl Receiver {
         }
     }
 
-    fn request(&self, letter: &Letter<'_>, now: u64) -> Request<Full<Bytes>> {
+    fn request(&self, letter: &Letter<'_>, now: u64) -> Result<Request<Full<Bytes>>, axum::http::Error> {
         let mut parameters = format!(
             "SdkAppid={}&CallbackCommand={}&contenttype=json{}",
             self.app, letter.command, letter.origin
@@ -293,9 +299,7 @@ impl Receiver {
         if let Some(id) = letter.id {
             request = request.header("x-sidenote-event", id);
         }
-        request
-            .body(Full::new(Bytes::copy_from_slice(letter.body.as_bytes())))
-            .expect("the URL was parsed at the start and the parameters are plain text")
+        request.body(Full::new(Bytes::copy_from_slice(letter.body.as_bytes())))
     }
 }
 
@@ -311,7 +315,7 @@ impl Line {
             .map_err(Failure::Exchange)?;
         // How a connection ended is told by the exchange that it ended under.
         let running = Box::pin(async move { drop(connection.await) });
-        Ok(Self { sender, running: Some(running) })
+        Ok(Self { sender, running: Some(running), used_at: Instant::now() })
     }
 }
 
@@ -377,6 +381,45 @@ fn connector(app: u32, ca_file: Option<&Path>) -> Result<TlsConnector, ReceiverE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhooks::tests::script::Script;
+    use crate::webhooks::tests::{LOOPBACK, config};
+
+    const LETTER: Letter<'_> =
+        Letter { command: "Group.CallbackAfterSendMsg", origin: "", body: "{}", id: None };
+
+    fn receiver(url: &str) -> Receiver {
+        let mut config = config(url, LOOPBACK);
+        Receiver::new(1, &config.apps.remove(0).webhook.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_used_for_a_while_is_not_used_again() {
+        let script = Script::ok().await;
+        let receiver = receiver(&script.url());
+        for _ in 0..2 {
+            receiver.post(&LETTER, 1).await.unwrap();
+        }
+        assert_eq!((script.connections(), receiver.lines().len()), (1, 1));
+        let long_ago = Instant::now().checked_sub(MAX_IDLE).unwrap();
+        receiver.lines()[0].used_at = long_ago;
+        receiver.post(&LETTER, 1).await.unwrap();
+        assert_eq!((script.connections(), receiver.lines().len()), (2, 1));
+        receiver.lines()[0].used_at = long_ago;
+        receiver.drop_idle_lines();
+        assert_eq!(receiver.lines().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_url_without_a_path_can_be_sent_to_and_parameters_that_are_none_can_not() {
+        let script = Script::ok().await;
+        let url = script.url();
+        let (url, _) = url.rsplit_once('/').unwrap();
+        let receiver = receiver(&format!("{url}?key=1"));
+        receiver.post(&LETTER, 1).await.unwrap();
+        assert!(script.got()[0].target.starts_with("/?key=1&SdkAppid=1&"), "{:?}", script.got());
+        let odd = Letter { origin: "&a=b c\r\n", ..LETTER };
+        assert!(matches!(receiver.post(&odd, 1).await, Err(Failure::Request(_))));
+    }
 
     #[test]
     fn a_request_is_signed_as_the_documented_one() {

@@ -30,6 +30,12 @@ pub(super) struct Work {
     pub(super) settle_at: Option<Instant>,
     /// How often the next event was tried.
     pub(super) tries: u32,
+    /// Those tries that say something about the event: those while the receiver answered others.
+    pub(super) counted: u32,
+    /// Failures of this lane since it last was answered, whichever events they were of. The pauses grow with them.
+    pub(super) failures: u32,
+    /// When the last of them was.
+    pub(super) failed_at: Option<Instant>,
     /// When the next event happened, as far as that is known.
     pub(super) oldest: Option<Timestamp>,
 }
@@ -45,6 +51,17 @@ pub(super) enum Next {
     Linger(Instant, Work),
     /// Nothing is left at all.
     Done,
+}
+
+/// What became of a conversation that has something to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It has a lane now.
+    New,
+    /// It had one.
+    Known,
+    /// There are as many lanes as there may be.
+    NoRoom,
 }
 
 #[derive(Debug)]
@@ -86,7 +103,11 @@ impl Schedule {
 
     /// Something happened in this conversation. True if somebody who waits for work should look.
     pub(super) fn look(&mut self, conversation: &Conversation) -> bool {
-        let Some(lane) = self.lanes.get_mut(conversation) else { return self.find(conversation) };
+        let Some(lane) = self.lanes.get_mut(conversation) else {
+            let found = self.find(conversation);
+            self.overflown |= found == Found::NoRoom;
+            return found == Found::New;
+        };
         match lane.state {
             // Before the event that failed nothing can be told.
             State::InLine | State::Retries(_) => false,
@@ -103,22 +124,22 @@ impl Schedule {
         }
     }
 
-    /// The store knows that this conversation has something to tell. True if that is news.
-    pub(super) fn find(&mut self, conversation: &Conversation) -> bool {
+    /// The store knows that this conversation has something to tell.
+    pub(super) fn find(&mut self, conversation: &Conversation) -> Found {
         if self.lanes.contains_key(conversation) {
-            return false;
+            return Found::Known;
         }
         if self.lanes.len() >= self.most {
-            self.overflown = true;
-            return false;
+            return Found::NoRoom;
         }
         let lane = Lane { state: State::InLine, work: Work::default() };
         self.lanes.insert(conversation.clone(), lane);
         self.line.push_back(conversation.clone());
-        true
+        Found::New
     }
 
-    /// Whether there were conversations without room for a lane since the last call. They are still known to the store.
+    /// Whether something happened in conversations without room for a lane since the last call. They are still known
+    /// to the store.
     pub(super) fn take_overflow(&mut self) -> bool {
         std::mem::take(&mut self.overflown)
     }
@@ -166,23 +187,24 @@ impl Schedule {
         self.waiting.first().map(|(due, _)| *due)
     }
 
-    /// Puts those whose event failed back into the line: the receiver answers again.
-    pub(super) fn retry_now(&mut self) -> bool {
+    /// Puts those that failed since then back into the line, in the order in which they would have been tried: the
+    /// receiver failed all of them, and answers again. One that failed before, while others were answered, goes on
+    /// waiting.
+    pub(super) fn retry_those_failed_since(&mut self, since: Instant) {
         let mut failed = Vec::new();
-        for (conversation, lane) in &mut self.lanes {
-            if let State::Retries(at) = lane.state {
+        for (at, conversation) in &self.waiting {
+            if let Some(lane) = self.lanes.get_mut(conversation)
+                && matches!(lane.state, State::Retries(_))
+                && lane.work.failed_at.is_some_and(|failed_at| failed_at >= since)
+            {
                 lane.state = State::InLine;
-                failed.push((at, conversation.clone()));
+                failed.push((*at, conversation.clone()));
             }
         }
-        // In the order in which they would have been tried.
-        failed.sort_unstable();
-        let any = !failed.is_empty();
         for waiting in failed {
             self.waiting.remove(&waiting);
             self.line.push_back(waiting.1);
         }
-        any
     }
 
     /// Conversations with something to tell, and when the oldest of what they have to tell happened.
@@ -264,17 +286,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_receiver_that_is_back_gets_everything_at_once() {
-        let (mut schedule, now) = (Schedule::new(9), Instant::now());
-        for (name, secs) in [("a", 9), ("b", 8)] {
+    async fn a_receiver_that_is_back_gets_what_it_failed_and_nothing_else() {
+        let (mut schedule, start) = (Schedule::new(9), Instant::now());
+        let secs = Duration::from_secs;
+        // "old" failed before the receiver did not answer any more; the store failed under "odd".
+        for (name, failed_at, secs_left) in [
+            ("a", Some(start + secs(2)), 9),
+            ("old", Some(start), 3),
+            ("b", Some(start + secs(1)), 8),
+            ("odd", None, 4),
+        ] {
             schedule.look(&group(name));
-            next(&mut schedule, now);
-            schedule.give_back(group(name), Next::Retry(now + Duration::from_secs(secs), Work::default()));
+            next(&mut schedule, start);
+            let work = Work { failed_at, ..Work::default() };
+            schedule.give_back(group(name), Next::Retry(start + secs(secs_left), work));
         }
-        assert!(schedule.retry_now() && !schedule.retry_now());
-        assert_eq!(next(&mut schedule, now).as_deref(), Some("b"));
-        assert_eq!(next(&mut schedule, now).as_deref(), Some("a"));
-        assert_eq!(schedule.due(), None);
+        schedule.retry_those_failed_since(start + secs(1));
+        assert_eq!(next(&mut schedule, start).as_deref(), Some("b"));
+        assert_eq!(next(&mut schedule, start).as_deref(), Some("a"));
+        assert_eq!((next(&mut schedule, start), schedule.due()), (None, Some(start + secs(3))));
     }
 
     #[tokio::test(start_paused = true)]
@@ -300,6 +330,9 @@ mod tests {
         assert!(schedule.take_overflow() && !schedule.take_overflow());
         next(&mut schedule, now);
         schedule.give_back(group("a"), Next::Done);
-        assert!(schedule.find(&group("c")));
+        assert_eq!(schedule.find(&group("c")), Found::New);
+        assert_eq!(schedule.find(&group("c")), Found::Known);
+        assert_eq!(schedule.find(&group("a")), Found::NoRoom);
+        assert!(!schedule.take_overflow());
     }
 }

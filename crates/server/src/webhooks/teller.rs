@@ -4,31 +4,35 @@
 //! quiet for a moment or much was told, so that it costs few commits. Whatever was told and not written down when the
 //! process dies is told once more.
 
+mod place;
+
+use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use sidenote_core::Outcome;
-use sidenote_core::command::{Action, Command, OutboxAction};
-use sidenote_core::event::{Event, Operator};
+use sidenote_core::event::Event;
 use sidenote_core::group::Group;
-use sidenote_core::ids::{AppId, Conversation, ConversationId, EventNumber, Timestamp, UserId};
-use sidenote_core::outbox::{DeadLetter, LetterRequest};
-use sidenote_core::query::{DescribeGroup, EventPage, Events, FindMessage, Outboxes};
+use sidenote_core::ids::{AppId, Conversation, ConversationId, EventNumber, Incarnation, Timestamp, UserId};
+use sidenote_core::outbox::{LetterRequest, Outbox};
+use sidenote_core::query::{DescribeGroup, Events, FindMessage, Outboxes};
 use sidenote_store::{Store, StoreError};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+
+use place::dead_letter;
 
 use crate::clock::Clock;
 use crate::config::Webhook;
 use crate::webhooks::body::{self, Telling};
 use crate::webhooks::callback::Callback;
 use crate::webhooks::figures::Figures;
-use crate::webhooks::receiver::{Failure, Letter, Receiver};
-use crate::webhooks::schedule::{Next, Place, Schedule, Work};
+use crate::webhooks::receiver::{Letter, Receiver};
+use crate::webhooks::schedule::{Found, Next, Place, Schedule, Work};
 
 /// Conversations that are looked after at a time. The others wait in the store.
 const MAX_LANES: usize = 65_536;
@@ -54,6 +58,9 @@ const OUTBOXES_PER_PAGE: usize = 256;
 /// How long to wait after the store failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a request may go on when the server stops. Whoever stops it waits longer, which is left for settling.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Conversations that are settled at a time when the server stops.
 const SETTLED_AT_A_TIME: usize = 64;
 
@@ -73,8 +80,10 @@ pub(super) struct Teller {
 enum Told {
     /// It was told, or needs no telling.
     Done,
-    /// It failed and is to be tried again.
+    /// It failed and is to be tried again then, or was given up and the next one is not to be tried earlier.
     Again(Instant),
+    /// The server stops, and the receiver did not answer in the time that was left.
+    Stopped,
 }
 
 impl Teller {
@@ -110,24 +119,24 @@ impl Teller {
     /// Tells until it is stopped.
     pub(super) async fn run(&self, stop: &CancellationToken) {
         let mut turns = FuturesUnordered::new();
-        let mut next_scan = Instant::now();
+        let mut scan = pin!(self.scan());
         while !stop.is_cancelled() {
-            if next_scan <= Instant::now() {
-                next_scan = Instant::now() + self.scan().await;
-            }
             while turns.len() < self.policy.parallel {
                 let Some((conversation, work)) = self.schedule().take(Instant::now()) else { break };
                 turns.push(self.turn(conversation, work, stop));
             }
-            let due = self.schedule().due().map_or(next_scan, |due| due.min(next_scan));
+            // While all places are taken, nobody who is due could have one.
+            let due = self.schedule().due().filter(|_| turns.len() < self.policy.parallel);
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(()) = turns.next() => {}
                 () = self.wake.notified() => {}
-                () = sleep_until(due) => {}
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                since = self.figures.recovery() => self.schedule().retry_those_failed_since(since),
+                never = &mut scan => match never {},
             }
         }
-        // What is under way is waited for, at most as long as a request may take, so that it need not be told twice.
+        // What is under way is waited for, though not for long, so that it need not be told twice.
         while turns.next().await.is_some() {}
         let unsettled = self.schedule().unsettled();
         for some in unsettled.chunks(SETTLED_AT_A_TIME) {
@@ -156,25 +165,51 @@ impl Teller {
     }
 
     /// Finds every conversation with something to tell, whether or not anybody was woken for it: after a start, say.
-    /// Gives the time until this is to be done again.
-    async fn scan(&self) -> Duration {
-        self.schedule().take_overflow();
+    /// It goes through the store page by page, and waits where there is no room for more lanes.
+    async fn scan(&self) -> Infallible {
         let mut after = None;
         loop {
-            let question = Outboxes { app: self.app, conversation: None, after, limit: OUTBOXES_PER_PAGE };
-            let Ok(page) = self.store.ask(question).await else { return STORE_PAUSE };
-            let mut schedule = self.schedule();
-            for (id, ..) in &page {
-                schedule.find(&id.conversation);
-            }
-            if schedule.take_overflow() {
-                return OVERFLOW_PAUSE;
-            }
-            if page.len() < OUTBOXES_PER_PAGE {
-                return SCAN_PAUSE;
-            }
-            after = page.into_iter().next_back().map(|(id, incarnation, _)| (id, incarnation));
+            let question = Outboxes {
+                app: self.app,
+                conversation: None,
+                after: after.clone(),
+                limit: OUTBOXES_PER_PAGE,
+            };
+            let pause = match self.store.ask(question).await {
+                Err(_) => STORE_PAUSE,
+                Ok(page) => {
+                    let is_last = page.len() < OUTBOXES_PER_PAGE;
+                    if !self.find(page, &mut after) {
+                        OVERFLOW_PAUSE
+                    } else if is_last {
+                        after = None;
+                        self.receiver.drop_idle_lines();
+                        if self.schedule().take_overflow() { OVERFLOW_PAUSE } else { SCAN_PAUSE }
+                    } else {
+                        continue;
+                    }
+                }
+            };
+            sleep(pause).await;
         }
+    }
+
+    /// Makes lanes of these. False if there was no room for all of them; `after` names the last that has one.
+    fn find(
+        &self,
+        page: Vec<(ConversationId, Incarnation, Outbox)>,
+        after: &mut Option<(ConversationId, Incarnation)>,
+    ) -> bool {
+        let mut schedule = self.schedule();
+        for (id, incarnation, _) in page {
+            match schedule.find(&id.conversation) {
+                Found::New => self.wake.notify_one(),
+                Found::Known => {}
+                Found::NoRoom => return false,
+            }
+            *after = Some((id, incarnation));
+        }
+        true
     }
 
     /// Tells a bounded number of events of one conversation.
@@ -199,23 +234,22 @@ impl Teller {
         let id = self.id(conversation);
         let Some(mut place) = self.place(&id, work.place.take()).await? else { return Ok(Next::Done) };
         let outcome = self.tell_page(&id, &mut place, work, stop).await;
-        let mut is_told = false;
-        let mut retry = None;
-        match outcome {
-            Ok(Page::Told) => is_told = true,
-            Ok(Page::More) => {}
-            Ok(Page::Again(at)) => retry = Some(at),
+        let (is_told, retry) = match outcome {
+            Ok(Page::Told) => (true, None),
+            Ok(Page::More) => (false, None),
+            Ok(Page::Again(at)) => (false, Some(at)),
             Err(error) => {
                 work.place = Some(place);
                 return Err(error);
             }
-        }
+        };
         let unsettled = place.told.get() - place.settled.get();
         let now = Instant::now();
         let settle_at = *work.settle_at.get_or_insert(now + SETTLE_PAUSE);
         // Nothing more comes of a life that is over, and another one may be waiting.
         let is_over = is_told && place.gone.is_some();
-        let is_time = unsettled >= MOST_UNSETTLED || is_over || settle_at <= now;
+        // The next turn of one that failed may be far away.
+        let is_time = unsettled >= MOST_UNSETTLED || is_over || retry.is_some() || settle_at <= now;
         if !is_told && unsettled == 0 {
             work.settle_at = None;
             work.place = Some(place);
@@ -241,28 +275,6 @@ impl Teller {
         })
     }
 
-    /// Where to go on: where the last turn ended, or what the store knows. Lives that are over come before the present
-    /// one, in the order in which they were.
-    async fn place(&self, id: &ConversationId, known: Option<Place>) -> Result<Option<Place>, StoreError> {
-        if known.is_some() {
-            return Ok(known);
-        }
-        let question = Outboxes {
-            app: self.app,
-            conversation: Some(id.conversation.clone()),
-            after: None,
-            limit: OUTBOXES_PER_PAGE,
-        };
-        let mut outboxes = self.store.ask(question).await?;
-        outboxes.sort_by_key(|(_, _, outbox)| (outbox.gone.is_none(), outbox.since));
-        Ok(outboxes.into_iter().next().map(|(_, incarnation, outbox)| Place {
-            incarnation,
-            gone: outbox.gone,
-            told: outbox.after,
-            settled: outbox.after,
-        }))
-    }
-
     async fn tell_page(
         &self,
         id: &ConversationId,
@@ -279,26 +291,27 @@ impl Teller {
             if stop.is_cancelled() {
                 return Ok(Page::More);
             }
-            let next = page.events.get(index + 1).map(|next| &**next);
             work.oldest = Some(event.at);
-            match self.tell(id, place, event, next, group.as_ref(), work).await? {
+            match self.tell(id, place, &page.events[index..], group.as_ref(), work, stop).await? {
                 Told::Done => {
-                    work.tries = 0;
+                    (work.tries, work.counted) = (0, 0);
                     // A letter for a dead event has moved it on already.
                     place.told = place.told.max(event.number);
                 }
                 Told::Again(at) => return Ok(Page::Again(at)),
+                Told::Stopped => return Ok(Page::More),
             }
         }
         work.oldest = None;
-        Ok(if page.events.len() < EVENTS_PER_TURN { Page::Told } else { Page::More })
+        let is_told = page.events.len() < EVENTS_PER_TURN && !page.ends_at_gap;
+        Ok(if is_told { Page::Told } else { Page::More })
     }
 
-    /// What the group is like, if one of these events needs that to be told.
+    /// What the group is like, or was when it was destroyed, if one of these events needs that to be told.
     async fn group(
         &self,
         id: &ConversationId,
-        place: &Place,
+        place: &mut Place,
         events: &[Arc<Event>],
     ) -> Result<Option<Arc<Group>>, StoreError> {
         if let Some(gone) = &place.gone {
@@ -318,54 +331,26 @@ impl Teller {
             return Ok(None);
         }
         let view = self.store.ask(DescribeGroup { id: id.clone() }).await?;
-        Ok(view.map(|view| view.group).filter(|group| group.incarnation == place.incarnation))
+        if let Some(view) = view
+            && view.group.incarnation == place.incarnation
+        {
+            return Ok(Some(view.group));
+        }
+        place.gone = self.gone(id, place.incarnation).await?;
+        Ok(place.gone.as_ref().map(|gone| Arc::clone(&gone.group)))
     }
 
-    /// Events that are gone from the log before they were told leave a letter that says so.
-    async fn pass_over_gap(
-        &self,
-        id: &ConversationId,
-        place: &mut Place,
-        page: &EventPage,
-    ) -> Result<(), StoreError> {
-        let known_last = match (&place.gone, page.events.first()) {
-            (_, Some(first)) => Some(EventNumber::new(first.number.get() - 1)),
-            (Some(gone), None) => Some(gone.last),
-            (None, None) if page.cursor_too_old => {
-                let view = self.store.ask(DescribeGroup { id: id.clone() }).await?;
-                view.filter(|view| view.group.incarnation == place.incarnation)
-                    .map(|view| view.counters.last_event)
-            }
-            (None, None) => None,
-        };
-        let Some(last) = known_last.filter(|last| *last > place.told) else { return Ok(()) };
-        let (first, now) = (place.told.next(), self.now());
-        let letter = DeadLetter {
-            first,
-            happened_at: now,
-            given_up_at: now,
-            tries: 0,
-            reason: "the events fell out of events.keep_untold_per_conversation before they were told"
-                .to_owned(),
-            request: None,
-        };
-        let events = last.get() - place.told.get();
-        place.told = last;
-        let dropped = self.settle_counting(id, place, vec![(last, letter)]).await?.1;
-        self.figures.gave_up(self.app.get(), events, dropped);
-        Ok(())
-    }
-
-    /// Tells one event, once.
+    /// Tells the first of these events, once.
     async fn tell(
         &self,
         id: &ConversationId,
         place: &mut Place,
-        event: &Event,
-        next: Option<&Event>,
+        events: &[Arc<Event>],
         group: Option<&Arc<Group>>,
         work: &mut Work,
+        stop: &CancellationToken,
     ) -> Result<Told, StoreError> {
+        let Some((event, later)) = events.split_first() else { return Ok(Told::Done) };
         let callback = body::callback_of(&id.conversation, event);
         let Some(callback) = callback.filter(|callback| self.policy.commands.contains(callback)) else {
             return Ok(Told::Done);
@@ -377,7 +362,7 @@ impl Teller {
         let telling = Telling {
             conversation: &id.conversation,
             event,
-            next,
+            next: later.first().map(|next| &**next),
             group,
             message: message.as_ref(),
             details: self.policy.details,
@@ -387,80 +372,58 @@ impl Teller {
         let origin = body::origin(&event.operator);
         let letter = Letter { command: callback.command(), origin: &origin, body: &body, id: Some(&name) };
         let app = self.app.get();
-        match self.receiver.post(&letter, self.now().secs()).await {
-            Ok(_) => {
-                self.figures.told.fetch_add(1, Ordering::Relaxed);
-                let delay = u64::try_from(self.age(event.at).as_millis()).unwrap_or(u64::MAX);
-                self.figures.delay_millis.fetch_add(delay, Ordering::Relaxed);
-                if self.figures.answered(app) && self.schedule().retry_now() {
-                    self.wake.notify_one();
-                }
-                Ok(Told::Done)
-            }
-            Err(failure) => {
-                work.tries = work.tries.saturating_add(1);
-                self.figures.failed(app, &failure);
-                let is_over = self.policy.give_up_tries.is_some_and(|most| work.tries >= most)
-                    || self.age(event.at) >= self.policy.give_up;
-                if !is_over {
-                    return Ok(Told::Again(Instant::now() + self.pause(work.tries)));
-                }
-                let request = LetterRequest { command: callback.command().to_owned(), origin, body };
-                let letter = dead_letter(event, self.now(), work.tries, &failure, request);
-                place.told = event.number;
-                let dropped = self.settle_counting(id, place, vec![(event.number, letter)]).await?.1;
-                self.figures.gave_up(app, 1, dropped);
-                Ok(Told::Done)
-            }
+        let answer = tokio::select! {
+            biased;
+            answer = self.receiver.post(&letter, self.now().secs()) => answer,
+            () = too_late(stop) => return Ok(Told::Stopped),
+        };
+        let Err(failure) = answer else {
+            self.figures.told.fetch_add(1, Ordering::Relaxed);
+            let delay = u64::try_from(self.age(event.at).as_millis()).unwrap_or(u64::MAX);
+            self.figures.delay_millis.fetch_add(delay, Ordering::Relaxed);
+            self.figures.answered(app);
+            (work.failures, work.failed_at) = (0, None);
+            return Ok(Told::Done);
+        };
+        // A receiver that answers nobody says nothing about this event.
+        let counts = !self.figures.is_failing();
+        self.figures.failed(app, &failure);
+        work.tries = work.tries.saturating_add(1);
+        work.counted = work.counted.saturating_add(counts.into());
+        work.failures = work.failures.saturating_add(1);
+        work.failed_at = Some(Instant::now());
+        let again = Instant::now() + self.pause(work.failures);
+        let is_over = self.policy.give_up_tries.is_some_and(|most| work.counted >= most)
+            || self.age(event.at) >= self.policy.give_up;
+        if !is_over {
+            return Ok(Told::Again(again));
         }
+        let request = LetterRequest { command: callback.command().to_owned(), origin, body };
+        let letter = dead_letter(event, self.now(), work.tries, &failure, request);
+        self.bury(id, place, event.number, letter, 1).await?;
+        (work.tries, work.counted) = (0, 0);
+        if self.figures.is_failing() {
+            // The next one would most probably fail too, and become a letter sooner than it has to.
+            return Ok(Told::Again(again));
+        }
+        work.failures = 0;
+        Ok(Told::Done)
     }
 
     /// Before the next try: doubled with each one up to a bound, and anything between half of that and all of it, so
     /// that many that failed together do not come back together.
-    fn pause(&self, tries: u32) -> Duration {
-        let doubled = self.policy.retry_first.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
+    fn pause(&self, failures: u32) -> Duration {
+        let doubled =
+            self.policy.retry_first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
         let spread: f64 = rand::random();
         doubled.min(self.policy.retry_longest).mul_f64(0.5 + spread / 2.0)
     }
+}
 
-    /// Writes down how far a conversation was told. Says whether nothing is left to tell.
-    async fn settle(
-        &self,
-        id: &ConversationId,
-        place: &mut Place,
-        dead: Vec<(EventNumber, DeadLetter)>,
-    ) -> Result<bool, StoreError> {
-        self.settle_counting(id, place, dead).await.map(|(empty, _)| empty)
-    }
-
-    async fn settle_counting(
-        &self,
-        id: &ConversationId,
-        place: &mut Place,
-        mut dead: Vec<(EventNumber, DeadLetter)>,
-    ) -> Result<(bool, usize), StoreError> {
-        let mut dropped_in_all = 0;
-        loop {
-            let action = OutboxAction::Settle { through: place.told, dead: std::mem::take(&mut dead) };
-            let command = Command {
-                operator: Operator::server(someone()),
-                at: self.now(),
-                action: Action::Outbox(id.clone(), place.incarnation, action),
-            };
-            let (reached, empty) = match self.store.commit(command).await?.verdict {
-                Ok(Outcome::Settled { after, empty, dropped }) => {
-                    dropped_in_all += dropped;
-                    (after, empty)
-                }
-                // No rule refuses it.
-                _ => (place.told, false),
-            };
-            if empty || reached >= place.told {
-                place.settled = place.told;
-                return Ok((empty, dropped_in_all));
-            }
-        }
-    }
+/// Waits until the server stops, and then as long as a request may still take.
+async fn too_late(stop: &CancellationToken) {
+    stop.cancelled().await;
+    sleep(STOP_PATIENCE).await;
 }
 
 /// How a page of events was told.
@@ -474,29 +437,6 @@ enum Page {
 /// The name by which a receiver can tell that it gets an event once more.
 fn event_name(incarnation: u64, number: EventNumber) -> String {
     format!("{incarnation:016x}-{}", number.get())
-}
-
-fn dead_letter(
-    event: &Event,
-    now: Timestamp,
-    tries: u32,
-    failure: &Failure,
-    request: LetterRequest,
-) -> DeadLetter {
-    let mut reason = failure.to_string();
-    let mut end = reason.len().min(DeadLetter::MAX_REASON_BYTES);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    reason.truncate(end);
-    DeadLetter {
-        first: event.number,
-        happened_at: event.at,
-        given_up_at: now,
-        tries,
-        reason,
-        request: Some(request),
-    }
 }
 
 /// The operator of a settlement is never told to anybody, but a command has one.

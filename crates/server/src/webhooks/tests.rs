@@ -1,9 +1,11 @@
 //! Apps that are told by a receiver that does what the test says, over a volatile store.
 
+mod ends;
 mod faults;
 mod order;
+mod outages;
 mod questions;
-mod script;
+pub(in crate::webhooks) mod script;
 mod tls;
 
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sidenote_core::Limits;
-use sidenote_core::ids::AppId;
+use sidenote_core::ids::{AppId, Conversation, GroupId};
 use sidenote_core::query::Outboxes;
 use sidenote_store::Store;
 use sidenote_store::memory::MemoryStore;
@@ -40,21 +42,19 @@ fn limits() -> Limits {
     Limits { webhook_apps: vec![AppId::new(APP)].leak(), attempts_per_minute: 0, ..Limits::default() }
 }
 
-/// A configuration whose retries are quick.
-fn config(url: &str, more: &str) -> Config {
-    config_with(300, url, more)
+/// A configuration whose requests and retries are quick unless it says otherwise.
+pub(in crate::webhooks) fn config(url: &str, more: &str) -> Config {
+    let quick = [("timeout_ms", 300), ("retry_first_ms", 10), ("retry_longest_ms", 20)];
+    let quick = quick.iter().filter(|(name, _)| !more.contains(name));
+    let quick: Vec<_> = quick.map(|(name, millis)| format!("{name} = {millis}")).collect();
+    Config::from_toml(&format!(
+        "[[apps]]\nsdk_app_id = {APP}\nsecret_key = \"k\"\n[apps.webhook]\nurl = \"{url}\"\n{}\n{more}\n",
+        quick.join("\n")
+    ))
+    .unwrap()
 }
 
-/// The same for a receiver that is waited for as many milliseconds.
-fn config_with(timeout: u32, url: &str, more: &str) -> Config {
-    let text = format!(
-        "[[apps]]\nsdk_app_id = {APP}\nsecret_key = \"k\"\n[apps.webhook]\nurl = \"{url}\"\n\
-         timeout_ms = {timeout}\nretry_first_ms = 10\nretry_longest_ms = 20\n{more}\n"
-    );
-    Config::from_toml(&text).unwrap()
-}
-
-const LOOPBACK: &str = "allow_networks = [\"127.0.0.0/8\"]";
+pub(in crate::webhooks) const LOOPBACK: &str = "allow_networks = [\"127.0.0.0/8\"]";
 
 impl Scene {
     /// Tells the receiver of this script.
@@ -69,8 +69,7 @@ impl Scene {
         world.before = webhooks.before();
         world.now = now_secs();
         let tasks = Tasks::new();
-        let telling = Arc::clone(&webhooks);
-        tasks.spawn("webhooks", move |stop| async move { telling.run(&stop).await }).unwrap();
+        webhooks.start(&tasks).unwrap();
         Self { store, world, config, webhooks, tasks }
     }
 
@@ -107,6 +106,14 @@ impl Scene {
     async fn outboxes(&self) -> usize {
         let question = Outboxes { app: AppId::new(APP), conversation: None, after: None, limit: 1000 };
         self.store.ask(question).await.unwrap().len()
+    }
+
+    /// The last event of this group that the store knows to be told, as long as others are left.
+    async fn told(&self, group: &str) -> u64 {
+        let conversation = Conversation::Group(GroupId::new(group).unwrap());
+        let question =
+            Outboxes { app: AppId::new(APP), conversation: Some(conversation), after: None, limit: 9 };
+        self.store.ask(question).await.unwrap()[0].2.after.get()
     }
 
     fn letters(&self) -> DeadLetters {

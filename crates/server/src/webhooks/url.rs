@@ -7,6 +7,9 @@ use std::str::FromStr;
 use axum::http::Uri;
 use axum::http::uri::Scheme;
 
+/// Bytes of a URL. Every request adds some to it.
+const MAX_URL_BYTES: usize = 4096;
+
 /// The address of an app's receiver, taken apart once: `http` or `https`, a host, a port, a path with or without a
 /// query.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,9 @@ pub enum BadUrl {
     /// A name and password before the host.
     #[error("it must not hold a user name or password; use the token, or a secret part in the path")]
     Credentials,
+    /// So long that no request could hold it.
+    #[error("it is longer than {MAX_URL_BYTES} bytes")]
+    TooLong,
 }
 
 impl FromStr for ReceiverUrl {
@@ -60,7 +66,12 @@ impl FromStr for ReceiverUrl {
         if authority.host().is_empty() {
             return Err(BadUrl::Form);
         }
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        if text.len() > MAX_URL_BYTES {
+            return Err(BadUrl::TooLong);
+        }
+        // A query may follow the host at once; a request needs a path.
+        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let path = format!("{}{query}", uri.path());
         Ok(Self { is_https, host: authority.host().to_owned(), port, path })
     }
 }
@@ -124,6 +135,8 @@ mod tests {
             ("https://example.com:8443/cb?x=y", true, "example.com", 8443, "example.com:8443", "/cb?x=y&a=1"),
             ("http://127.0.0.1:80/?", false, "127.0.0.1", 80, "127.0.0.1", "/?a=1"),
             ("http://[::1]:9/a?b&", false, "::1", 9, "[::1]:9", "/a?b&a=1"),
+            ("http://example.com?", false, "example.com", 80, "example.com", "/?a=1"),
+            ("https://example.com?key=1", true, "example.com", 443, "example.com", "/?key=1&a=1"),
             ("HTTP://example.com/", false, "example.com", 80, "example.com", "/?a=1"),
         ] {
             let url = url(text);
@@ -155,6 +168,13 @@ mod tests {
                 assert_eq!(refused, Err(error), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_url_is_not_longer_than_a_request_can_hold() {
+        let of = |bytes: usize| format!("https://example.com/{}", "a".repeat(bytes - 20));
+        assert_eq!(of(MAX_URL_BYTES + 1).parse::<ReceiverUrl>(), Err(BadUrl::TooLong));
+        assert!(of(MAX_URL_BYTES).parse::<ReceiverUrl>().is_ok());
     }
 
     #[test]

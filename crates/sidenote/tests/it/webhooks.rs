@@ -213,6 +213,20 @@ fn lines(output: &Output) -> Vec<String> {
     String::from_utf8(output.stdout.clone()).unwrap().lines().map(str::to_owned).collect()
 }
 
+/// Waits until there are so many dead letters, and gives the lines of the list.
+fn wait_for_letters(server: &Running, count: usize) -> Vec<String> {
+    let mut listed = Vec::new();
+    for _ in 0..PATIENCE.as_millis() / 20 {
+        listed = lines(&webhooks(server, &["list"]));
+        if listed.len() > count {
+            break;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(listed.last().cloned(), Some(format!("{count} dead letters")), "{listed:?}");
+    listed
+}
+
 #[test]
 fn dead_letters_are_listed_shown_replayed_and_discarded() {
     let receiver = Receiver::new(false);
@@ -221,45 +235,46 @@ fn dead_letters_are_listed_shown_replayed_and_discarded() {
     for _ in 0..4 {
         ok(&server, SET, &set("room"));
     }
-    let mut listed = Vec::new();
-    for _ in 0..PATIENCE.as_millis() / 20 {
-        listed = lines(&webhooks(&server, &["list"]));
-        if listed.len() == 7 {
-            break;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(listed.last().map(String::as_str), Some("6 dead letters"), "{listed:?}");
+    // After three failures in a row the receiver counts as one that answers nobody, which uses up no tries.
+    let listed = wait_for_letters(&server, 3);
     let name = |line: &String| line.split(' ').next().unwrap().to_owned();
-    let names: Vec<_> = listed[..6].iter().map(name).collect();
+    let names: Vec<_> = listed[..3].iter().map(name).collect();
     assert!(listed[2].contains("group \"room\"") && listed[2].contains("status 503"), "{listed:?}");
     server.wait_for("events could not be told by webhook; see `sidenote webhooks list`");
 
-    let shown = lines(&webhooks(&server, &["show", &names[3]])).join("\n");
+    let shown = lines(&webhooks(&server, &["show", &names[2]])).join("\n");
     assert!(shown.contains("command       Group.CallbackAfterGroupMsgExtension"), "{shown}");
-    assert!(shown.contains(r#""ExtensionList":[{"Key":"k","Value":"v","Seq":2}]"#), "{shown}");
+    assert!(shown.contains(r#""ExtensionList":[{"Key":"k","Value":"v","Seq":1}]"#), "{shown}");
 
     // The receiver is still down: the first fails, and those after it would come out of order.
     let failed = webhooks(&server, &["replay", "--all"]);
     let said = lines(&failed);
-    assert_eq!((failed.status.code(), said.last().map(String::as_str)), (Some(1), Some("0 told, 6 not")));
+    assert_eq!((failed.status.code(), said.last().map(String::as_str)), (Some(1), Some("0 told, 3 not")));
     assert!(said[1].ends_with("not tried, because the one before it failed"), "{said:?}");
 
     receiver.set_up(true);
-    let told = webhooks(&server, &["replay", &names[2], &names[3]]);
+    receiver.wait_for("room", 4);
+    assert_eq!(receiver.seqs("room"), [2, 3, 4]);
+    let told = webhooks(&server, &["replay", &names[1], &names[2]]);
     assert_eq!(lines(&told).last().map(String::as_str), Some("2 told, 0 not"), "{told:?}");
-    assert_eq!(receiver.seqs("room"), [1, 2]);
+    assert_eq!(receiver.seqs("room"), [2, 3, 4, 1]);
     assert_eq!(lines(&webhooks(&server, &["discard", &names[0]]))[0], format!("{}: discarded", names[0]));
     let gone = webhooks(&server, &["discard", &names[0]]);
     assert_eq!(gone.status.code(), Some(1));
     assert!(lines(&gone)[0].ends_with("there is no such dead letter"));
 
-    // The rest without a server.
+    // The same without a server.
+    receiver.set_up(false);
+    for _ in 0..3 {
+        ok(&server, SET, &set("room"));
+    }
+    wait_for_letters(&server, 3);
     assert!(server.terminate().success());
     assert_eq!(lines(&webhooks(&server, &["list"])).last().map(String::as_str), Some("3 dead letters"));
+    receiver.set_up(true);
     let told = webhooks(&server, &["replay", "--all"]);
     assert_eq!(lines(&told).last().map(String::as_str), Some("3 told, 0 not"), "{told:?}");
-    assert_eq!(receiver.seqs("room"), [1, 2, 3, 4]);
+    assert_eq!(receiver.seqs("room"), [2, 3, 4, 1, 5, 6, 7]);
     assert_eq!(lines(&webhooks(&server, &["list"])), ["0 dead letters"]);
     server.restart();
     assert!(server.get("/metrics").contains("sidenote_webhook_given_up_total{app=\"1400000002\"} 0"));

@@ -14,7 +14,7 @@ use crate::tasks::Tasks;
 
 /// What a request is answered with.
 #[derive(Clone, Debug)]
-pub(super) enum Reply {
+pub(in crate::webhooks) enum Reply {
     /// 200 and this body.
     With(String),
     /// The documented answer.
@@ -35,17 +35,17 @@ pub(super) enum Reply {
 
 /// A request that came.
 #[derive(Clone, Debug)]
-pub(super) struct Got {
+pub(in crate::webhooks) struct Got {
     /// Path and query.
-    pub(super) target: String,
-    pub(super) headers: HashMap<String, String>,
-    pub(super) body: Value,
+    pub(in crate::webhooks) target: String,
+    pub(in crate::webhooks) headers: HashMap<String, String>,
+    pub(in crate::webhooks) body: Value,
     /// Whether it was answered as it should be.
-    pub(super) accepted: bool,
+    pub(in crate::webhooks) accepted: bool,
 }
 
 impl Got {
-    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+    pub(in crate::webhooks) fn parameter(&self, name: &str) -> Option<&str> {
         let (_, query) = self.target.split_once('?')?;
         query
             .split('&')
@@ -58,7 +58,7 @@ impl Got {
 type Rule = dyn Fn(&Got, usize) -> Reply + Send + Sync;
 
 /// The receiver. It listens until it is dropped.
-pub(super) struct Script {
+pub(in crate::webhooks) struct Script {
     address: SocketAddr,
     got: Arc<Mutex<Vec<Got>>>,
     connections: Arc<Mutex<usize>>,
@@ -67,7 +67,9 @@ pub(super) struct Script {
 
 impl Script {
     /// Answers by a rule that is told the request and how many came before.
-    pub(super) async fn new(rule: impl Fn(&Got, usize) -> Reply + Send + Sync + 'static) -> Self {
+    pub(in crate::webhooks) async fn new(
+        rule: impl Fn(&Got, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         Self::listen(None, rule).await
     }
 
@@ -113,11 +115,11 @@ impl Script {
         Self { address, got, connections, _tasks: tasks }
     }
 
-    pub(super) async fn ok() -> Self {
+    pub(in crate::webhooks) async fn ok() -> Self {
         Self::new(|_, _| Reply::Ok).await
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(in crate::webhooks) fn url(&self) -> String {
         format!("http://{}/cb?x=1", self.address)
     }
 
@@ -125,11 +127,11 @@ impl Script {
         self.address.port()
     }
 
-    pub(super) fn got(&self) -> Vec<Got> {
+    pub(in crate::webhooks) fn got(&self) -> Vec<Got> {
         self.got.lock().unwrap().clone()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(in crate::webhooks) fn connections(&self) -> usize {
         *self.connections.lock().unwrap()
     }
 }

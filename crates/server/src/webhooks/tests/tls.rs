@@ -55,8 +55,8 @@ fn acceptor(certificate: CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor 
 async fn scene(script: &Script, host: &str, ca_file: &str) -> Scene {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(limits()));
     let url = format!("https://{host}:{}/cb?x=1", script.port());
-    let more = format!("{LOOPBACK}\nca_file = {ca_file:?}\ngive_up_tries = 1");
-    let scene = Scene::over(store, config_with(10_000, &url, &more)).await;
+    let more = format!("{LOOPBACK}\nca_file = {ca_file:?}\ngive_up_tries = 1\ntimeout_ms = 10000");
+    let scene = Scene::over(store, config(&url, &more)).await;
     scene.poll("room").await;
     scene
 }
@@ -139,15 +139,17 @@ async fn a_receiver_without_tls_is_told_nothing_in_the_clear() {
     };
     tasks.spawn("receiver", refuse).unwrap();
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(limits()));
-    let more = format!("{LOOPBACK}\nca_file = {file:?}\ngive_up_tries = 1");
-    let plain = Scene::over(store, config_with(10_000, &format!("https://localhost:{port}"), &more)).await;
+    let more = format!("{LOOPBACK}\nca_file = {file:?}\ngive_up_tries = 1\ntimeout_ms = 10000");
+    let plain = Scene::over(store, config(&format!("https://localhost:{port}"), &more)).await;
     plain.poll("room").await;
     let said = reason(&plain).await;
     assert!(said.starts_with("no secure connection: "), "{said}");
 
     let silent = Script::ok().await;
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(limits()));
-    let waiting = Scene::over(store, config(&format!("https://localhost:{}", silent.port()), &more)).await;
+    let impatient = more.replace("10000", "300");
+    let url = format!("https://localhost:{}", silent.port());
+    let waiting = Scene::over(store, config(&url, &impatient)).await;
     waiting.poll("room").await;
     assert_eq!(reason(&waiting).await, "no answer within 300 ms");
     assert!(silent.connections() > 0 && silent.got().is_empty());

@@ -1,0 +1,183 @@
+//! How far a conversation was told: finding that, going past what cannot be told, and writing it down.
+
+use sidenote_core::Outcome;
+use sidenote_core::command::{Action, Command, OutboxAction};
+use sidenote_core::event::{Event, Operator};
+use sidenote_core::ids::{Conversation, ConversationId, EventNumber, Incarnation, Timestamp};
+use sidenote_core::outbox::{DeadLetter, Gone, LetterRequest, Outbox};
+use sidenote_core::query::{DescribeDirect, DescribeGroup, EventPage, Outboxes};
+use sidenote_store::StoreError;
+
+use super::{OUTBOXES_PER_PAGE, Teller, someone};
+use crate::webhooks::receiver::Failure;
+use crate::webhooks::schedule::Place;
+
+impl Teller {
+    /// Where to go on: where the last turn ended, or what the store knows. Lives that are over come before the present
+    /// one, in the order in which they were.
+    pub(super) async fn place(
+        &self,
+        id: &ConversationId,
+        known: Option<Place>,
+    ) -> Result<Option<Place>, StoreError> {
+        if known.is_some() {
+            return Ok(known);
+        }
+        let mut outboxes = self.outboxes_of(id).await?;
+        outboxes.sort_by_key(|(_, _, outbox)| (outbox.gone.is_none(), outbox.since));
+        Ok(outboxes.into_iter().next().map(|(_, incarnation, outbox)| Place {
+            incarnation,
+            gone: outbox.gone,
+            told: outbox.after,
+            settled: outbox.after,
+        }))
+    }
+
+    /// What the lives of a conversation have to tell.
+    async fn outboxes_of(
+        &self,
+        id: &ConversationId,
+    ) -> Result<Vec<(ConversationId, Incarnation, Outbox)>, StoreError> {
+        let conversation = Some(id.conversation.clone());
+        self.store.ask(Outboxes { app: self.app, conversation, after: None, limit: OUTBOXES_PER_PAGE }).await
+    }
+
+    /// What is left of this life of a group, if it ended since its place was read.
+    pub(super) async fn gone(
+        &self,
+        id: &ConversationId,
+        incarnation: Incarnation,
+    ) -> Result<Option<Gone>, StoreError> {
+        let outboxes = self.outboxes_of(id).await?;
+        Ok(outboxes.into_iter().find(|(_, of, _)| *of == incarnation).and_then(|(_, _, outbox)| outbox.gone))
+    }
+
+    /// Events that are gone from the log before they were told leave a letter that says so.
+    pub(super) async fn pass_over_gap(
+        &self,
+        id: &ConversationId,
+        place: &mut Place,
+        page: &EventPage,
+    ) -> Result<(), StoreError> {
+        let known_last = match page.events.first() {
+            Some(first) => Some(EventNumber::new(first.number.get() - 1)),
+            None if page.cursor_too_old || place.gone.is_some() => self.last_event(id, place).await?,
+            None => None,
+        };
+        let Some(last) = known_last.filter(|last| *last > place.told) else { return Ok(()) };
+        let (first, now) = (place.told.next(), self.now());
+        let letter = DeadLetter {
+            first,
+            happened_at: now,
+            given_up_at: now,
+            tries: 0,
+            reason: "the events fell out of events.keep_untold_per_conversation before they were told"
+                .to_owned(),
+            request: None,
+        };
+        let events = last.get() - place.told.get();
+        self.bury(id, place, last, letter, events).await
+    }
+
+    /// The number of the last event of this life of a conversation.
+    async fn last_event(
+        &self,
+        id: &ConversationId,
+        place: &mut Place,
+    ) -> Result<Option<EventNumber>, StoreError> {
+        if let Conversation::Direct(..) = id.conversation {
+            let view = self.store.ask(DescribeDirect { id: id.clone() }).await?;
+            return Ok(view
+                .filter(|view| view.direct.incarnation == place.incarnation)
+                .map(|view| view.counters.last_event));
+        }
+        if place.gone.is_none() {
+            let view = self.store.ask(DescribeGroup { id: id.clone() }).await?;
+            if let Some(view) = view
+                && view.group.incarnation == place.incarnation
+            {
+                return Ok(Some(view.counters.last_event));
+            }
+            place.gone = self.gone(id, place.incarnation).await?;
+        }
+        Ok(place.gone.as_ref().map(|gone| gone.last))
+    }
+
+    /// Moves past events with a letter for them. If the store fails, nothing was moved: they are told again.
+    pub(super) async fn bury(
+        &self,
+        id: &ConversationId,
+        place: &mut Place,
+        through: EventNumber,
+        letter: DeadLetter,
+        events: u64,
+    ) -> Result<(), StoreError> {
+        let mut moved = Place { told: through, ..place.clone() };
+        let dropped = self.settle_counting(id, &mut moved, vec![(through, letter)]).await?.1;
+        *place = moved;
+        self.figures.gave_up(self.app.get(), events, dropped);
+        Ok(())
+    }
+
+    /// Writes down how far a conversation was told. Says whether nothing is left to tell.
+    pub(super) async fn settle(
+        &self,
+        id: &ConversationId,
+        place: &mut Place,
+        dead: Vec<(EventNumber, DeadLetter)>,
+    ) -> Result<bool, StoreError> {
+        self.settle_counting(id, place, dead).await.map(|(empty, _)| empty)
+    }
+
+    async fn settle_counting(
+        &self,
+        id: &ConversationId,
+        place: &mut Place,
+        mut dead: Vec<(EventNumber, DeadLetter)>,
+    ) -> Result<(bool, usize), StoreError> {
+        let mut dropped_in_all = 0;
+        loop {
+            let action = OutboxAction::Settle { through: place.told, dead: std::mem::take(&mut dead) };
+            let command = Command {
+                operator: Operator::server(someone()),
+                at: self.now(),
+                action: Action::Outbox(id.clone(), place.incarnation, action),
+            };
+            let (reached, empty) = match self.store.commit(command).await?.verdict {
+                Ok(Outcome::Settled { after, empty, dropped }) => {
+                    dropped_in_all += dropped;
+                    (after, empty)
+                }
+                // No rule refuses it.
+                _ => (place.told, false),
+            };
+            if empty || reached >= place.told {
+                place.settled = place.told;
+                return Ok((empty, dropped_in_all));
+            }
+        }
+    }
+}
+
+pub(super) fn dead_letter(
+    event: &Event,
+    now: Timestamp,
+    tries: u32,
+    failure: &Failure,
+    request: LetterRequest,
+) -> DeadLetter {
+    let mut reason = failure.to_string();
+    let mut end = reason.len().min(DeadLetter::MAX_REASON_BYTES);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason.truncate(end);
+    DeadLetter {
+        first: event.number,
+        happened_at: event.at,
+        given_up_at: now,
+        tries,
+        reason,
+        request: Some(request),
+    }
+}
