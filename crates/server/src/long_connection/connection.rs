@@ -248,7 +248,7 @@ impl Connection {
     }
 
     async fn log_in(&mut self, request: &Request<'_>) -> Result<(), Closing> {
-        match self.shared.log_in(self.app.as_ref(), self.peer, request).await {
+        match self.shared.log_in(self.app.as_ref(), self.peer, request, self.login.as_deref()).await {
             Ok((login, welcome)) => {
                 self.login = Some(Box::new(login));
                 self.login_by = None;

@@ -105,9 +105,34 @@ fn a_token_that_is_not_ours_or_not_valid_any_more_is_refused() {
     let delete = json!({"DeleteItem": [{"UserID": "cid"}]});
     administrate(&server, "im_open_login_svc/account_delete", &delete);
     let mut client = LongClient::open(server.address);
-    assert_eq!(client.log_in_again(&good, tiny_id)["ErrorCode"], 70_107);
+    // In either case the client is to ask its user to log in again, which this code makes it do.
+    assert_eq!(client.log_in_again(&good, tiny_id)["ErrorCode"], 70_001);
     administrate(&server, "im_open_login_svc/account_import", &json!({"UserID": "cid"}));
     assert_eq!(client.log_in_again(&good, tiny_id)["ErrorCode"], 70_001);
+}
+
+/// While keys are replaced both count, but a token must not outlive the key by which its holder got it.
+#[test]
+fn a_token_ends_with_the_key_that_its_ticket_was_signed_with() {
+    let (app, old, new) = (1_400_000_077, "the key until yesterday", "the key from now on");
+    let more = format!(
+        "[[apps]]\nsdk_app_id = {app}\nsecret_key = \"{new}\"\nprevious_secret_keys = [\"{old}\"]\nadmins = [\"boss\"]"
+    );
+    let server = world(&ConfigOptions { more, ..ConfigOptions::default() });
+    for key in [old, new] {
+        let ticket = user_sig::sign(app, &secret(key), "boss", now(), 3600, None);
+        let mut client = LongClient::connect(server.address, &format!("/info?sdkappid={app}"));
+        let answer = client.log_in_with("boss", &ticket);
+        let (a2, tiny_id) = (answer["A2Key"].as_str().unwrap(), answer["TinyId"].as_str().unwrap());
+        // Coming back with the token does not make it a token of a newer key either.
+        let again = client.log_in_again(a2, tiny_id);
+        for token in [a2, again["A2Key"].as_str().unwrap()] {
+            for known in [old, new] {
+                let opened = a2::open(token, AppId::new(app), &[secret(known)], now());
+                assert_eq!(opened.is_ok(), known == key, "signed with {key:?}, opened with {known:?}");
+            }
+        }
+    }
 }
 
 #[test]
