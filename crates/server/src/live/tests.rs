@@ -35,7 +35,10 @@ impl Scene {
     fn new(limits: Limits) -> Self {
         // How often one asks is the subject of none of these tests.
         let limits = Limits { attempts_per_minute: 0, ..limits };
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(limits));
+        Self::over(Arc::new(MemoryStore::new(limits)))
+    }
+
+    fn over(store: Arc<dyn Store>) -> Self {
         let (hub, stop) = (Hub::new(Arc::clone(&store)), CancellationToken::new());
         #[expect(
             clippy::disallowed_methods,
