@@ -1,6 +1,7 @@
 //! How a connection becomes that of an account: by a ticket, or by the token of an earlier login (long-connection.md
 //! section 4).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use super::subscription::{News, Subscription};
 use super::unacknowledged::Unacknowledged;
 use crate::api::{App, Fault};
 use crate::auth::a2::{self, A2Error, Session};
-use crate::gateway::Connected;
 use crate::config::Secret;
+use crate::gateway::Connected;
 use crate::listener::Peer;
 use crate::wire::envelope;
 use crate::wire::error_code::ErrorCode;
@@ -32,9 +33,9 @@ const LONGEST_UNWATCHED: Duration = Duration::from_hours(1);
 /// A connection that is an account's.
 pub(super) struct Login {
     pub(super) caller: Connected,
-    /// The last Unix second in which it is valid.
     /// Which instance of the client (`InstId`).
     instance: u32,
+    /// The last Unix second in which it is valid.
     pub(super) expires_at: u64,
     /// When to look whether that is over.
     pub(super) look_at: Instant,
@@ -42,8 +43,8 @@ pub(super) struct Login {
     pub(super) seat: Seat,
     pub(super) unacknowledged: Unacknowledged,
     pub(super) echoes: Echoes,
-    /// An event that may be the echo of a request which is not answered yet.
-    pub(super) held: Option<News>,
+    /// Events of which the first may be the echo of a request that is not answered yet, in order.
+    pub(super) held: VecDeque<News>,
 }
 
 impl Login {
@@ -77,14 +78,14 @@ struct Welcome {
 
 impl LongConnections {
     /// Logs in whom the head of a request names. Answers the login with the body that tells the client of it.
-    pub(super) async fn log_in(
     /// `current` is the login that the connection has and loses to the new one.
+    pub(super) async fn log_in(
         &self,
         app: Option<&Arc<App>>,
         peer: Peer,
         request: &Request<'_>,
-    ) -> Result<(Login, Vec<u8>), Fault> {
         current: Option<&Login>,
+    ) -> Result<(Login, Vec<u8>), Fault> {
         let app = app.ok_or(Fault::Plain(ErrorCode::UnknownApp))?;
         let (session, key) = self.identify(app, request, current).await?;
         let account = AccountId { app: app.id, user: session.user.clone() };
@@ -107,14 +108,14 @@ impl LongConnections {
                 tiny_id: session.tiny_id,
                 address: peer.0.ip(),
             },
-            expires_at: session.expires_at,
             instance: session.instance,
+            expires_at: session.expires_at,
             look_at: Instant::now(),
             subscription,
             seat,
             unacknowledged: Unacknowledged::default(),
             echoes: Echoes::default(),
-            held: None,
+            held: VecDeque::new(),
         };
         Ok((login, envelope::success(&welcome)))
     }

@@ -220,6 +220,43 @@ fn who_logs_out_is_told_nothing_more_and_may_log_in_as_somebody_else() {
     assert_eq!(bob.call(command::SEND, &message(2))["ErrorCode"], 0);
 }
 
+/// What waits for its turn is the request of whoever sent it, and of nobody who logs in meanwhile.
+#[test]
+fn requests_that_wait_end_with_the_login_that_they_came_with() {
+    let server = world(&ConfigOptions::default());
+    let mut client = LongClient::logged_in(server.address, "ann");
+    let numbers: Vec<_> = (0..20).map(|random| client.send(command::SEND, &message(random))).collect();
+    let head = json!({"servcmd": command::LOGIN, "seq": 1, "identifier": "bob", "usersig": ticket("bob", 0)});
+    client.send_text(&json!({"head": head, "body": {}}).to_string());
+    let later = client.send(command::SEND, &message(99));
+    let codes: Vec<_> =
+        numbers.iter().map(|number| client.answer_to(command::SEND, *number)["ErrorCode"].clone()).collect();
+    let sent = codes.iter().filter(|code| **code == 0).count();
+    assert!(codes.iter().all(|code| *code == 0 || *code == 60_025), "{codes:?}");
+    assert_eq!(client.answer_to(command::SEND, later)["ErrorCode"], 0);
+
+    let history = json!({"GroupId": "g", "ReqMsgNumber": 21});
+    let page = client.ok("group_open_http_svc.group_msg_get", &history);
+    let senders: Vec<_> =
+        page["RspMsgList"].as_array().unwrap().iter().map(|one| &one["From_Account"]).collect();
+    let by = |user: &str| senders.iter().filter(|sender| **sender == user).count();
+    assert_eq!((by("ann"), by("bob")), (sent, 1), "{senders:?}");
+}
+
+#[test]
+fn whoever_logs_in_again_where_it_is_logged_in_takes_nobodys_place() {
+    let more = "[long_connection]\nlogins_per_account = 2".to_owned();
+    let server = world(&ConfigOptions { more, ..ConfigOptions::default() });
+    let mut clients = [(); 2].map(|()| LongClient::logged_in(server.address, "bob"));
+    let instance = clients[1].log_in("bob")["InstId"].clone();
+    assert_eq!(clients[1].log_in("bob")["InstId"], instance);
+    let mut ann = LongClient::logged_in(server.address, "ann");
+    sent(&mut ann);
+    for client in &mut clients {
+        assert_eq!(client.event()["GroupMsgArray"][0]["From_Account"], "ann");
+    }
+}
+
 #[test]
 fn one_login_too_many_kicks_the_oldest() {
     let more = "[long_connection]\nlogins_per_account = 2".to_owned();
