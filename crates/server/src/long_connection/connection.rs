@@ -126,8 +126,9 @@ impl Connection {
         }
     }
 
-    /// Serves the client until either side has enough.
-    pub(super) async fn serve(mut self) {
+    /// Serves the client until either side has enough, and closes the connection.
+    pub(super) async fn serve(&mut self) {
+        // By reference, because a future keeps room for what it is given twice: as it was given, and as it uses it.
         let why = loop {
             let turn = self.next().await;
             if let Err(why) = self.take(turn).await {
@@ -267,7 +268,8 @@ impl Connection {
                 }
                 Ok(())
             }
-            "im_open_status.wslogin" => self.log_in(&request).await,
+            // In a box, because an idle connection would keep room for it.
+            "im_open_status.wslogin" => Box::pin(self.log_in(&request)).await,
             "im_open_status.wslogout" => {
                 self.log_out();
                 self.expired = false;
