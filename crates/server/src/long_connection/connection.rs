@@ -184,7 +184,7 @@ impl Connection {
 
     async fn take(&mut self, turn: Turn) -> Result<(), Closing> {
         match turn {
-            Turn::Stop => self.stop().await,
+            Turn::Stop | Turn::Event(Err(Ended::Closing)) => self.stop().await,
             Turn::Received(received) => {
                 let received = received?;
                 self.heard_at = Instant::now();
@@ -195,7 +195,6 @@ impl Connection {
             }
             Turn::Answered(answered) => self.answered(answered).await,
             Turn::Event(Ok(news)) => self.tell(news).await,
-            Turn::Event(Err(Ended::Closing)) => self.stop().await,
             Turn::Event(Err(Ended::Overrun | Ended::Lost)) => Err(Closing::Slow),
             Turn::Event(Err(Ended::Removed)) => self.kick(Kick::Removed).await,
             Turn::Left(Leave::Kicked) => self.kick(Kick::OtherLogin).await,
