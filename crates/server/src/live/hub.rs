@@ -205,6 +205,8 @@ impl Hub {
     async fn follow_news(&self) {
         let mut news = self.store().news();
         self.following.send_replace(true);
+        // What woke this task up may also have been a log to be read, of whoever came first.
+        self.changed.notify_one();
         loop {
             tokio::select! {
                 told = news.next() => {
