@@ -66,9 +66,8 @@ fn judge(claims: Option<&Claims>, user: &str) -> Result<Verified, UserSigError> 
     if claims.user != user {
         return Err(UserSigError::OtherUser);
     }
-    if ![KEY, "another key"].iter().any(|key| mac(&claims.content, key) == claims.signature) {
-        return Err(UserSigError::WrongKey);
-    }
+    let fits = |key: &&str| mac(&claims.content, key) == claims.signature;
+    let key = ["another key", KEY].iter().position(fits).ok_or(UserSigError::WrongKey)?;
     // Both are decimal integers of any length; beyond 64 bits only the sign and "very many" matter.
     let number = |text: &str| {
         let most = i128::from(u64::MAX);
@@ -81,7 +80,7 @@ fn judge(claims: Option<&Claims>, user: &str) -> Result<Verified, UserSigError> 
     if expire <= 0 || end < i128::from(NOW) {
         return Err(UserSigError::Expired);
     }
-    Ok(Verified { expires_at: u64::try_from(end).unwrap_or(u64::MAX) })
+    Ok(Verified { expires_at: u64::try_from(end).unwrap_or(u64::MAX), key })
 }
 
 /// What a token says.

@@ -140,8 +140,8 @@ impl Socket {
         }
     }
 
-    /// Says goodbye and closes the socket. Whoever does not listen is not waited for long.
-    pub(crate) async fn close(mut self, why: Closing) {
+    /// Says goodbye and closes the socket, which is good for nothing then. Whoever does not listen is not waited for long.
+    pub(crate) async fn close(&mut self, why: Closing) {
         let frame = match why {
             Closing::Gone => None,
             Closing::Slow => Some((CloseCode::Again, "too slow, pull what was missed".into())),
@@ -160,7 +160,8 @@ impl Socket {
             // Closing a socket with unread bytes makes the system send a reset, which can overtake the goodbye.
             let socket = self.stream.get_mut();
             socket.shutdown().await.ok()?;
-            let mut ignored = [0; 1024];
+            // On the heap: in here every connection would keep room for it from its beginning.
+            let mut ignored = vec![0; 1024];
             while socket.read(&mut ignored).await.ok()? > 0 {}
             Some(())
         };

@@ -2,7 +2,8 @@
 //!
 //! A token says by itself whose session it is and until when, and is signed with a key that is derived from the app's
 //! secret. So it needs no memory: it outlives a restart and holds on every node that knows the app. It ends with the
-//! ticket that the login was made with, and with the secret key that the app had then.
+//! ticket that the login was made with, and with the secret key that this ticket was signed with. That may be an older one
+//! than the app's newest: a key that was taken away because others know it must not leave sessions behind.
 //!
 //! Inside: a version, SDKAppID, TinyId, instance and expiry as big-endian integers, the UserID, and an HMAC-SHA256 over
 //! all of it. The text is the unpadded base64 for URLs.
@@ -57,7 +58,7 @@ pub enum A2Error {
     Expired,
 }
 
-/// Makes the token of a session, signed with the app's current key.
+/// Makes the token of a session, signed with the key that its ticket was signed with.
 pub fn seal(session: &Session, key: &Secret) -> String {
     let name = session.user.as_str().as_bytes();
     let mut bytes = Vec::with_capacity(NUMBERS_BYTES + name.len() + SIGNATURE_BYTES);
@@ -72,9 +73,14 @@ pub fn seal(session: &Session, key: &Secret) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Checks a token that is sent to an app. Any of its `keys` may have signed it; `now` is in Unix seconds, and the last
-/// second is still valid.
-pub fn open(token: &str, app: AppId, keys: &[Secret], now: u64) -> Result<Session, A2Error> {
+/// Checks a token that is sent to an app. Any of its `keys` may have signed it, and the answer says which; `now` is in Unix
+/// seconds, and the last second is still valid.
+pub fn open<'k>(
+    token: &str,
+    app: AppId,
+    keys: &'k [Secret],
+    now: u64,
+) -> Result<(Session, &'k Secret), A2Error> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(A2Error::Illegal);
     }
@@ -85,13 +91,12 @@ pub fn open(token: &str, app: AppId, keys: &[Secret], now: u64) -> Result<Sessio
         return Err(A2Error::OtherApp);
     }
     // `verify_slice` compares in constant time. Which of the keys fits is no secret.
-    if !keys.iter().any(|key| hmac(key, said).verify_slice(signature).is_ok()) {
-        return Err(A2Error::NotOurs);
-    }
+    let fits = |key: &&Secret| hmac(key, said).verify_slice(signature).is_ok();
+    let key = keys.iter().find(fits).ok_or(A2Error::NotOurs)?;
     if now > session.expires_at {
         return Err(A2Error::Expired);
     }
-    Ok(session)
+    Ok((session, key))
 }
 
 fn read(said: &[u8]) -> Option<Session> {
@@ -137,12 +142,17 @@ mod tests {
         }
     }
 
+    /// Whose session it is, by any of the keys.
+    fn opened(token: &str, keys: &[Secret], now: u64) -> Result<Session, A2Error> {
+        open(token, APP, keys, now).map(|(session, _)| session)
+    }
+
     #[test]
     fn a_token_says_what_was_sealed_in_it_and_fits_its_limit() {
         for user in ["a", "测试用户", &"x".repeat(UserId::MAX_BYTES)] {
             let token = seal(&session(user), &secret("key"));
             assert!(token.len() <= MAX_TOKEN_BYTES);
-            assert_eq!(open(&token, APP, &[secret("key")], EXPIRES), Ok(session(user)));
+            assert_eq!(opened(&token, &[secret("key")], EXPIRES), Ok(session(user)));
         }
     }
 
@@ -150,12 +160,14 @@ mod tests {
     fn a_token_ends_with_its_time_its_app_and_its_key() {
         let token = seal(&session("ann"), &secret("key"));
         let keys = [secret("key")];
-        assert_eq!(open(&token, APP, &keys, EXPIRES + 1), Err(A2Error::Expired));
-        assert_eq!(open(&token, AppId::new(7), &keys, 0), Err(A2Error::OtherApp));
-        assert_eq!(open(&token, APP, &[secret("new")], 0), Err(A2Error::NotOurs));
-        assert_eq!(open(&token, APP, &[], 0), Err(A2Error::NotOurs));
-        // While keys are being replaced the old one still counts.
-        assert!(open(&token, APP, &[secret("new"), secret("key")], 0).is_ok());
+        assert_eq!(opened(&token, &keys, EXPIRES + 1), Err(A2Error::Expired));
+        assert_eq!(open(&token, AppId::new(7), &keys, 0).err(), Some(A2Error::OtherApp));
+        assert_eq!(opened(&token, &[secret("new")], 0), Err(A2Error::NotOurs));
+        assert_eq!(opened(&token, &[], 0), Err(A2Error::NotOurs));
+        // While keys are being replaced the old one still counts, and it is known that it was that.
+        let keys = [secret("new"), secret("key")];
+        let (_, key) = open(&token, APP, &keys, 0).ok().unwrap();
+        assert!(std::ptr::eq(key, &raw const keys[1]));
     }
 
     #[test]
@@ -175,7 +187,7 @@ mod tests {
             assert!(open(&token[..length], APP, &keys, 0).is_err(), "the first {length} characters");
         }
         for wrong in ["", "?", &format!("{token}A"), &format!("{token}="), &"A".repeat(MAX_TOKEN_BYTES + 1)] {
-            assert_eq!(open(wrong, APP, &keys, 0), Err(A2Error::Illegal), "{wrong}");
+            assert_eq!(opened(wrong, &keys, 0), Err(A2Error::Illegal), "{wrong}");
         }
     }
 

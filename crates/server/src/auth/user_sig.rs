@@ -27,6 +27,8 @@ pub struct Verified {
     /// The last second, in Unix time, in which the token is valid: `TLS.time` + `TLS.expire`, or
     /// `u64::MAX` where that sum is greater.
     pub expires_at: u64,
+    /// Which of the app's keys has signed it: its place among those that were given.
+    pub key: usize,
 }
 
 /// Why a token was refused. The texts are for whoever made the token; none repeats a token, an
@@ -100,11 +102,10 @@ pub fn verify(
         return Err(UserSigError::OtherUser);
     }
     // `verify_slice` compares in constant time. Which of the keys fits is no secret.
-    if !keys.iter().any(|key| hmac(&ticket, key).verify_slice(&ticket.signature).is_ok()) {
-        return Err(UserSigError::WrongKey);
-    }
+    let fits = |key: &Secret| hmac(&ticket, key).verify_slice(&ticket.signature).is_ok();
+    let key = keys.iter().position(fits).ok_or(UserSigError::WrongKey)?;
     match ticket.expires_at() {
-        Some(expires_at) if now <= expires_at => Ok(Verified { expires_at }),
+        Some(expires_at) if now <= expires_at => Ok(Verified { expires_at, key }),
         _ => Err(UserSigError::Expired),
     }
 }

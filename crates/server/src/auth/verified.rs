@@ -9,10 +9,10 @@ use sha2::{Digest as _, Sha256};
 use super::user_sig::{self, MAX_TOKEN_BYTES, UserSigError, Verified};
 use crate::config::Secret;
 
-/// Verified tokens and until when they are valid. Memory is bounded: an entry is 40 bytes and some
+/// Verified tokens, until when they are valid and by which key. Memory is bounded: an entry is 48 bytes and some
 /// bookkeeping, however long the token was, and the least used entries make room for new ones.
 pub struct VerifiedSignatures {
-    expires_at: Cache<Fingerprint, u64>,
+    verified: Cache<Fingerprint, Verified>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -21,7 +21,7 @@ impl VerifiedSignatures {
     /// Remembers about `capacity` tokens; the cache is split into parts, which round it up. With 0
     /// nothing is remembered.
     pub fn new(capacity: usize) -> Self {
-        Self { expires_at: Cache::new(capacity), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        Self { verified: Cache::new(capacity), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
     /// Answers as [`user_sig::verify`] does, but without decoding a token that was accepted before
@@ -38,7 +38,7 @@ impl VerifiedSignatures {
         self.verify(token, sdk_app_id, identifier, keys, now).map(|_| ())
     }
 
-    /// The same, and until when the token is valid.
+    /// The same, and what the token has proved.
     pub fn verify(
         &self,
         token: &str,
@@ -51,19 +51,19 @@ impl VerifiedSignatures {
         let fingerprint =
             (token.len() <= MAX_TOKEN_BYTES).then(|| fingerprint(token, sdk_app_id, identifier, keys));
         if let Some(fingerprint) = fingerprint
-            && let Some(expires_at) = self.expires_at.get(&fingerprint)
+            && let Some(verified) = self.verified.get(&fingerprint)
         {
             self.hits.fetch_add(1, Ordering::Relaxed);
-            if now <= expires_at {
-                return Ok(Verified { expires_at });
+            if now <= verified.expires_at {
+                return Ok(verified);
             }
-            self.expires_at.remove(&fingerprint);
+            self.verified.remove(&fingerprint);
             return Err(UserSigError::Expired);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
         let verified = user_sig::verify(token, sdk_app_id, identifier, keys, now)?;
         if let Some(fingerprint) = fingerprint {
-            self.expires_at.insert(fingerprint, verified.expires_at);
+            self.verified.insert(fingerprint, verified);
         }
         Ok(verified)
     }
@@ -71,7 +71,7 @@ impl VerifiedSignatures {
     /// Forgets everything. After a change of keys this gives back memory; the old entries do not
     /// fit the new keys anyway.
     pub fn clear(&self) {
-        self.expires_at.clear();
+        self.verified.clear();
     }
 
     /// How many checks were answered from memory since the start, expired tokens included.
@@ -133,7 +133,7 @@ mod tests {
         let (memory, keys, alice) = (VerifiedSignatures::new(100), [secret("key")], token("alice"));
         assert_eq!(memory.check(&alice, APP, "alice", &keys, ISSUED), Ok(()));
         assert_eq!(memory.check(&alice, APP, "alice", &keys, ISSUED + 61), Err(UserSigError::Expired));
-        assert_eq!(memory.expires_at.len(), 0);
+        assert_eq!(memory.verified.len(), 0);
         assert_eq!(memory.check(&alice, APP, "alice", &keys, ISSUED + 61), Err(UserSigError::Expired));
         assert_eq!((memory.hits(), memory.misses()), (1, 2));
     }
@@ -161,8 +161,12 @@ mod tests {
         let (memory, alice) = (VerifiedSignatures::new(100), token("alice"));
         assert_eq!(memory.check(&alice, APP, "alice", &[secret("key")], ISSUED), Ok(()));
         let rotating = [secret("new key"), secret("key")];
-        assert_eq!(memory.check(&alice, APP, "alice", &rotating, ISSUED), Ok(()));
-        assert_eq!(memory.hits(), 0);
+        // It is known by which of them it was signed, from memory too.
+        for _ in 0..2 {
+            let verified = memory.verify(&alice, APP, "alice", &rotating, ISSUED);
+            assert_eq!(verified, Ok(Verified { expires_at: ISSUED + 60, key: 1 }));
+        }
+        assert_eq!(memory.hits(), 1);
     }
 
     #[test]
@@ -176,7 +180,7 @@ mod tests {
         }
         let expired = memory.check(&token("alice"), APP, "alice", &keys, ISSUED + 61);
         assert_eq!(expired, Err(UserSigError::Expired));
-        assert_eq!((memory.hits(), memory.misses(), memory.expires_at.len()), (0, 7, 0));
+        assert_eq!((memory.hits(), memory.misses(), memory.verified.len()), (0, 7, 0));
     }
 
     #[test]
@@ -185,9 +189,9 @@ mod tests {
         let users: Vec<String> = (0..1000).map(|number| format!("user{number}")).collect();
         for user in users.iter().chain(&users) {
             assert_eq!(memory.check(&token(user), APP, user, &keys, ISSUED), Ok(()));
-            assert!(memory.expires_at.len() <= 64);
+            assert!(memory.verified.len() <= 64);
         }
-        assert!(!memory.expires_at.is_empty());
+        assert!(!memory.verified.is_empty());
     }
 
     #[test]
@@ -205,7 +209,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(memory.check(&alice, APP, "alice", &keys, ISSUED), Ok(()));
             memory.clear();
-            assert_eq!(memory.expires_at.len(), 0);
+            assert_eq!(memory.verified.len(), 0);
         }
         assert_eq!((memory.hits(), memory.misses()), (0, 2));
     }

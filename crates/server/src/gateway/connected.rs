@@ -16,6 +16,7 @@ use super::{Gateway, log, signature_code};
 use crate::api::{
     App, CONNECTED_ENDPOINTS, Call, ENDPOINTS, Endpoint, Fault, SHARED_WITH_CONNECTED, Service,
 };
+use crate::auth::user_sig::Verified;
 use crate::wire::envelope;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::json::Object;
@@ -75,8 +76,13 @@ impl Gateway {
         self.now()
     }
 
-    /// Checks the ticket of a login; who it is, and until which Unix second the ticket is valid.
-    pub(crate) fn verify_login(&self, app: &App, name: &str, user_sig: &str) -> Result<(UserId, u64), Fault> {
+    /// Checks the ticket of a login; who it is, and what the ticket has proved.
+    pub(crate) fn verify_login(
+        &self,
+        app: &App,
+        name: &str,
+        user_sig: &str,
+    ) -> Result<(UserId, Verified), Fault> {
         let verified = self
             .signatures
             .verify(user_sig, app.id.get(), name, &app.keys, self.now().secs())
@@ -84,7 +90,7 @@ impl Gateway {
         let user = UserId::new(name).map_err(|malformed| {
             Fault::Code(ErrorCode::BadQuery, format!("identifier {malformed}; it can be no UserID"))
         })?;
-        Ok((user, verified.expires_at))
+        Ok((user, verified))
     }
 
     /// The account of this name.

@@ -43,28 +43,38 @@ pub(super) async fn serve(
     // What serves HTTP is in a box, so that a connection which has gone over to something else does not carry its weight.
     let gone_over = match tls {
         None => Box::pin(serve_http(socket, peer, responder, http, end)).await,
-        Some(tls) => {
-            let handshake = timeout(http.header_timeout, tls.acceptor().accept(socket));
-            let result = tokio::select! {
-                biased;
-                () = end.bell.cancelled() => return,
-                result = handshake => result,
-            };
-            match result {
-                Ok(Ok(socket)) => Box::pin(serve_http(socket, peer, responder, http, end)).await,
-                Ok(Err(error)) => {
-                    tracing::debug!(%peer, %error, "TLS handshake failed");
-                    None
-                }
-                Err(_) => {
-                    tracing::debug!(%peer, "TLS handshake took too long");
-                    None
-                }
-            }
-        }
+        Some(tls) => Box::pin(serve_tls(socket, peer, responder, http, &tls, end)).await,
     };
     if let Some((takeover, handover)) = gone_over {
         takeover.run(handover).await;
+    }
+}
+
+/// Serves HTTP over TLS.
+async fn serve_tls(
+    socket: TcpStream,
+    peer: Peer,
+    responder: impl Responder,
+    http: &Http,
+    tls: &Tls,
+    end: &End,
+) -> Option<(Takeover, Handover)> {
+    let handshake = timeout(http.header_timeout, tls.acceptor().accept(socket));
+    let result = tokio::select! {
+        biased;
+        () = end.bell.cancelled() => return None,
+        result = handshake => result,
+    };
+    match result {
+        Ok(Ok(socket)) => Box::pin(serve_http(socket, peer, responder, http, end)).await,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "TLS handshake took too long");
+            None
+        }
     }
 }
 
@@ -172,7 +182,8 @@ where
                 socket.write_all(answer).await?;
             }
             socket.shutdown().await?;
-            let mut ignored = [0; 4096];
+            // On the heap: in here every connection would keep room for it from its beginning.
+            let mut ignored = vec![0; 4096];
             while socket.read(&mut ignored).await? > 0 {}
             std::io::Result::Ok(())
         };

@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use axum::body::Bytes;
 use sidenote_core::event::{Event, Happening};
-use sidenote_core::ids::{ConversationId, Incarnation, TinyId, UserId};
+use sidenote_core::ids::{Conversation, ConversationId, Incarnation, TinyId, UserId};
 use sidenote_core::message::MessageBody;
 
-use crate::api::messages::audience::is_meant_for;
+use crate::api::messages::audience::{is_for_its_sender, is_meant_for};
 
 /// How an event is written. Each form is made once, for all receivers that want it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +76,18 @@ impl Delivery {
         &self.0.people
     }
 
-    /// Whether this account may be told. A message of a group may be for some of its members only (`To_Account`). Of one
-    /// that was recalled meanwhile nobody can say any more for whom it was.
+    /// Whether this account may be told. A message of a group may be for some of its members only (`To_Account`), and one
+    /// to an account not for its sender's other connections (`SyncOtherMachine`). Of one that was recalled meanwhile
+    /// nobody can say any more for whom it was.
     pub(super) fn is_for(&self, user: &UserId) -> bool {
         match &self.event().what {
             Happening::MessageSent { message, .. } | Happening::TransientMessage { message, .. } => {
                 self.body().is_some_and(|body| is_meant_for(body, &message.sender, user))
+            }
+            Happening::DirectSent { message, .. } | Happening::DirectTransient { message, .. } => {
+                message.sender != *user
+                    || matches!(&self.conversation().conversation, Conversation::Direct(one, other) if one == other)
+                    || self.body().is_some_and(is_for_its_sender)
             }
             _ => true,
         }

@@ -185,7 +185,7 @@ impl Follow {
         }
         let mut read = VecDeque::with_capacity(page.events.len());
         for event in &page.events {
-            read.push_back(hub.delivery(&self.conversation, self.incarnation, event, Vec::new()).await);
+            read.push_back(hub.delivery(&self.conversation, self.incarnation, event, Vec::new()).await?);
         }
         self.read = read;
         Ok(())

@@ -86,7 +86,8 @@ impl Followers {
 
     pub(super) fn add_account(&mut self, account: &AccountId, tiny_id: TinyId, mailbox: Mailbox) {
         self.owners.insert(mailbox.id, Owner::Account(account.clone(), tiny_id));
-        let listeners = self.accounts.entry(account.clone()).or_default();
+        // Nearly always it stays the only one, and a vector that grows by itself begins with room for four.
+        let listeners = self.accounts.entry(account.clone()).or_insert_with(|| Vec::with_capacity(1));
         match listeners.iter_mut().find(|listener| listener.tiny_id == tiny_id) {
             Some(listener) => listener.mailboxes.push(mailbox),
             None => {

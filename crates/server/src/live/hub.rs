@@ -205,6 +205,8 @@ impl Hub {
     async fn follow_news(&self) {
         let mut news = self.store().news();
         self.following.send_replace(true);
+        // What woke this task up may also have been a log to be read, of whoever came first.
+        self.changed.notify_one();
         loop {
             tokio::select! {
                 told = news.next() => {
@@ -234,7 +236,7 @@ impl Hub {
         }
     }
 
-    async fn pass_on(&self, news: &News) {
+    pub(super) async fn pass_on(&self, news: &News) {
         let channel = {
             let state = self.state();
             if !state.wants(&news.conversation) {
@@ -293,9 +295,11 @@ impl Hub {
                     return self.state().end_channel(conversation, Ended::Lost);
                 }
             };
-            let Some(newest) = page.events.last() else { return };
+            // Not beyond what was asked for: where no channel remembers the position, the next news would tell it again.
+            let asked = page.events.partition_point(|event| event.number <= last);
+            let Some(newest) = page.events[..asked].last() else { return };
             position = newest.number;
-            if !self.hand_out(conversation, incarnation, &page.events).await {
+            if !self.hand_out(conversation, incarnation, &page.events[..asked]).await {
                 return;
             }
         }
@@ -310,8 +314,12 @@ impl Hub {
     ) -> bool {
         let mut deliveries = Vec::with_capacity(events.len());
         for event in events {
-            let people = match self.people(conversation, incarnation, event).await {
-                Ok(people) => people,
+            let delivery = match self.people(conversation, incarnation, event).await {
+                Ok(people) => self.delivery(conversation, incarnation, event, people).await,
+                Err(error) => Err(error),
+            };
+            match delivery {
+                Ok(delivery) => deliveries.push(delivery),
                 Err(error) => {
                     tracing::error!(%error, "an event cannot be told; those who follow it are cut off");
                     let mut state = self.state();
@@ -322,8 +330,7 @@ impl Hub {
                     }
                     return false;
                 }
-            };
-            deliveries.push(self.delivery(conversation, incarnation, event, people).await);
+            }
         }
         self.state().hand_out(&deliveries);
         true
@@ -421,21 +428,25 @@ impl Hub {
         incarnation: Incarnation,
         event: &Arc<Event>,
         people: Vec<(UserId, TinyId)>,
-    ) -> Delivery {
-        let body = self.body(incarnation, event).await;
-        Delivery::new(conversation.clone(), incarnation, Arc::clone(event), body, people)
+    ) -> Result<Delivery, StoreError> {
+        let body = self.body(incarnation, event).await?;
+        Ok(Delivery::new(conversation.clone(), incarnation, Arc::clone(event), body, people))
     }
 
     /// What a message says. It may have been recalled since.
-    async fn body(&self, incarnation: Incarnation, event: &Event) -> Option<Arc<MessageBody>> {
+    async fn body(
+        &self,
+        incarnation: Incarnation,
+        event: &Event,
+    ) -> Result<Option<Arc<MessageBody>>, StoreError> {
         let name = match &event.what {
             Happening::TransientMessage { body, .. } | Happening::DirectTransient { body, .. } => {
-                return Some(Arc::new(body.clone()));
+                return Ok(Some(Arc::new(body.clone())));
             }
             Happening::MessageSent { seq, .. } => MessageName::Seq(*seq),
             Happening::DirectSent { key, .. } => MessageName::Key(*key),
-            _ => return None,
+            _ => return Ok(None),
         };
-        self.store().ask(FindMessage { incarnation, name }).await.ok()??.body
+        Ok(self.store().ask(FindMessage { incarnation, name }).await?.and_then(|message| message.body))
     }
 }

@@ -35,7 +35,10 @@ impl Scene {
     fn new(limits: Limits) -> Self {
         // How often one asks is the subject of none of these tests.
         let limits = Limits { attempts_per_minute: 0, ..limits };
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(limits));
+        Self::over(Arc::new(MemoryStore::new(limits)))
+    }
+
+    fn over(store: Arc<dyn Store>) -> Self {
         let (hub, stop) = (Hub::new(Arc::clone(&store)), CancellationToken::new());
         #[expect(
             clippy::disallowed_methods,
@@ -211,6 +214,19 @@ async fn a_connected_account_hears_of_its_groups_and_of_no_other() {
         heard.sort();
         assert_eq!(heard, [("a".into(), 3), ("a".into(), 4), ("b".into(), 3)]);
     }
+}
+
+/// What happened after it had read the log and before the news was followed, which nobody else made the hub do yet.
+#[tokio::test]
+async fn the_first_reader_misses_nothing_while_the_hub_wakes_up() {
+    let scene = Scene::new(Limits::default());
+    scene.import("ann").await;
+    scene.create("a", 1, &["ann"]).await;
+    scene.send("a", 1).await;
+    let (incarnation, read) = (Incarnation::from_random(1), EventNumber::new(2));
+    let mut inbox = scene.hub.follow_from(&group("a"), incarnation, read, None).await.unwrap();
+    let told = tokio::time::timeout(std::time::Duration::from_secs(10), next(&mut inbox)).await;
+    assert_eq!(told, Ok(("a".into(), 3)));
 }
 
 #[tokio::test]

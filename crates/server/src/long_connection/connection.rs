@@ -9,11 +9,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::future::BoxFuture;
-use sidenote_core::ids::TinyId;
-use tokio::time::{Instant, sleep_until};
+use sidenote_core::ids::{Conversation, TinyId};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,12 @@ use crate::wire::json::Document;
 /// Most requests that wait for their turn.
 const MAX_WAITING: usize = 32;
 
+/// Most events that are held back until a request is answered whose echo they may be. Then the mailbox fills.
+const MAX_HELD: usize = 64;
+
+/// How long a request is waited for when the server stops. `http.drain_timeout_ms` may end the wait sooner.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
+
 /// One client.
 pub(super) struct Connection {
     shared: Arc<LongConnections>,
@@ -48,7 +55,7 @@ pub(super) struct Connection {
     stop: CancellationToken,
     /// Whose connection it is. In a box, because many connections are nobody's yet.
     login: Option<Box<Login>>,
-    /// Until when it must have become somebody's; `None` once it has.
+    /// Until when it must have become somebody's; `None` while it is.
     login_by: Option<Instant>,
     /// The login that it had was over before its client ended it.
     expired: bool,
@@ -63,16 +70,17 @@ pub(super) struct Connection {
 struct Waiting {
     frame: Bytes,
     command: ConnectedCommand,
-    may_change: bool,
-    /// Who was logged in when it came.
-    by: TinyId,
+    /// Who was logged in when it came. When its turn comes that may be somebody else.
+    caller: Connected,
+    /// Where it may change something.
+    changes: Option<Conversation>,
 }
 
 struct Running {
     answer: BoxFuture<'static, Answered>,
-    /// Whether it may change something.
-    may_change: bool,
     by: TinyId,
+    /// Where it may change something.
+    changes: Option<Conversation>,
 }
 
 struct Answered {
@@ -119,8 +127,9 @@ impl Connection {
         }
     }
 
-    /// Serves the client until either side has enough.
-    pub(super) async fn serve(mut self) {
+    /// Serves the client until either side has enough, and closes the connection.
+    pub(super) async fn serve(&mut self) {
+        // By reference, because a future keeps room for what it is given twice: as it was given, and as it uses it.
         let why = loop {
             let turn = self.next().await;
             if let Err(why) = self.take(turn).await {
@@ -152,7 +161,7 @@ impl Connection {
                     let Login { subscription, seat, held, .. } = &mut **login;
                     tokio::select! {
                         why = seat.left() => Turn::Left(why),
-                        event = subscription.next(), if held.is_none() => Turn::Event(event),
+                        event = subscription.next(), if held.len() < MAX_HELD => Turn::Event(event),
                     }
                 }
             }
@@ -176,7 +185,7 @@ impl Connection {
 
     async fn take(&mut self, turn: Turn) -> Result<(), Closing> {
         match turn {
-            Turn::Stop => Err(Closing::Because(CloseCode::Away, "the server stops".into())),
+            Turn::Stop | Turn::Event(Err(Ended::Closing)) => self.stop().await,
             Turn::Received(received) => {
                 let received = received?;
                 self.heard_at = Instant::now();
@@ -187,9 +196,6 @@ impl Connection {
             }
             Turn::Answered(answered) => self.answered(answered).await,
             Turn::Event(Ok(news)) => self.tell(news).await,
-            Turn::Event(Err(Ended::Closing)) => {
-                Err(Closing::Because(CloseCode::Away, "the server stops".into()))
-            }
             Turn::Event(Err(Ended::Overrun | Ended::Lost)) => Err(Closing::Slow),
             Turn::Event(Err(Ended::Removed)) => self.kick(Kick::Removed).await,
             Turn::Left(Leave::Kicked) => self.kick(Kick::OtherLogin).await,
@@ -200,10 +206,23 @@ impl Connection {
         }
     }
 
+    /// Ends the connection because the server stops. The request that is carried out is answered first: its client
+    /// could not know otherwise whether it was. Those that wait have not begun.
+    async fn stop(&mut self) -> Result<(), Closing> {
+        if let Some(running) = &mut self.running
+            && let Ok(answered) = timeout(LAST_ANSWER, running.answer.as_mut()).await
+        {
+            self.running = None;
+            self.send(answered.frame).await?;
+        }
+        Err(Closing::Because(CloseCode::Away, "the server stops".into()))
+    }
+
     async fn wake(&mut self) -> Result<(), Closing> {
         let now = Instant::now();
         if self.login_by.is_some_and(|by| by <= now) {
-            return Err(Closing::policy("nobody has logged in, see long_connection.login_timeout_ms"));
+            let why = "nobody has logged in, see long_connection.login_timeout_ms, or idle_timeout_ms after a logout";
+            return Err(Closing::policy(why));
         }
         if self.heard_at + self.shared.limits.idle_timeout <= now {
             return Err(Closing::policy("nothing was heard, see long_connection.idle_timeout_ms"));
@@ -221,8 +240,16 @@ impl Connection {
     fn expire(&mut self) {
         let now = self.shared.gateway.time();
         if self.login.as_mut().is_some_and(|login| login.has_expired(now)) {
-            self.login = None;
+            self.log_out();
             self.expired = true;
+        }
+    }
+
+    /// The connection is nobody's any more. It stays open for whoever logs in next, but signs of life alone do not keep
+    /// it: `long_connection.logins_per_account` would limit nothing otherwise.
+    fn log_out(&mut self) {
+        if self.login.take().is_some() {
+            self.login_by = Some(Instant::now() + self.shared.limits.idle_timeout);
         }
     }
 
@@ -241,9 +268,10 @@ impl Connection {
                 }
                 Ok(())
             }
-            "im_open_status.wslogin" => self.log_in(&request).await,
+            // In a box, because an idle connection would keep room for it.
+            "im_open_status.wslogin" => Box::pin(self.log_in(&request)).await,
             "im_open_status.wslogout" => {
-                self.login = None;
+                self.log_out();
                 self.expired = false;
                 self.answer(&request, &envelope::plain_success()).await
             }
@@ -252,7 +280,7 @@ impl Connection {
     }
 
     async fn log_in(&mut self, request: &Request<'_>) -> Result<(), Closing> {
-        match self.shared.log_in(self.app.as_ref(), self.peer, request).await {
+        match self.shared.log_in(self.app.as_ref(), self.peer, request, self.login.as_deref()).await {
             Ok((login, welcome)) => {
                 self.login = Some(Box::new(login));
                 self.login_by = None;
@@ -293,9 +321,9 @@ impl Connection {
         let (service, command) = request.servcmd.split_once('.').unwrap_or((request.servcmd, ""));
         match ConnectedCommand::find(service, command) {
             Ok(command) => {
-                let may_change = echo::may_change(request.servcmd);
-                let by = login.caller.tiny_id;
-                let waiting = Waiting { frame: frame.clone(), command, may_change, by };
+                let caller = login.caller.clone();
+                let changes = echo::may_change(request.servcmd, &caller.user, request.body);
+                let waiting = Waiting { frame: frame.clone(), command, caller, changes };
                 if self.running.is_none() {
                     self.start(waiting);
                 } else {
@@ -308,31 +336,31 @@ impl Connection {
         }
     }
 
-    /// Carries out a request, if whoever was logged in when it came still is: another account that has logged in
-    /// meanwhile did not ask for it.
-    fn start(&mut self, waiting: Waiting) {
-        let Waiting { may_change, by, .. } = waiting;
+    /// Carries out a request, unless the login that it came with has ended while it waited.
+    fn start(&mut self, mut waiting: Waiting) {
+        let number = waiting.caller.tiny_id;
+        let stands = self.login.as_ref().is_some_and(|login| login.caller.tiny_id == number);
         let ended = if self.expired { ErrorCode::UserSigExpired } else { ErrorCode::BadQuery };
-        let login = self.login.as_ref().filter(|login| login.caller.tiny_id == by);
-        let caller = login.map(|login| login.caller.clone()).ok_or(ended);
-        let shared = Arc::clone(&self.shared);
-        self.running = Some(Running { answer: Box::pin(carry_out(shared, caller, waiting)), may_change, by });
+        let ended = (!stands).then_some(ended);
+        let changes = waiting.changes.take();
+        let answer = Box::pin(carry_out(Arc::clone(&self.shared), ended, waiting));
+        self.running = Some(Running { answer, by: number, changes });
     }
 
     async fn answered(&mut self, answered: Answered) -> Result<(), Closing> {
         let by = self.running.take().map(|running| running.by);
-        let mut held = None;
+        let mut held = VecDeque::new();
         if let Some(login) = &mut self.login {
             if let Some(mark) = answered.mark
                 && by == Some(login.caller.tiny_id)
             {
                 login.echoes.expect(mark);
             }
-            held = login.held.take();
+            held = std::mem::take(&mut login.held);
         }
         self.send(answered.frame).await?;
-        if let Some(held) = held {
-            self.tell(held).await?;
+        for news in held {
+            self.tell(news).await?;
         }
         match self.waiting.pop_front() {
             Some(next) => {
@@ -349,14 +377,16 @@ impl Connection {
     async fn tell(&mut self, news: News) -> Result<(), Closing> {
         self.expire();
         let Some(login) = &mut self.login else { return Ok(()) };
-        if echo::is_by(login.caller.tiny_id, news.event()) {
-            if self.running.as_ref().is_some_and(|running| running.may_change) {
-                login.held = Some(news);
-                return Ok(());
-            }
-            if login.echoes.takes(news.conversation(), news.event()) {
-                return Ok(());
-            }
+        let conversation = news.conversation();
+        let is_own = echo::is_by(login.caller.tiny_id, news.event());
+        if is_own && login.echoes.takes(conversation, news.event()) {
+            return Ok(());
+        }
+        let running = self.running.as_ref().and_then(|running| running.changes.as_ref());
+        // What comes behind an event that is held back waits with it, so that it stays behind.
+        if (is_own && running == Some(conversation)) || !login.held.is_empty() {
+            login.held.push_back(news);
+            return Ok(());
         }
         let Some((name, push)) = news.push(self.packs) else { return Ok(()) };
         login.unacknowledged.sent(name, push.clone(), Instant::now());
@@ -365,7 +395,7 @@ impl Connection {
 
     /// Ends the login, and tells the client that it did. The connection stays open, as after a logout.
     async fn kick(&mut self, kick: Kick) -> Result<(), Closing> {
-        self.login = None;
+        self.log_out();
         self.send(pushes::kick(kick)).await
     }
 
@@ -396,24 +426,17 @@ impl Connection {
     }
 }
 
-/// Carries out a request. `caller` is a code if the login has ended while it waited.
-async fn carry_out(
-    shared: Arc<LongConnections>,
-    caller: Result<Connected, ErrorCode>,
-    waiting: Waiting,
-) -> Answered {
+/// Carries out a request. `ended` is the code where its login has ended.
+async fn carry_out(shared: Arc<LongConnections>, ended: Option<ErrorCode>, waiting: Waiting) -> Answered {
     let document = Document::parse(&waiting.frame).expect("a frame that waits was read before");
     let request = Request::read(&document).expect("a frame that waits was read before");
-    let caller = match caller {
-        Ok(caller) => caller,
-        Err(code) => {
-            let failure = envelope::failure(code.code(), "the login has ended, log in again");
-            return Answered { frame: frame::answer(request.servcmd, request.seq, &failure), mark: None };
-        }
-    };
-    let answer = shared.gateway.run_connected(&caller, waiting.command, request.body).await;
+    if let Some(code) = ended {
+        let failure = envelope::failure(code.code(), "the login has ended, log in again");
+        return Answered { frame: frame::answer(request.servcmd, request.seq, &failure), mark: None };
+    }
+    let answer = shared.gateway.run_connected(&waiting.caller, waiting.command, request.body).await;
     Answered {
-        mark: Mark::of(request.servcmd, &caller.user, request.body, &answer),
+        mark: Mark::of(request.servcmd, &waiting.caller.user, request.body, &answer),
         frame: frame::answer(request.servcmd, request.seq, &answer),
     }
 }

@@ -1,6 +1,7 @@
 //! Which pushes tell an account what it has just done itself, on this very connection.
 //!
-//! The answer has told it already, so the push goes to all other connections only, those of the same account included.
+//! The answer has told it already, so the push goes to all other connections only, those of the same account included. A
+//! clear is told to this one too, because clients drop what they hold only when a push says so.
 //! Events do not say which connection they come from; the answer does, by the number that the change got.
 
 use std::collections::VecDeque;
@@ -26,25 +27,14 @@ pub(super) struct Mark {
 impl Mark {
     /// What a request of `user` that was answered has changed; `None` if nothing.
     pub(super) fn of(servcmd: &str, user: &UserId, body: Object<'_>, answer: &[u8]) -> Option<Self> {
-        if !may_change(servcmd) {
-            return None;
-        }
+        let conversation = may_change(servcmd, user, body)?;
         let answer = Document::parse(answer).ok()?;
         let answer = answer.root();
         let number = |object: Object<'_>, name| u64::try_from(object.get(name)?.as_integer()?).ok();
         if number(answer, "ErrorCode") != Some(0) {
             return None;
         }
-        let is_direct = [DIRECT_SEND, DIRECT_SET].contains(&servcmd);
-        let conversation = if is_direct {
-            let account = |name| UserId::new(body.get(name)?.as_str()?).ok();
-            Conversation::between(
-                account("From_Account").unwrap_or_else(|| user.clone()),
-                account("To_Account")?,
-            )
-        } else {
-            Conversation::Group(GroupId::new(body.get("GroupId")?.as_str()?).ok()?)
-        };
+        let is_direct = is_direct(servcmd);
         let message = |object: Object<'_>| {
             Some(if is_direct {
                 MessageName::Key(MsgKey::parse(object.get("MsgKey")?.as_str()?).ok()?)
@@ -55,10 +45,13 @@ impl Mark {
         if [SEND, DIRECT_SEND].contains(&servcmd) {
             return Some(Self { conversation, message: message(answer)?, latest: None });
         }
+        // The answer to a clear does not make the client drop what it holds, only the push does.
+        if number(body, "OperateType") == Some(3) {
+            return None;
+        }
         // Where every pair was refused, the number is that of somebody else's change.
         let accepted = |item: Value<'_>| number(item.as_object()?, "ErrorCode").filter(|code| *code == 0);
-        let cleared = number(body, "OperateType") == Some(3);
-        if !cleared && !answer.get("ExtensionList")?.as_array()?.iter().any(|item| accepted(item).is_some()) {
+        if !answer.get("ExtensionList")?.as_array()?.iter().any(|item| accepted(item).is_some()) {
             return None;
         }
         Some(Self { conversation, message: message(body)?, latest: number(answer, "Seq") })
@@ -87,9 +80,22 @@ const SET: &str = "openim_msg_ext_http_svc.group_set_key_values";
 const DIRECT_SEND: &str = "openim.sendmsg";
 const DIRECT_SET: &str = "openim_msg_ext_http_svc.set_key_values";
 
-/// Whether the answer to this command has to be awaited before an event of the same account is told.
-pub(super) fn may_change(servcmd: &str) -> bool {
-    [SEND, SET, DIRECT_SEND, DIRECT_SET].contains(&servcmd)
+fn is_direct(servcmd: &str) -> bool {
+    [DIRECT_SEND, DIRECT_SET].contains(&servcmd)
+}
+
+/// Where a request of `user` may change something. Its answer has to be awaited before an event of the same account is
+/// told from there.
+pub(super) fn may_change(servcmd: &str, user: &UserId, body: Object<'_>) -> Option<Conversation> {
+    if is_direct(servcmd) {
+        let account = |name| UserId::new(body.get(name)?.as_str()?).ok();
+        let from = account("From_Account").unwrap_or_else(|| user.clone());
+        Some(Conversation::between(from, account("To_Account")?))
+    } else if [SEND, SET].contains(&servcmd) {
+        Some(Conversation::Group(GroupId::new(body.get("GroupId")?.as_str()?).ok()?))
+    } else {
+        None
+    }
 }
 
 /// Whether an account on the long connection has caused an event.
@@ -113,7 +119,12 @@ impl Echoes {
     /// Whether the event tells what was answered here. Each mark is for one event.
     pub(super) fn takes(&mut self, conversation: &Conversation, event: &Event) -> bool {
         let place = self.0.iter().position(|mark| mark.is_told_by(conversation, event));
-        place.is_some_and(|place| self.0.remove(place).is_some())
+        let is_own = place.is_some_and(|place| self.0.remove(place).is_some());
+        if self.0.is_empty() {
+            // An idle connection keeps no room for marks.
+            self.0 = VecDeque::new();
+        }
+        is_own
     }
 }
 
@@ -142,9 +153,14 @@ mod tests {
         let one_of_two = r#"{"ErrorCode":0,"Seq":5,"ExtensionList":[{"ErrorCode":23001},{"ErrorCode":0}]}"#;
         let body = r#"{"GroupId":"g","MsgSeq":7,"OperateType":1}"#;
         assert_eq!(mark(SET, body, one_of_two), Some(("g".to_owned(), 7, Some(5))));
+    }
+
+    /// message-extensions.md section 5: a client empties its cache on the push, and not on the answer to its own clear.
+    #[test]
+    fn a_clear_is_told_to_whoever_made_it_too() {
         let clear = r#"{"GroupId":"g","MsgSeq":7,"OperateType":3}"#;
         let cleared = r#"{"ErrorCode":0,"Seq":6,"ExtensionList":[]}"#;
-        assert_eq!(mark(SET, clear, cleared), Some(("g".to_owned(), 7, Some(6))));
+        assert_eq!(mark(SET, clear, cleared), None);
     }
 
     #[test]
@@ -162,9 +178,9 @@ mod tests {
             let sent = mark(DIRECT_SEND, body, r#"{"ErrorCode":0,"MsgTime":3,"MsgKey":"1_2_3"}"#);
             assert_eq!(sent, Some(expected(None)), "{body}");
         }
-        let body = r#"{"From_Account":"zoe","To_Account":"ann","MsgKey":"1_2_3","OperateType":3}"#;
-        let cleared = mark(DIRECT_SET, body, r#"{"ErrorCode":0,"Seq":6,"ExtensionList":[]}"#);
-        assert_eq!(cleared, Some(expected(Some(6))));
+        let body = r#"{"From_Account":"zoe","To_Account":"ann","MsgKey":"1_2_3","OperateType":1}"#;
+        let set = mark(DIRECT_SET, body, r#"{"ErrorCode":0,"Seq":6,"ExtensionList":[{"ErrorCode":0}]}"#);
+        assert_eq!(set, Some(expected(Some(6))));
         assert_eq!(mark(DIRECT_SET, body, r#"{"ErrorCode":20003}"#), None);
     }
 

@@ -1,6 +1,7 @@
 //! How a connection becomes that of an account: by a ticket, or by the token of an earlier login (long-connection.md
 //! section 4).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::subscription::{News, Subscription};
 use super::unacknowledged::Unacknowledged;
 use crate::api::{App, Fault};
 use crate::auth::a2::{self, A2Error, Session};
+use crate::config::Secret;
 use crate::gateway::Connected;
 use crate::listener::Peer;
 use crate::wire::envelope;
@@ -31,6 +33,8 @@ const LONGEST_UNWATCHED: Duration = Duration::from_hours(1);
 /// A connection that is an account's.
 pub(super) struct Login {
     pub(super) caller: Connected,
+    /// Which instance of the client (`InstId`).
+    instance: u32,
     /// The last Unix second in which it is valid.
     pub(super) expires_at: u64,
     /// When to look whether that is over.
@@ -39,8 +43,8 @@ pub(super) struct Login {
     pub(super) seat: Seat,
     pub(super) unacknowledged: Unacknowledged,
     pub(super) echoes: Echoes,
-    /// An event that may be the echo of a request which is not answered yet.
-    pub(super) held: Option<News>,
+    /// Events of which the first may be the echo of a request that is not answered yet, in order.
+    pub(super) held: VecDeque<News>,
 }
 
 impl Login {
@@ -74,20 +78,22 @@ struct Welcome {
 
 impl LongConnections {
     /// Logs in whom the head of a request names. Answers the login with the body that tells the client of it.
+    /// `current` is the login that the connection has and loses to the new one.
     pub(super) async fn log_in(
         &self,
         app: Option<&Arc<App>>,
         peer: Peer,
         request: &Request<'_>,
+        current: Option<&Login>,
     ) -> Result<(Login, Vec<u8>), Fault> {
         let app = app.ok_or(Fault::Plain(ErrorCode::UnknownApp))?;
-        let session = self.identify(app, request).await?;
+        let (session, key) = self.identify(app, request, current).await?;
         let account = AccountId { app: app.id, user: session.user.clone() };
         // From here on nothing is missed: what is not in the state that the client reads after its login is told to it.
         let subscription = Subscription::open(&self.hub, &account, session.tiny_id).await?;
         let seat = self.presence.enter(account, session.instance);
         let welcome = Welcome {
-            a2_key: a2::seal(&session, app.keys.first().ok_or(Fault::Plain(ErrorCode::AppWithoutKey))?),
+            a2_key: a2::seal(&session, key),
             tiny_id: session.tiny_id.get().to_string(),
             purchase_bits: functions(app),
             hello_interval: HELLO_SECONDS,
@@ -102,37 +108,44 @@ impl LongConnections {
                 tiny_id: session.tiny_id,
                 address: peer.0.ip(),
             },
+            instance: session.instance,
             expires_at: session.expires_at,
             look_at: Instant::now(),
             subscription,
             seat,
             unacknowledged: Unacknowledged::default(),
             echoes: Echoes::default(),
-            held: None,
+            held: VecDeque::new(),
         };
         Ok((login, envelope::success(&welcome)))
     }
 
-    async fn identify(&self, app: &App, request: &Request<'_>) -> Result<Session, Fault> {
+    /// Whose login it is, and the app's key by which that is known.
+    async fn identify<'k>(
+        &self,
+        app: &'k App,
+        request: &Request<'_>,
+        current: Option<&Login>,
+    ) -> Result<(Session, &'k Secret), Fault> {
         let now = self.gateway.time().secs();
-        let (mut session, is_new) = match (request.identifier, request.user_sig, request.a2) {
+        let (mut session, key, is_new) = match (request.identifier, request.user_sig, request.a2) {
             (Some(name), Some(user_sig), _) => {
-                let (user, expires_at) = self.gateway.verify_login(app, name, user_sig)?;
+                let (user, verified) = self.gateway.verify_login(app, name, user_sig)?;
                 // The longest that a token lasts, so that a ticket of ten years does not make one of ten years.
-                let expires_at = expires_at.min(now.saturating_add(self.limits.session.as_secs()));
+                let expires_at = verified.expires_at.min(now.saturating_add(self.limits.session.as_secs()));
                 let instance = rand::random::<u32>().max(1);
                 let tiny_id = TinyId::from_random(0);
-                (Session { app: app.id, user, tiny_id, instance, expires_at }, true)
+                (Session { app: app.id, user, tiny_id, instance, expires_at }, &app.keys[verified.key], true)
             }
             (_, _, Some(token)) => {
-                let session = a2::open(token, app.id, &app.keys, now)
+                let (session, key) = a2::open(token, app.id, &app.keys, now)
                     .map_err(|error| Fault::Code(a2_code(error), error.to_string()))?;
                 let number = session.tiny_id.get().to_string();
                 if request.tiny_id.is_some_and(|tiny_id| tiny_id != number) {
                     let info = "tinyid is not that of the account which the a2 belongs to".to_owned();
                     return Err(Fault::Code(ErrorCode::UserSigOtherUser, info));
                 }
-                (session, false)
+                (session, key, false)
             }
             _ => {
                 let info = "the head has neither identifier and usersig nor an a2".to_owned();
@@ -140,14 +153,19 @@ impl LongConnections {
             }
         };
         let id = AccountId { app: app.id, user: session.user.clone() };
-        let account = self.gateway.account(id).await?.ok_or(Fault::Plain(ErrorCode::CallerUnknown))?;
+        let tiny_id = self.gateway.account(id).await?.map(|account| account.tiny_id);
         if is_new {
-            session.tiny_id = account.tiny_id;
-        } else if session.tiny_id != account.tiny_id {
+            session.tiny_id = tiny_id.ok_or(Fault::Plain(ErrorCode::CallerUnknown))?;
+            // Whoever logs in anew where it is logged in is the same instance, and takes no other one's place.
+            if let Some(current) = current.filter(|current| current.caller.tiny_id == session.tiny_id) {
+                session.instance = current.instance;
+            }
+        } else if tiny_id != Some(session.tiny_id) {
+            // By this code its client asks its user to log in again, and what that finds is the answer to the login.
             let info = "the account was deleted since; log in with a usersig".to_owned();
             return Err(Fault::Code(ErrorCode::UserSigExpired, info));
         }
-        Ok(session)
+        Ok((session, key))
     }
 }
 

@@ -18,16 +18,14 @@ mod unacknowledged;
 
 use std::sync::Arc;
 
-use axum::body::{Bytes, HttpBody};
-use axum::http::{Request, Response};
-use http_body_util::Full;
-use tokio_util::sync::CancellationToken;
-
 use crate::config;
 use crate::gateway::Gateway;
 use crate::listener::{Handover, Peer, Takeover};
 use crate::live::Hub;
 use crate::web_socket::{Limits, Socket};
+use axum::body::{Bytes, HttpBody};
+use axum::http::{Request, Response};
+use http_body_util::Full;
 
 use connection::Connection;
 
@@ -74,20 +72,10 @@ impl LongConnections {
                 };
                 let socket = Socket::new(socket, &first, wish.kind, limits).await;
                 drop(first);
-                shared.serve(socket, wish, peer, stop).await;
+                let app = wish.app.and_then(|app| shared.gateway.app(app));
+                Connection::new(shared, socket, wish.packs, app, peer, stop).serve().await;
             })
         }));
         Some(answer)
-    }
-
-    async fn serve(
-        self: Arc<Self>,
-        socket: Socket,
-        wish: handshake::Wish,
-        peer: Peer,
-        stop: CancellationToken,
-    ) {
-        let app = wish.app.and_then(|app| self.gateway.app(app));
-        Connection::new(self, socket, wish.packs, app, peer, stop).serve().await;
     }
 }

@@ -170,8 +170,9 @@ struct WireDirectMessage<'a> {
     msg_seq: u32,
     msg_random: u32,
     msg_client_time: u64,
-    /// The time in the key.
+    /// The time in the key, which is also the `MsgTime` of the answer to the sender.
     msg_time_stamp: u64,
+    /// The same.
     msg_time: u64,
     support_message_extension: u8,
     msg_body: &'a RawValue,
@@ -191,7 +192,7 @@ fn of_direct_message(to: &UserId, key: MsgKey, message: &Message, body: &Message
             msg_random: key.random,
             msg_client_time: message.client_time,
             msg_time_stamp: key.time,
-            msg_time: message.sent_at.secs(),
+            msg_time: key.time,
             support_message_extension: u8::from(message.supports_extension),
             msg_body: elements(body),
             cloud_custom_data: cloud_custom_data(body),

@@ -3,8 +3,8 @@
 //! The sheet leaves open how often a push is sent again. Here: a client reads what comes over one connection in order, so
 //! an acknowledgement stands for all pushes before it too. While the oldest one waits longer than [`PATIENCE`], all that
 //! are still open are sent again, in order, so that a client which takes every one of them as news still ends with the
-//! newest state; after [`ROUNDS`] times they are given up. So are the oldest when too many are open. Nothing is lost by
-//! that: whoever missed a push learns of it by pulling.
+//! newest state; a push that was sent again [`ROUNDS`] times is given up. So are the oldest when too many are open. Nothing
+//! is lost by that: whoever missed a push learns of it by pulling.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// How long an acknowledgement may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often pushes are sent again.
+/// How often a push is sent again.
 pub(super) const ROUNDS: u32 = 3;
 
 /// Most pushes that are kept for one connection.
@@ -48,60 +48,79 @@ impl PushName {
 /// The open pushes of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Unacknowledged {
-    open: VecDeque<(PushName, Bytes)>,
+    open: VecDeque<Open>,
     bytes: usize,
-    /// When they are sent again, and for the how manieth time that is.
-    again: Option<(Instant, u32)>,
+    /// When they are sent again.
+    again: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Open {
+    name: PushName,
+    message: Bytes,
+    /// How often it was sent again. Never more often than those before it.
+    rounds: u32,
 }
 
 impl Unacknowledged {
     /// A push is about to be sent.
     pub(super) fn sent(&mut self, name: PushName, message: Bytes, now: Instant) {
         self.bytes += message.len();
-        self.open.push_back((name, message));
+        self.open.push_back(Open { name, message, rounds: 0 });
         while self.open.len() > MAX_COUNT || self.bytes > MAX_BYTES {
-            let Some((_, message)) = self.open.pop_front() else { break };
-            self.bytes -= message.len();
+            self.give_up_oldest();
         }
         if self.open.is_empty() {
             self.again = None;
         } else if self.again.is_none() {
-            self.again = Some((now + PATIENCE, 1));
+            self.again = Some(now + PATIENCE);
         }
     }
 
     /// The client has acknowledged a push. One that is not open is no matter.
     pub(super) fn acknowledged(&mut self, name: PushName, now: Instant) {
-        let Some(place) = self.open.iter().position(|(open, _)| *open == name) else { return };
-        for (_, message) in self.open.drain(..=place) {
-            self.bytes -= message.len();
+        let Some(place) = self.open.iter().position(|open| open.name == name) else { return };
+        for _ in 0..=place {
+            self.give_up_oldest();
         }
+        self.wait(now);
+    }
+
+    fn give_up_oldest(&mut self) {
+        if let Some(oldest) = self.open.pop_front() {
+            self.bytes -= oldest.message.len();
+        }
+    }
+
+    /// Gives the acknowledgement of what is open time from now on.
+    fn wait(&mut self, now: Instant) {
         if self.open.is_empty() {
             // An idle connection keeps no room for pushes.
             *self = Self::default();
         } else {
-            self.again = Some((now + PATIENCE, 1));
+            self.again = Some(now + PATIENCE);
         }
     }
 
     /// When to look at [`Self::due`] next.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.again.map(|(at, _)| at)
+        self.again
     }
 
     /// What has to be sent again now, in order.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Bytes> {
-        match self.again {
-            Some((at, round)) if at <= now && round > ROUNDS => {
-                *self = Self::default();
-                Vec::new()
-            }
-            Some((at, round)) if at <= now => {
-                self.again = Some((now + PATIENCE, round + 1));
-                self.open.iter().map(|(_, message)| message.clone()).collect()
-            }
-            _ => Vec::new(),
+        if self.again.is_none_or(|at| at > now) {
+            return Vec::new();
         }
+        while self.open.front().is_some_and(|oldest| oldest.rounds >= ROUNDS) {
+            self.give_up_oldest();
+        }
+        self.wait(now);
+        let again = self.open.iter_mut().map(|open| {
+            open.rounds += 1;
+            open.message.clone()
+        });
+        again.collect()
     }
 }
 
@@ -149,6 +168,24 @@ mod tests {
         now += PATIENCE;
         assert!(open.due(now).is_empty());
         assert_eq!(open.deadline(), None);
+    }
+
+    /// A client that is slow to acknowledge must not find that younger pushes were given up with the first ones.
+    #[tokio::test(start_paused = true)]
+    async fn every_push_has_rounds_of_its_own() {
+        let mut now = Instant::now();
+        let mut open = sent(1..=1, now);
+        for _ in 0..ROUNDS {
+            now += PATIENCE;
+            assert_eq!(open.due(now), [message(1)]);
+        }
+        open.sent(name(2), message(2), now);
+        for _ in 0..ROUNDS {
+            now += PATIENCE;
+            assert_eq!(open.due(now), [message(2)]);
+        }
+        assert!(open.due(now + PATIENCE).is_empty());
+        assert_eq!((open.deadline(), open.bytes), (None, 0));
     }
 
     #[tokio::test(start_paused = true)]

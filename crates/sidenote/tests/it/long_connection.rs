@@ -5,8 +5,14 @@ mod killed;
 mod logins;
 mod pushes;
 
+use std::io::Write as _;
+use std::net::TcpListener;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use sidenote_server::auth::user_sig;
+use sidenote_server::clock::{Clock as _, SystemClock};
+use sidenote_server::config::Secret;
 use sidenote_torture::long::{LongClient, command};
 
 use crate::server::{ADMINISTRATOR, APP, ConfigOptions, Running};
@@ -241,6 +247,37 @@ fn large_answers_are_packed_for_those_who_ask() {
         assert_eq!(client.ok(command::PULL, &pull), expected, "{path}");
         assert_eq!(client.packed, packed, "{path}");
     }
+}
+
+/// Whoever asked has to know whether it was done, even if the server is told to stop meanwhile.
+#[test]
+fn a_server_that_stops_answers_the_request_that_it_has_begun() {
+    // An app that takes its time when it is asked.
+    let app = TcpListener::bind("127.0.0.1:0").unwrap();
+    let number = 1_400_000_077;
+    let more = format!(
+        "[[apps]]\nsdk_app_id = {number}\nsecret_key = \"key\"\nadmins = [\"boss\"]\n[apps.webhook]\n\
+         url = \"http://{}/\"\nallow_networks = [\"127.0.0.1\"]\ntimeout_ms = 10000\n\
+         commands = [\"C2C.CallbackBeforeSendMsg\"]",
+        app.local_addr().unwrap()
+    );
+    let mut server = world(&ConfigOptions { more, ..ConfigOptions::default() });
+    let mut boss = LongClient::connect(server.address, &format!("/info?sdkappid={number}"));
+    let now = SystemClock.now_millis() / 1000;
+    let ticket = user_sig::sign(number, &Secret::new("key".to_owned()).unwrap(), "boss", now, 60, None);
+    assert_eq!(boss.log_in_with("boss", &ticket)["ErrorCode"], 0);
+    let body = json!({"To_Account": "boss", "MsgRandom": 1,
+        "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "note"}}]});
+    let mut idle = LongClient::logged_in(server.address, "ann");
+    let sent = boss.send(command::DIRECT_SEND, &body);
+    // It is asked, so the request is under way; and others have been told of the end when it answers.
+    let (mut question, _) = app.accept().unwrap();
+    server.signal(Signal::TERM);
+    assert_eq!(idle.closed().code, 1001);
+    question.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}").unwrap();
+    assert_eq!(boss.answer_to(command::DIRECT_SEND, sent)["ErrorCode"], 0);
+    assert_eq!(boss.closed().code, 1001);
+    assert!(server.wait().success(), "{}", server.log());
 }
 
 #[test]

@@ -271,6 +271,11 @@ fn flow(place: Place, text: bool) {
     ann.ok("clear", &whole);
     assert_eq!(bob.event("deleted")["keyList"], json!(["soup"]));
     assert_eq!(values(&bob.ok("get", &whole)["extensions"]), json!({}));
+    // Whoever cleared drops what it held by the push too, so its next version is right.
+    while ann.event("deleted")["keyList"] != json!(["soup"]) {}
+    assert_eq!(codes(&ann.ok("set", &change(json!([{"key": "soup", "value": "again"}])))), [0]);
+    assert_eq!(codes(&ann.ok("delete", &json!({"of": id, "keys": ["soup"]}))), [0]);
+    assert_eq!(bob.event("deleted")["keyList"], json!(["soup"]));
     assert_eq!(codes(&bob.ok("set", &change(json!([{"key": "salad", "value": "1"}])))), [0]);
 
     // One-to-one messages have pairs too.

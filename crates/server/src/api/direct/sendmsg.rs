@@ -25,6 +25,10 @@ struct Reply {
 pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<u8>, Fault> {
     let named = sender_and_recipient(call, body)?;
     let message = parse(call, &named.from.1, body)?;
+    // The rules refuse it too, but by then the app would have been asked about a message that somebody else never wrote.
+    if call.is_connected() && named.from.1 != call.operator.user {
+        return Err(Fault::Plain(ErrorCode::NotAParty));
+    }
     let peers = named.look_up(call).await?;
     let (seq, random) = (message.seq, message.random);
 
@@ -108,7 +112,7 @@ fn life_time(body: Object<'_>) -> Result<Option<u64>, Fault> {
     })
 }
 
-/// What is checked here and looked at by others.
+/// What is checked here and looked at by others: `SyncOtherMachine` by whoever tells the sender's other connections.
 fn check_switches(call: &Call, body: Object<'_>) -> Result<(), Fault> {
     body.optional_integer("SyncOtherMachine", 1..=2_u32).map_err(coded(ErrorCode::BadSyncOtherMachine))?;
     body.optional_flag("IsNeedReadReceipt")?;

@@ -1,4 +1,5 @@
-//! Messages for some members of a group only (`To_Account`, groups-and-messages.md section 4.1).
+//! Messages for some members of a group only (`To_Account`, groups-and-messages.md section 4.1), and one-to-one messages
+//! for their recipient only (`SyncOtherMachine`, section 6.1).
 
 use sidenote_core::ids::UserId;
 use sidenote_core::message::MessageBody;
@@ -17,10 +18,32 @@ pub(crate) fn is_meant_for(body: &MessageBody, sender: &UserId, user: &UserId) -
     names.is_empty() || names.iter().any(|name| name.as_str() == Some(user.as_str()))
 }
 
+/// Is the sender of a one-to-one message told of it too, on its connections? Not where `SyncOtherMachine` is 2.
+pub(crate) fn is_for_its_sender(body: &MessageBody) -> bool {
+    if !body.further.contains("\"SyncOtherMachine\"") {
+        return true;
+    }
+    let Ok(further) = Document::parse(body.further.as_bytes()) else { return true };
+    !matches!(further.root().optional_integer("SyncOtherMachine", 1..=2_u32), Ok(Some(2)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::testing::user;
+
+    #[test]
+    fn a_sender_is_told_of_its_own_message_unless_it_says_otherwise() {
+        for (further, is_told) in [
+            ("", true),
+            (r#"{"SyncOtherMachine":1}"#, true),
+            (r#"{"SyncOtherMachine":2}"#, false),
+            (r#"{"OfflinePushInfo":{"SyncOtherMachine":2}}"#, true),
+        ] {
+            let body = MessageBody { further: further.to_owned(), ..MessageBody::default() };
+            assert_eq!(is_for_its_sender(&body), is_told, "{further}");
+        }
+    }
 
     #[test]
     fn a_message_with_names_is_for_these_and_its_sender() {

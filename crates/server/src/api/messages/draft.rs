@@ -27,7 +27,8 @@ impl Draft {
     pub(super) fn by(self, call: &Call, sender: &Account) -> NewMessage {
         NewMessage {
             sender_tiny_id: sender.tiny_id,
-            sender_is_administrator: call.names_administrator(&self.sender),
+            // On the long connection it is a member like the others (docs/decisions/0016-long-connection.md).
+            sender_is_administrator: call.names_administrator(&self.sender) && !call.is_connected(),
             fingerprint: fingerprint(&self.sender, self.random.to_be_bytes(), &self.body.elements),
             sender: self.sender,
             random: self.random,

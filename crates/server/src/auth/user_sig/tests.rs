@@ -89,27 +89,27 @@ fn alice_with(app: &str, time: &str, expire: &str) -> String {
 #[test]
 fn v1_is_accepted_from_both_packages() {
     for token in [V1_A, V1_B] {
-        assert_eq!(check(token, "administrator"), Ok(Verified { expires_at: ISSUED + 15_552_000 }));
+        assert_eq!(check(token, "administrator"), Ok(Verified { expires_at: ISSUED + 15_552_000, key: 0 }));
     }
 }
 
 #[test]
 fn v2_is_accepted_from_both_packages() {
     for token in [V2_A, V2_B] {
-        assert_eq!(check(token, "alice"), Ok(Verified { expires_at: ISSUED + 86_400 }));
+        assert_eq!(check(token, "alice"), Ok(Verified { expires_at: ISSUED + 86_400, key: 0 }));
     }
 }
 
 #[test]
 fn v3_with_a_userbuf_is_accepted_from_both_packages() {
     for token in [V3_A, V3_B] {
-        assert_eq!(check(token, "alice"), Ok(Verified { expires_at: ISSUED + 86_400 }));
+        assert_eq!(check(token, "alice"), Ok(Verified { expires_at: ISSUED + 86_400, key: 0 }));
     }
 }
 
 #[test]
 fn v4_beyond_ascii_is_accepted() {
-    assert_eq!(check(V4_A, "测试用户"), Ok(Verified { expires_at: ISSUED + 3600 }));
+    assert_eq!(check(V4_A, "测试用户"), Ok(Verified { expires_at: ISSUED + 3600, key: 0 }));
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn v4_is_accepted_with_the_escapes_and_blanks_of_the_python_package() {
     let token = token_of(&format!(
         r#"{{"TLS.ver": "2.0", "TLS.identifier": "\u6d4b\u8bd5\u7528\u6237", "TLS.sdkappid": 1400000001, "TLS.expire": 3600, "TLS.time": 1700000000, "TLS.sig": "{V4_SIG}"}}"#
     ));
-    assert_eq!(check(&token, "测试用户"), Ok(Verified { expires_at: ISSUED + 3600 }));
+    assert_eq!(check(&token, "测试用户"), Ok(Verified { expires_at: ISSUED + 3600, key: 0 }));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_token_signed_with_another_key_is_refused() {
 
 #[test]
 fn the_last_second_of_validity_still_counts() {
-    assert_eq!(alice_at(1_700_086_400), Ok(Verified { expires_at: 1_700_086_400 }));
+    assert_eq!(alice_at(1_700_086_400), Ok(Verified { expires_at: 1_700_086_400, key: 0 }));
     assert_eq!(alice_at(1_700_086_401), Err(UserSigError::Expired));
     assert_eq!(alice_at(u64::MAX), Err(UserSigError::Expired));
 }
@@ -183,7 +183,7 @@ fn a_token_from_the_future_is_accepted() {
 #[test]
 fn any_of_several_keys_may_have_signed() {
     let keys = [secret("old"), secret(KEY), secret("new")];
-    assert!(verify(V2_A, APP, "alice", &keys, ISSUED).is_ok());
+    assert_eq!(verify(V2_A, APP, "alice", &keys, ISSUED).map(|verified| verified.key), Ok(1));
     assert_eq!(verify(V2_A, APP, "alice", &keys[2..], ISSUED), Err(UserSigError::WrongKey));
 }
 
@@ -208,7 +208,7 @@ fn the_first_of_several_faults_is_answered() {
 #[test]
 fn integers_may_be_decimal_strings() {
     let token = alice_with(r#""1400000001""#, r#""1700000000""#, r#""86400""#);
-    assert_eq!(check(&token, "alice"), Ok(Verified { expires_at: ISSUED + 86_400 }));
+    assert_eq!(check(&token, "alice"), Ok(Verified { expires_at: ISSUED + 86_400, key: 0 }));
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn huge_times_saturate_instead_of_overflowing() {
         let token = alice_with("1400000001", time, expire);
         assert_eq!(
             verify(&token, APP, "alice", &[secret(KEY)], 0),
-            Ok(Verified { expires_at: end }),
+            Ok(Verified { expires_at: end, key: 0 }),
             "{time}"
         );
     }
@@ -535,7 +535,7 @@ proptest! {
         let expires_at = issued_at.saturating_add(expire);
         prop_assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"*-_".contains(&byte)));
         for now in [0, issued_at, expires_at] {
-            prop_assert_eq!(verify(&token, app, &identifier, &keys, now), Ok(Verified { expires_at }));
+            prop_assert_eq!(verify(&token, app, &identifier, &keys, now), Ok(Verified { expires_at, key: 0 }));
         }
         if let Some(later) = expires_at.checked_add(1) {
             prop_assert_eq!(verify(&token, app, &identifier, &keys, later), Err(UserSigError::Expired));

@@ -1,9 +1,15 @@
 //! Who is meant by a name: accounts that come and go under it, and messages for some only.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use sidenote_core::command::{DirectAction, NewDirectMessage};
 use sidenote_core::direct::{Party, Peers};
 use sidenote_core::event::Event;
+use sidenote_core::query::{Answer, Query};
+use sidenote_store::news::Follower;
+use sidenote_store::{Committed, News, Statistics, StoreError};
 
 use super::super::followers::Followers;
 use super::super::mailbox::Mailbox;
@@ -18,6 +24,10 @@ impl Scene {
     }
 
     async fn write(&self, from: &str, to: (&str, TinyId), random: u32) {
+        self.write_further(from, to, random, "").await;
+    }
+
+    async fn write_further(&self, from: &str, to: (&str, TinyId), random: u32, further: &str) {
         let party = |name: &str, tiny_id| Party { user: user(name), tiny_id };
         let peers = Peers { app: APP, from: party(from, tiny_id(from)), to: party(to.0, to.1) };
         let new = NewDirectMessage {
@@ -27,7 +37,11 @@ impl Scene {
             client_time: None,
             supports_extension: true,
             online_only: false,
-            body: MessageBody { elements: format!("[{random}]"), ..MessageBody::default() },
+            body: MessageBody {
+                elements: format!("[{random}]"),
+                further: further.to_owned(),
+                ..MessageBody::default()
+            },
             fingerprint: Fingerprint(u128::from(random).to_le_bytes()),
         };
         self.act(Action::Direct(Box::new(peers), DirectAction::Send(Box::new(new)))).await;
@@ -98,6 +112,103 @@ async fn a_conversation_of_two_is_told_to_both_and_to_nobody_else() {
     assert_eq!(heard, ["[1]", "[2]", "[3]"], "each once");
     assert_eq!((body(&mut bob).await, body(&mut cid).await), ("[1]".to_owned(), "[3]".to_owned()));
     assert!(bob.next().now_or_never().is_none() && cid.next().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn a_sender_who_does_not_want_it_is_not_told_of_its_own_message() {
+    let scene = Scene::new(Limits::default());
+    for name in ["ann", "bob"] {
+        scene.import(name).await;
+    }
+    let (mut ann, mut bob) = (scene.connect("ann").await, scene.connect("bob").await);
+    let not_back = r#"{"SyncOtherMachine":2}"#;
+    scene.write_further("ann", ("bob", tiny_id("bob")), 1, not_back).await;
+    scene.write("ann", ("bob", tiny_id("bob")), 2).await;
+    // Whoever writes to itself is the recipient too.
+    scene.write_further("ann", ("ann", tiny_id("ann")), 3, not_back).await;
+    assert_eq!((body(&mut bob).await, body(&mut bob).await), ("[1]".to_owned(), "[2]".to_owned()));
+    let mut heard = [body(&mut ann).await, body(&mut ann).await];
+    heard.sort();
+    assert_eq!(heard, ["[2]", "[3]"]);
+}
+
+/// Nothing remembers what was told of a conversation of two, so the log must not be read beyond the news.
+#[tokio::test]
+async fn news_without_events_tells_what_it_is_about_and_no_more() {
+    let scene = Scene::new(Limits::default());
+    for name in ["ann", "bob"] {
+        scene.import(name).await;
+    }
+    let bobs_number = tiny_id("bob");
+    for random in 1..=3 {
+        scene.write("ann", ("bob", bobs_number), random).await;
+    }
+    let mut bob = scene.connect("bob").await;
+    for number in [1, 2].map(EventNumber::new) {
+        let news = News {
+            conversation: ConversationId::direct(APP, user("ann"), user("bob")),
+            incarnation: Incarnation::from_random(1),
+            first: number,
+            last: number,
+            events: Vec::new(),
+        };
+        scene.hub.pass_on(&news).await;
+    }
+    assert_eq!((body(&mut bob).await, body(&mut bob).await), ("[1]".to_owned(), "[2]".to_owned()));
+    assert!(bob.next().now_or_never().is_none());
+}
+
+/// A store in which messages cannot be found for a while.
+struct Unreadable {
+    inner: Arc<dyn Store>,
+    is_broken: AtomicBool,
+}
+
+#[async_trait]
+impl Store for Unreadable {
+    async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
+        self.inner.commit(command).await
+    }
+
+    async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
+        if matches!(query, Query::FindMessage(_)) && self.is_broken.load(Ordering::Relaxed) {
+            return Err(StoreError::Busy { reason: "the test says so".to_owned() });
+        }
+        self.inner.answer(query).await
+    }
+
+    fn news(&self) -> Follower {
+        self.inner.news()
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        self.inner.health()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.inner.statistics()
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_cannot_be_told_what_a_message_says_is_cut_off_and_not_left_in_the_dark() {
+    let inner = Arc::new(MemoryStore::new(Limits::default()));
+    let store = Arc::new(Unreadable { inner, is_broken: AtomicBool::new(false) });
+    let scene = Scene::over(Arc::clone(&store) as Arc<dyn Store>);
+    for name in ["ann", "bob"] {
+        scene.import(name).await;
+    }
+    scene.create("a", 1, &["ann"]).await;
+    let (mut ann, mut bob) = (scene.connect("ann").await, scene.connect("bob").await);
+    store.is_broken.store(true, Ordering::Relaxed);
+    scene.send("a", 1).await;
+    assert_eq!(ann.next().await.unwrap_err(), Ended::Lost);
+    scene.write("ann", ("bob", tiny_id("bob")), 2).await;
+    assert_eq!(bob.next().await.unwrap_err(), Ended::Lost);
 }
 
 /// Another node may have deleted the account, and news of that may come late.

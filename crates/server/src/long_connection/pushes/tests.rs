@@ -91,7 +91,7 @@ fn a_one_to_one_message_looks_like_that_of_a_group_and_names_both_accounts() {
         &json!({"Event": 3, "C2cMsgArray": [{
             "From_Account": "ann", "To_Account": "zoe", "TinyId": "9223372036854775807",
             "MsgKey": "3_4_1700000002", "MsgSeq": 3, "MsgRandom": 4, "MsgClientTime": 1_700_000_000,
-            "MsgTimeStamp": 1_700_000_002, "MsgTime": 1_700_000_001, "SupportMessageExtension": 1,
+            "MsgTimeStamp": 1_700_000_002, "MsgTime": 1_700_000_002, "SupportMessageExtension": 1,
             "MsgBody": [{"MsgType": "TIMCustomElem", "MsgContent": {"Data": "d"}}],
         }]})
     );

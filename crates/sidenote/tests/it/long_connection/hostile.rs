@@ -212,6 +212,33 @@ fn whoever_is_silent_is_not_waited_for() {
     }
 }
 
+/// `logins_per_account` would not limit connections if those that were kicked or have logged out stayed for ever.
+#[test]
+fn whoever_has_logged_out_does_not_keep_its_connection_by_signs_of_life() {
+    let more = "[long_connection]\nidle_timeout_ms = 1500\nlogins_per_account = 1".to_owned();
+    let server = world(&ConfigOptions { more, ..ConfigOptions::default() });
+    let mut out = LongClient::logged_in(server.address, "ann");
+    out.ok(command::LOGOUT, &json!({}));
+    let mut kicked = LongClient::logged_in(server.address, "bob");
+    let mut standing = LongClient::logged_in(server.address, "bob");
+    let (begun, mut open) = (Instant::now(), vec![&mut out, &mut kicked]);
+    while !open.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{} stay", open.len());
+        standing.ok(command::ALIVE, &json!({}));
+        open.retain_mut(|client| {
+            // It may be closed between the two.
+            let alive = json!({"head": {"servcmd": command::ALIVE, "seq": 1}, "body": {}}).to_string();
+            let _ = client.try_send(Message::text(alive));
+            let Err(closed) = client.frame() else { return true };
+            assert_eq!(closed.code, 1008);
+            assert!(closed.reason.starts_with("nobody has logged in"), "{closed:?}");
+            false
+        });
+        thread::sleep(Duration::from_millis(20));
+    }
+    standing.ok(command::ALIVE, &json!({}));
+}
+
 #[test]
 fn a_thousand_logins_a_second_harm_nobody() {
     let server = world(&ConfigOptions::default());

@@ -1,5 +1,7 @@
 //! Logging in, coming back, being kicked.
 
+use std::collections::HashMap;
+
 use serde_json::json;
 use sidenote_core::ids::{AppId, TinyId, UserId};
 use sidenote_server::auth::a2::{self, Session};
@@ -105,9 +107,34 @@ fn a_token_that_is_not_ours_or_not_valid_any_more_is_refused() {
     let delete = json!({"DeleteItem": [{"UserID": "cid"}]});
     administrate(&server, "im_open_login_svc/account_delete", &delete);
     let mut client = LongClient::open(server.address);
-    assert_eq!(client.log_in_again(&good, tiny_id)["ErrorCode"], 70_107);
+    // In either case the client is to ask its user to log in again, which this code makes it do.
+    assert_eq!(client.log_in_again(&good, tiny_id)["ErrorCode"], 70_001);
     administrate(&server, "im_open_login_svc/account_import", &json!({"UserID": "cid"}));
     assert_eq!(client.log_in_again(&good, tiny_id)["ErrorCode"], 70_001);
+}
+
+/// While keys are replaced both count, but a token must not outlive the key by which its holder got it.
+#[test]
+fn a_token_ends_with_the_key_that_its_ticket_was_signed_with() {
+    let (app, old, new) = (1_400_000_077, "the key until yesterday", "the key from now on");
+    let more = format!(
+        "[[apps]]\nsdk_app_id = {app}\nsecret_key = \"{new}\"\nprevious_secret_keys = [\"{old}\"]\nadmins = [\"boss\"]"
+    );
+    let server = world(&ConfigOptions { more, ..ConfigOptions::default() });
+    for key in [old, new] {
+        let ticket = user_sig::sign(app, &secret(key), "boss", now(), 3600, None);
+        let mut client = LongClient::connect(server.address, &format!("/info?sdkappid={app}"));
+        let answer = client.log_in_with("boss", &ticket);
+        let (a2, tiny_id) = (answer["A2Key"].as_str().unwrap(), answer["TinyId"].as_str().unwrap());
+        // Coming back with the token does not make it a token of a newer key either.
+        let again = client.log_in_again(a2, tiny_id);
+        for token in [a2, again["A2Key"].as_str().unwrap()] {
+            for known in [old, new] {
+                let is_ours = a2::open(token, AppId::new(app), &[secret(known)], now()).is_ok();
+                assert_eq!(is_ours, known == key, "signed with {key:?}, opened with {known:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -193,6 +220,50 @@ fn who_logs_out_is_told_nothing_more_and_may_log_in_as_somebody_else() {
     assert_eq!(bob.call(command::SEND, &message(1))["ErrorCode"], 60_025);
     bob.log_in("ann");
     assert_eq!(bob.call(command::SEND, &message(2))["ErrorCode"], 0);
+}
+
+/// What waits for its turn is the request of whoever sent it, and of nobody who logs in meanwhile.
+#[test]
+fn requests_that_wait_end_with_the_login_that_they_came_with() {
+    let server = world(&ConfigOptions::default());
+    let mut client = LongClient::logged_in(server.address, "ann");
+    let numbers: Vec<_> = (0..20).map(|random| client.send(command::SEND, &message(random))).collect();
+    let head = json!({"servcmd": command::LOGIN, "seq": 1, "identifier": "bob", "usersig": ticket("bob", 0)});
+    client.send_text(&json!({"head": head, "body": {}}).to_string());
+    let later = client.send(command::SEND, &message(99));
+    // The login is answered before requests that came before it.
+    let mut codes = HashMap::new();
+    while codes.len() < numbers.len() + 2 {
+        let frame = client.frame().unwrap();
+        if frame["head"]["servcmd"] != "im_open_push.msg_push" {
+            codes
+                .insert(frame["head"]["seq"].as_u64().unwrap(), frame["body"]["ErrorCode"].as_u64().unwrap());
+        }
+    }
+    assert_eq!((codes[&1], codes[&later]), (0, 0));
+    let sent = numbers.iter().filter(|number| codes[number] == 0).count();
+    assert!(numbers.iter().all(|number| [0, 60_025].contains(&codes[number])), "{codes:?}");
+
+    let history = json!({"GroupId": "g", "ReqMsgNumber": 21});
+    let page = client.ok("group_open_http_svc.group_msg_get", &history);
+    let senders: Vec<_> =
+        page["RspMsgList"].as_array().unwrap().iter().map(|one| &one["From_Account"]).collect();
+    let by = |user: &str| senders.iter().filter(|sender| **sender == user).count();
+    assert_eq!((by("ann"), by("bob")), (sent, 1), "{senders:?}");
+}
+
+#[test]
+fn whoever_logs_in_again_where_it_is_logged_in_takes_nobodys_place() {
+    let more = "[long_connection]\nlogins_per_account = 2".to_owned();
+    let server = world(&ConfigOptions { more, ..ConfigOptions::default() });
+    let mut clients = [(); 2].map(|()| LongClient::logged_in(server.address, "bob"));
+    let instance = clients[1].log_in("bob")["InstId"].clone();
+    assert_eq!(clients[1].log_in("bob")["InstId"], instance);
+    let mut ann = LongClient::logged_in(server.address, "ann");
+    sent(&mut ann);
+    for client in &mut clients {
+        assert_eq!(client.event()["GroupMsgArray"][0]["From_Account"], "ann");
+    }
 }
 
 #[test]

@@ -52,6 +52,8 @@ fn every_member_is_told_of_messages_and_changes_wherever_they_come_from() {
     }
     // An account is not told on the very connection what it has done there itself, but of all others.
     assert_eq!(bob.event()["MsgExtensionNotify"]["MsgLastSeq"], 2);
+    // A clear he is told of, because his client drops what it holds only when a push says so.
+    assert_eq!(bob.event()["MsgExtensionNotify"]["MsgLastSeq"], 4);
     assert_eq!((bob.events(), ann.events()), (Vec::new(), Vec::new()));
     // Who is no member is told nothing.
     assert_eq!(cid.events(), [json!(null); 0]);
@@ -182,6 +184,35 @@ fn a_push_is_sent_again_until_it_is_acknowledged() {
     let second = bob.frame().unwrap();
     assert_eq!(second["body"]["EventArray"][0]["MsgExtensionNotify"]["MsgLastSeq"], 1);
     assert_eq!(bob.frame().unwrap(), second);
+}
+
+/// What may be its own echo is held back while a request is under way, which must not fill the mailbox.
+#[test]
+fn connections_of_one_account_that_send_without_a_pause_hear_each_other() {
+    const CONNECTIONS: usize = 10;
+    const MESSAGES: usize = 80;
+    let server = world(&ConfigOptions::default());
+    let clients: Vec<_> = (0..CONNECTIONS).map(|_| LongClient::logged_in(server.address, "ann")).collect();
+    thread::scope(|scope| {
+        for mut client in clients {
+            scope.spawn(move || {
+                let numbers: Vec<_> =
+                    (0..MESSAGES).map(|_| client.send(command::SEND, &message(rand::random()))).collect();
+                let mut own: Vec<_> = numbers
+                    .into_iter()
+                    .map(|number| client.answer_to(command::SEND, number)["MsgSeq"].as_u64().unwrap())
+                    .collect();
+                let others = MESSAGES * (CONNECTIONS - 1);
+                let told: Vec<_> = (0..others)
+                    .map(|_| client.event()["GroupMsgArray"][0]["MsgSeq"].as_u64().unwrap())
+                    .collect();
+                assert!(told.is_sorted());
+                own.extend(told);
+                own.sort_unstable();
+                assert_eq!(own, (1..=(MESSAGES * CONNECTIONS) as u64).collect::<Vec<_>>(), "each once");
+            });
+        }
+    });
 }
 
 #[test]

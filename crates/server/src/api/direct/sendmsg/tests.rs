@@ -130,6 +130,9 @@ async fn a_connected_account_speaks_for_itself_alone() {
     let code = |answer: Value| answer["ErrorCode"].as_u64().unwrap();
     assert_eq!(code(world.post_as("bob", CallerKind::Connected, SEND, &body).await), 20_003);
     assert_eq!(code(world.post_as("ann", CallerKind::Connected, SEND, &body).await), 0);
+    // Nobody learns by that whether an account exists.
+    let of_nobody = body.replace("\"ann\"", "\"nobody\"");
+    assert_eq!(code(world.post_as("bob", CallerKind::Connected, SEND, &of_nobody).await), 20_003);
     let to_ann = body.replace(r#""From_Account":"ann","To_Account":"bob""#, r#""To_Account":"ann""#);
     assert_eq!(code(world.post_as("bob", CallerKind::Connected, SEND, &to_ann).await), 0);
     assert_eq!(count(&world, "ann", "bob").await, Some(2));

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 use sidenote_core::command::{GroupPatch, NewMember};
-use sidenote_core::event::Happening;
+use sidenote_core::event::{CallerKind, Happening};
 use sidenote_core::group::Role;
 use sidenote_core::ids::EventNumber;
 use sidenote_core::message::StoredMessage;
@@ -228,7 +228,7 @@ async fn a_muted_member_may_not_speak_but_an_administrator_may() {
         unread: 0,
         custom: Vec::new(),
     };
-    call.change_group(&group, GroupAction::AddMembers { members: vec![member], imported: false })
+    call.change_group(&group, GroupAction::AddMembers { members: vec![member.clone()], imported: false })
         .await
         .unwrap();
     let mute = GroupPatch { mute_all: Some(true), ..GroupPatch::default() };
@@ -236,6 +236,15 @@ async fn a_muted_member_may_not_speak_but_an_administrator_may() {
 
     assert_eq!(world.code(SEND, &message(&json!({"From_Account":"leckie"}))).await, 10017);
     assert_eq!(world.code(SEND, &message(&json!({}))).await, 0);
+
+    // On the long connection an administrator is a member like the others.
+    let boss = call.find_account(&user("administrator")).await.unwrap().unwrap();
+    let boss = NewMember { user: user("administrator"), tiny_id: boss.tiny_id, ..member };
+    let join = GroupAction::AddMembers { members: vec![boss], imported: false };
+    call.change_group(&group, join).await.unwrap();
+    let body = message(&json!({"Random":2}));
+    let answer = world.post_as("administrator", CallerKind::Connected, SEND, &body).await;
+    assert_eq!(answer["ErrorCode"], 10017, "{answer}");
 }
 
 #[tokio::test]
