@@ -10,7 +10,7 @@ use crate::chromium::{Chromium, Window};
 const VOTES: &str = "Object.fromEntries([...document.querySelectorAll('[data-option]')].map((option) => \
     [option.dataset.option, [...option.querySelectorAll('[data-name]')].map((face) => face.dataset.name)]))";
 
-const STATE: &str = "document.documentElement.dataset.state ?? ''";
+const STATE: &str = "document.documentElement?.dataset.state ?? ''";
 
 fn click(chromium: &mut Chromium, window: &Window, option: &str) {
     chromium.evaluate(window, &format!("document.querySelector('[data-option={option:?}]').click()"));
