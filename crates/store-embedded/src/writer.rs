@@ -240,9 +240,8 @@ impl<E: InnerEngine> State<E> {
                     Err(too_large) => Err(too_large),
                     Ok(bytes) => {
                         batch.bytes += bytes;
-                        if self.writer.newsroom.is_followed() {
-                            batch.news.add(&job.command, &decision.changes);
-                        }
+                        // Also while nobody follows: whoever comes before the batch is published must be told of it.
+                        batch.news.add(&job.command, &decision.changes);
                         batch.staged.extend(decision.changes.into_iter().map(|it| (it.key, it.row)));
                         Ok(Committed { verdict: decision.verdict, prompt_debts: decision.prompt_debts })
                     }
