@@ -16,8 +16,8 @@ use crate::credentials::{CredentialArgs, Credentials, user_id};
 #[command(after_help = "\
 Example: sidenote watch --config sidenote.toml --group poll
 
-Connects again after a server that went away, and goes on where it was. What is said about the stream itself goes to \
-standard error. docs/event-stream.md describes the events.")]
+Connects again after a server that went away. A group goes on where it was; of a whole app, what happens meanwhile is \
+not printed. What is said about the stream itself goes to standard error. docs/event-stream.md describes the events.")]
 pub(crate) struct Watch {
     /// The group to watch; all groups of the app without it
     #[arg(long, value_name = "GroupId")]
@@ -68,12 +68,22 @@ impl Watch {
                     if let Ended::ForGood = print(stream, &mut cursor, self.group.is_some())? {
                         return Ok(ExitCode::FAILURE);
                     }
-                    eprintln!("the server went away; connecting again");
+                    eprintln!("{}", self.went_away());
                 }
                 Err(error) if !was_connected || error.is::<crate::client::Refused>() => return Err(error),
                 Err(_) => {}
             }
             std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Watch {
+    fn went_away(&self) -> &'static str {
+        if self.group.is_some() {
+            "the server went away; connecting again"
+        } else {
+            "the server went away; connecting again, and what happens meanwhile is missing"
         }
     }
 }
