@@ -47,7 +47,8 @@ impl Channel {
 
     /// Whether all that happens after this event is still to be handed out here.
     pub(super) fn has_all_after(&self, number: EventNumber) -> bool {
-        self.since.is_some_and(|since| since <= number) && self.position.is_none_or(|position| position <= number)
+        self.since.is_some_and(|since| since <= number)
+            && self.position.is_none_or(|position| position <= number)
     }
 
     /// Nothing after this event had happened at a time when the channel was open already.

@@ -49,9 +49,9 @@ impl Delivery {
         body: Option<Arc<MessageBody>>,
         people: Vec<(UserId, TinyId)>,
     ) -> Self {
-        let body_bytes = body.as_ref().map_or(0, |body| {
-            body.elements.len() + body.cloud_custom_data.len() + body.further.len()
-        });
+        let body_bytes = body
+            .as_ref()
+            .map_or(0, |body| body.elements.len() + body.cloud_custom_data.len() + body.further.len());
         let bytes = event_bytes(&event) + body_bytes;
         let (audience, forms) = (OnceLock::new(), Default::default());
         Self(Arc::new(Inner { conversation, incarnation, event, body, people, audience, bytes, forms }))

@@ -134,7 +134,9 @@ impl Follow {
             match inbox.next().await {
                 // It was in the log already.
                 Ok(delivery) if delivery.event().number <= self.cursor => {}
-                Ok(delivery) if delivery.event().number == self.cursor.next() => self.read.push_back(delivery),
+                Ok(delivery) if delivery.event().number == self.cursor.next() => {
+                    self.read.push_back(delivery)
+                }
                 // The log has what is missing, and what this reader was too slow for, or it says that it has not.
                 Ok(_) | Err(Ended::Overrun | Ended::Lost) => (self.inbox, self.is_caught_up) = (None, false),
                 Err(ended) => self.ended = Some(ended),

@@ -220,7 +220,8 @@ impl Followers {
     ) {
         let Some(channel) = self.find_mut(group, incarnation) else { return };
         // If the place is another one by now, events of leaving and joining have made it so, which know better.
-        let Some(place) = channel.members.get_mut(&account.user).filter(|place| place.doubt == Some(doubt)) else {
+        let Some(place) = channel.members.get_mut(&account.user).filter(|place| place.doubt == Some(doubt))
+        else {
             return;
         };
         if let Some(last) = member_at {
@@ -271,10 +272,11 @@ impl Followers {
 
     fn channel_mut(&mut self, conversation: &ConversationId, incarnation: Incarnation) -> &mut Channel {
         let lives = self.channels.entry(conversation.clone()).or_default();
-        let place = lives.iter().position(|channel| channel.incarnation == incarnation).unwrap_or_else(|| {
-            lives.push(Channel::new(incarnation, self.positions.remove(incarnation)));
-            lives.len() - 1
-        });
+        let place =
+            lives.iter().position(|channel| channel.incarnation == incarnation).unwrap_or_else(|| {
+                lives.push(Channel::new(incarnation, self.positions.remove(incarnation)));
+                lives.len() - 1
+            });
         &mut lives[place]
     }
 
@@ -313,7 +315,9 @@ impl Followers {
     /// Whether events of this conversation may concern anybody. Any account that is connected may be one that joins.
     pub(super) fn may_want(&self, conversation: &ConversationId) -> bool {
         let app = conversation.app;
-        self.apps.contains_key(&app) || self.accounts.contains_key(&app) || self.channels.contains_key(conversation)
+        self.apps.contains_key(&app)
+            || self.accounts.contains_key(&app)
+            || self.channels.contains_key(conversation)
     }
 
     /// Whether an event concerns anybody.
@@ -331,7 +335,9 @@ impl Followers {
             (Conversation::Direct(one, other), _) => {
                 self.is_connected(app, one) || self.is_connected(app, other)
             }
-            (_, Happening::MembersJoined { users, .. }) => users.iter().any(|user| self.is_connected(app, user)),
+            (_, Happening::MembersJoined { users, .. }) => {
+                users.iter().any(|user| self.is_connected(app, user))
+            }
             _ => false,
         }
     }
@@ -420,7 +426,9 @@ impl Followers {
         let lives = self.channels.get_mut(conversation).map(Vec::as_mut_slice).unwrap_or_default();
         if let Some(channel) = lives.iter_mut().find(|channel| channel.incarnation == incarnation) {
             channel.passes(number);
-            for place in channel.members.values().filter(|place| place.after < number && place.doubt.is_none()) {
+            for place in
+                channel.members.values().filter(|place| place.after < number && place.doubt.is_none())
+            {
                 tally.put(&self.listeners[place.listener].mailboxes);
             }
             tally.put(&channel.readers);

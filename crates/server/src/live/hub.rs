@@ -348,7 +348,9 @@ impl Hub {
                 return false;
             }
             if !is_told {
-                tracing::error!("events were to be told out of their order, which is a bug; those who follow are cut off");
+                tracing::error!(
+                    "events were to be told out of their order, which is a bug; those who follow are cut off"
+                );
                 self.state().lose_events(conversation, incarnation);
                 return false;
             }

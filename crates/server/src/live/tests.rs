@@ -1,5 +1,7 @@
 //! The hub over a volatile store.
 
+mod any_order;
+mod arrivals;
 mod people;
 
 use std::sync::Arc;
@@ -35,13 +37,12 @@ impl Scene {
     fn new(limits: Limits) -> Self {
         // How often one asks is the subject of none of these tests.
         let limits = Limits { attempts_per_minute: 0, ..limits };
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(limits));
+        Self::over(Arc::new(MemoryStore::new(limits)))
+    }
+
+    fn over(store: Arc<dyn Store>) -> Self {
         let (hub, stop) = (Hub::new(Arc::clone(&store)), CancellationToken::new());
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a panic of it lets the test wait for ever, which is noticed"
-        )]
-        tokio::spawn(Arc::clone(&hub).run(stop.clone()));
+        beside(Arc::clone(&hub).run(stop.clone()));
         Self { store, hub, stop }
     }
 
@@ -150,6 +151,11 @@ impl Scene {
         let after = after.map(|(of, number)| (Incarnation::from_random(of), EventNumber::new(number)));
         self.hub.follow(group(name), member, after).await.unwrap()
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a panic of it lets the test wait for ever, which is noticed")]
+fn beside(work: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(work);
 }
 
 fn user(name: &str) -> UserId {

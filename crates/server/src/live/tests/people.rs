@@ -124,13 +124,9 @@ fn what_means_another_account_of_the_name_is_put_to_that_one_alone() {
     let joined = || Happening::MembersJoined { users: vec![user("bob")], imported: false };
     let a = group("a");
     // The old account is in the group, then another has its name and takes its place, without an event of leaving.
-    assert!(followers.attach(
-        &account("bob"),
-        tiny_id("bob"),
-        &a,
-        Incarnation::from_random(1),
-        EventNumber::new(4)
-    ));
+    let (life, last) = (Incarnation::from_random(1), EventNumber::new(4));
+    let doubt = followers.attach(&account("bob"), tiny_id("bob"), (&a, life), last).unwrap();
+    followers.settle(&account("bob"), (&a, life), doubt, Some(last));
     followers.hand_out(&[
         delivery(&a, 5, changed.clone(), ANOTHER),
         delivery(&a, 6, joined(), ANOTHER),
