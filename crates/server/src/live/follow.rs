@@ -176,6 +176,13 @@ impl Follow {
     /// Reads the log, or follows what happens where there is nothing to read any more.
     async fn read_on(&mut self) -> Result<(), StoreError> {
         let hub = Arc::clone(&self.hub);
+        let mut is_alive = true;
+        if self.inbox.is_some() {
+            // The end of a group may have been passed on before, and then its log may be gone too. Asked first: what ends
+            // it after this comes to the inbox.
+            let view = hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await?;
+            is_alive = view.is_some_and(|view| view.group.incarnation == self.incarnation);
+        }
         let question = Events { incarnation: self.incarnation, after: self.cursor, limit: EVENTS_PER_READ };
         let page = hub.store().ask(question).await?;
         if page.cursor_too_old {
@@ -196,18 +203,15 @@ impl Follow {
             read.push_back(hub.delivery(&self.conversation, self.incarnation, event, Vec::new()).await);
         }
         let is_end = page.events.len() < EVENTS_PER_READ;
-        if self.inbox.is_some() && page.events.is_empty() {
-            // Of a group that is gone the log may be gone too.
-            let view = hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await?;
-            if view.is_none_or(|view| view.group.incarnation != self.incarnation) {
-                self.ended = Some(Ended::Removed);
+        if self.inbox.is_none() {
+            if is_end {
+                // What happens between this page and now is read once more.
+                self.inbox = Some(hub.follow_from(&self.conversation, self.incarnation).await);
             }
-        }
-        if self.inbox.is_some() {
+        } else if is_alive {
             self.is_caught_up = is_end;
-        } else if is_end {
-            // What happens between this page and now is read once more.
-            self.inbox = Some(hub.follow_from(&self.conversation, self.incarnation).await);
+        } else if page.events.is_empty() {
+            self.ended = Some(Ended::Removed);
         }
         self.read = read;
         Ok(())
