@@ -135,7 +135,7 @@ impl Follow {
                 // It was in the log already.
                 Ok(delivery) if delivery.event().number <= self.cursor => {}
                 Ok(delivery) if delivery.event().number == self.cursor.next() => {
-                    self.read.push_back(delivery)
+                    self.read.push_back(delivery);
                 }
                 // The log has what is missing, and what this reader was too slow for, or it says that it has not.
                 Ok(_) | Err(Ended::Overrun | Ended::Lost) => (self.inbox, self.is_caught_up) = (None, false),

@@ -239,7 +239,7 @@ impl Hub {
     async fn follow_news(&self) {
         let mut news = self.store().news();
         self.following.send_replace(true);
-        let mut pace = Pace::default();
+        let mut burst = Burst::default();
         loop {
             tokio::select! {
                 told = news.next() => {
@@ -247,7 +247,7 @@ impl Hub {
                         self.state().end_account(account, *tiny_id, Ended::Removed);
                     }
                     for news in &told.news {
-                        self.pass_on(news, &mut pace).await;
+                        self.pass_on(news, &mut burst).await;
                     }
                 }
                 () = self.changed.notified() => {
@@ -262,7 +262,7 @@ impl Hub {
         }
     }
 
-    async fn pass_on(&self, news: &News, pace: &mut Pace) {
+    async fn pass_on(&self, news: &News, burst: &mut Burst) {
         let (conversation, incarnation) = (&news.conversation, news.incarnation);
         let position = {
             let mut state = self.state();
@@ -278,11 +278,11 @@ impl Hub {
             return;
         }
         if news.events.is_empty() || position < before {
-            self.read_on(conversation, incarnation, position, news.last, pace).await;
+            self.read_on(conversation, incarnation, position, news.last, burst).await;
             return;
         }
         let old = news.events.partition_point(|event| event.number <= position);
-        self.hand_out(conversation, incarnation, &news.events[old..], pace).await;
+        self.hand_out(conversation, incarnation, &news.events[old..], burst).await;
     }
 
     async fn read_on(
@@ -291,7 +291,7 @@ impl Hub {
         incarnation: Incarnation,
         mut position: EventNumber,
         last: EventNumber,
-        pace: &mut Pace,
+        burst: &mut Burst,
     ) {
         while position < last {
             let question = Events { incarnation, after: position, limit: EVENTS_PER_READ };
@@ -305,7 +305,7 @@ impl Hub {
             };
             let Some(newest) = page.events.last() else { return };
             position = newest.number;
-            if !self.hand_out(conversation, incarnation, &page.events, pace).await {
+            if !self.hand_out(conversation, incarnation, &page.events, burst).await {
                 return;
             }
         }
@@ -317,7 +317,7 @@ impl Hub {
         conversation: &ConversationId,
         incarnation: Incarnation,
         events: &[Arc<Event>],
-        pace: &mut Pace,
+        burst: &mut Burst,
     ) -> bool {
         for events in events.chunks(EVENTS_PER_LOCK) {
             let mut deliveries = Vec::with_capacity(events.len());
@@ -337,7 +337,7 @@ impl Hub {
                     }
                 }
             }
-            let is_told = self.put(&deliveries, pace).await;
+            let is_told = self.put(&deliveries, burst).await;
             if let Some((error, event)) = failure {
                 tracing::error!(%error, "an event cannot be told; those who follow it are cut off");
                 let mut state = self.state();
@@ -359,12 +359,12 @@ impl Hub {
     }
 
     /// Puts events into mailboxes, with room for others to work in between. False if they do not follow what was told.
-    async fn put(&self, mut deliveries: &[Delivery], pace: &mut Pace) -> bool {
+    async fn put(&self, mut deliveries: &[Delivery], burst: &mut Burst) -> bool {
         while !deliveries.is_empty() {
             let handed_out = self.state().hand_out(deliveries);
             let HandedOut::Events { count, is_crowded } = handed_out else { return false };
             deliveries = &deliveries[count..];
-            pace.rest(count, is_crowded, deliveries.is_empty()).await;
+            burst.rest(count, is_crowded, deliveries.is_empty()).await;
         }
         true
     }
@@ -482,12 +482,12 @@ impl Hub {
 
 /// Sees to it that a burst of events leaves receivers time to take them.
 #[derive(Debug, Default)]
-struct Pace {
+struct Burst {
     /// Events since the last rest.
     events: usize,
 }
 
-impl Pace {
+impl Burst {
     /// Rests after every so many events, or where an event was for very many.
     async fn rest(&mut self, events: usize, is_crowded: bool, is_all: bool) {
         self.events += events;

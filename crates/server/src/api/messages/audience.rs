@@ -3,7 +3,7 @@
 use sidenote_core::ids::UserId;
 use sidenote_core::message::MessageBody;
 
-use crate::wire::json::Document;
+use crate::wire::json::{Document, Value};
 
 /// Whom a message of a group is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Audience {
         if names.is_empty() {
             return Self::All;
         }
-        Self::Some(names.iter().filter_map(|name| name.as_str()).map(str::to_owned).collect())
+        Self::Some(names.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
     /// May this account read the message? Its sender may, too.
