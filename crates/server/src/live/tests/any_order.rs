@@ -125,12 +125,15 @@ enum Receiver {
 #[derive(Clone, Default)]
 struct Reading(Arc<Mutex<(Heard, Option<Ended>)>>);
 
+/// Of which life, as whom, and what it has read.
+type Reader = (u64, Option<&'static str>, Reading);
+
 #[derive(Clone)]
 struct World {
     scene: Arc<Scene>,
     model: Arc<Mutex<Model>>,
     receivers: Arc<Mutex<Vec<Receiver>>>,
-    readings: Arc<Mutex<Vec<(u64, Option<&'static str>, Reading)>>>,
+    readings: Arc<Mutex<Vec<Reader>>>,
     arriving: Arc<Mutex<usize>>,
 }
 
