@@ -4,6 +4,7 @@
 //! what is not durable, each reader gets the events of a conversation in their order, none twice and none left out,
 //! and a reader that is too slow is cut off instead of slowing down others: it catches up from the log.
 
+mod channel;
 mod delivery;
 mod follow;
 mod followers;

@@ -19,6 +19,9 @@ use crate::failure::Usage;
 /// How long one answer may take, its connection included.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a stream may be silent before the connection counts as lost. A server says something every 15 seconds.
+const SILENCE: Duration = Duration::from_mins(1);
+
 /// How long the ticket of one call is valid, in seconds: long enough for clocks that differ a little.
 const TICKET_SECONDS: u64 = 600;
 
@@ -166,6 +169,7 @@ impl Client {
             .timeout_global(None)
             .timeout_connect(Some(PATIENCE))
             .timeout_recv_response(Some(PATIENCE))
+            .timeout_per_read(Some(SILENCE))
             .build();
         if let Some(after) = after {
             request = request.header("Last-Event-ID", after);
@@ -179,14 +183,18 @@ impl Client {
         }
         let text = body.with_config().limit(MAX_ANSWER_BYTES).read_to_string().unwrap_or_default();
         let answer = serde_json::from_str::<Value>(&text).unwrap_or_default();
-        Err(Refused(match (answer["ErrorCode"].as_i64(), answer["ErrorInfo"].as_str()) {
+        let why = match (answer["ErrorCode"].as_i64(), answer["ErrorInfo"].as_str()) {
             (Some(code), Some(info)) => format!("{} refused with {code}: {info}", self.base),
             _ => format!(
                 "{} answered with status {status}; is it the address of a Sidenote server?",
                 self.base
             ),
-        })
-        .into())
+        };
+        // A server, or a proxy before it, that fails may be well in a moment.
+        if status.is_server_error() {
+            bail!(why);
+        }
+        Err(Refused(why).into())
     }
 }
 

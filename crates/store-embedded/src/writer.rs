@@ -240,9 +240,8 @@ impl<E: InnerEngine> State<E> {
                     Err(too_large) => Err(too_large),
                     Ok(bytes) => {
                         batch.bytes += bytes;
-                        if self.writer.newsroom.is_followed() {
-                            batch.news.add(&job.command, &decision.changes);
-                        }
+                        // Also while nobody follows: whoever comes before the batch is published must be told of it.
+                        batch.news.add(&job.command, &decision.changes);
                         batch.staged.extend(decision.changes.into_iter().map(|it| (it.key, it.row)));
                         Ok(Committed { verdict: decision.verdict, prompt_debts: decision.prompt_debts })
                     }
@@ -353,31 +352,66 @@ mod tests {
 
     use sidenote_core::command::{AccountAction, Action};
     use sidenote_core::event::Operator;
-    use sidenote_core::ids::{AccountId, AppId, Timestamp, UserId};
+    use sidenote_core::ids::{AccountId, AppId, Timestamp, TinyId, UserId};
+    use sidenote_core::rows::RowKey;
     use tokio::sync::{Semaphore, oneshot};
 
     use super::*;
     use crate::engine::Engine;
 
-    #[test]
-    fn a_command_that_never_finds_its_rows_is_given_up_after_so_many_fetches() {
-        let folder = tempfile::tempdir().unwrap();
+    /// A writer whose inputs a test takes by itself, over a store in a folder.
+    fn state(folder: &tempfile::TempDir) -> State<Engine> {
         let engine = Arc::new(Engine::open(folder.path(), &engine::Settings::default()).unwrap());
-        let (_inputs, inbox) = crossbeam_channel::bounded(1);
-        let (fetches, _to_fetch) = crossbeam_channel::bounded(1);
-        let writer = Writer {
+        State::new(Writer {
             cache: Arc::new(Cache::new(0, engine.snapshot().number())),
             engine,
             condition: Arc::default(),
             figures: Arc::default(),
             limits: Limits::default(),
             batch: 1,
-            inbox,
-            fetches,
+            inbox: crossbeam_channel::bounded(1).1,
+            fetches: crossbeam_channel::bounded(1).0,
             newsroom: Newsroom::default(),
             closing: Cell::new(false),
+        })
+    }
+
+    #[test]
+    fn whoever_follows_before_a_batch_can_be_read_is_told_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = state(&folder);
+        let user = UserId::new("ann").unwrap();
+        let account = AccountId { app: AppId::new(1), user: user.clone() };
+        let tiny_id = TinyId::from_random(7);
+        let mut commit = |action, fetched: Option<Attached>| {
+            let command = Command {
+                operator: Operator::server(user.clone()),
+                at: Timestamp::from_millis(1),
+                action: Action::Account(account.clone(), action),
+            };
+            let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+            let mut job = Job::new(command, oneshot::channel().0, place);
+            job.fetched = fetched.map(Ok);
+            let mut batch = Batch::default();
+            state.take(Input::Job(job), &mut batch);
+            assert_eq!(batch.to_fetch.len(), 0);
+            let number = state.commit(&mut batch).unwrap();
+            // It is durable, and nobody can read it yet.
+            let mut follower = state.writer.newsroom.follow();
+            state.publish(number, &mut batch);
+            follower.take().deleted
         };
-        let mut state = State::new(writer);
+        let mut nobody = Attached::default();
+        nobody.rows.insert(RowKey::Account(account.clone()), None);
+        let import = AccountAction::Import { tiny_id, nick: None, face_url: None };
+        assert_eq!(commit(import, Some(nobody)), []);
+        assert_eq!(commit(AccountAction::Delete, None), [(account.clone(), tiny_id)]);
+    }
+
+    #[test]
+    fn a_command_that_never_finds_its_rows_is_given_up_after_so_many_fetches() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = state(&folder);
         let user = UserId::new("ann").unwrap();
         let account = AccountId { app: AppId::new(1), user: user.clone() };
         let command = Command {

@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sidenote_core::command::{Action, Command};
@@ -55,8 +54,6 @@ pub struct Newsroom(Arc<Room>);
 #[derive(Debug, Default)]
 struct Room {
     desks: Mutex<Vec<Arc<Desk>>>,
-    /// How many desks there are.
-    followers: AtomicUsize,
 }
 
 /// What waits for one follower.
@@ -77,19 +74,14 @@ impl Newsroom {
     /// Follows from now on.
     pub fn follow(&self) -> Follower {
         let desk = Arc::<Desk>::default();
-        let mut desks = lock(&self.0.desks);
-        desks.push(Arc::clone(&desk));
-        self.0.followers.store(desks.len(), Ordering::Release);
-        drop(desks);
+        lock(&self.0.desks).push(Arc::clone(&desk));
         Follower { room: Arc::clone(&self.0), desk }
     }
 
-    /// Whether anybody follows. If not, nothing needs to be gathered.
-    pub fn is_followed(&self) -> bool {
-        self.0.followers.load(Ordering::Acquire) > 0
-    }
-
     /// Tells what was gathered of one commit, which is durable and readable. Commits are told in their order.
+    ///
+    /// A store gathers also while nobody follows, because somebody may come before it tells, and what could not be read
+    /// yet at that time must be news then.
     pub fn tell(&self, gathered: &Gathered) {
         if gathered.is_empty() {
             return;
@@ -124,7 +116,6 @@ impl Drop for Follower {
     fn drop(&mut self) {
         let mut desks = lock(&self.room.desks);
         desks.retain(|desk| !Arc::ptr_eq(desk, &self.desk));
-        self.room.followers.store(desks.len(), Ordering::Release);
     }
 }
 
@@ -212,8 +203,9 @@ impl Gathered {
     }
 }
 
-/// What an event takes, roughly: mostly the texts that callers chose.
-fn event_bytes(event: &Event) -> usize {
+/// What an event takes in memory, in bytes, roughly: mostly the texts that callers chose. The body of a stored message is
+/// no part of it.
+pub fn event_bytes(event: &Event) -> usize {
     EVENT_BYTES + text_bytes(event)
 }
 
@@ -311,9 +303,7 @@ mod tests {
     #[tokio::test]
     async fn the_events_of_a_commit_are_told_by_conversation_in_their_order() {
         let newsroom = Newsroom::default();
-        assert!(!newsroom.is_followed());
         let mut follower = newsroom.follow();
-        assert!(newsroom.is_followed());
         tell(&newsroom, &[(1, "a", 7, 10), (1, "a", 8, 10), (2, "b", 1, 10), (1, "a", 9, 10)]);
         let told = follower.next().await.news;
         let [first, second] = &told[..] else { panic!("{told:?}") };
@@ -321,7 +311,7 @@ mod tests {
         assert_eq!((&second.conversation, ends(second), numbers(second)), (&group("b"), (1, 1), vec![1]));
         assert_eq!(follower.take().news, []);
         drop(follower);
-        assert!(!newsroom.is_followed());
+        assert!(lock(&newsroom.0.desks).is_empty());
     }
 
     #[test]

@@ -6,8 +6,9 @@ use axum::body::Bytes;
 use sidenote_core::event::{Event, Happening};
 use sidenote_core::ids::{Conversation, ConversationId, Incarnation, TinyId, UserId};
 use sidenote_core::message::MessageBody;
+use sidenote_store::news::event_bytes;
 
-use crate::api::messages::audience::{is_for_its_sender, is_meant_for};
+use crate::api::messages::audience::{Audience, is_for_its_sender};
 
 /// How an event is written. Each form is made once, for all receivers that want it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ struct Inner {
     event: Arc<Event>,
     body: Option<Arc<MessageBody>>,
     people: Vec<(UserId, TinyId)>,
+    audience: OnceLock<Audience>,
+    bytes: usize,
     forms: [OnceLock<Bytes>; Form::COUNT],
 }
 
@@ -46,8 +49,12 @@ impl Delivery {
         body: Option<Arc<MessageBody>>,
         people: Vec<(UserId, TinyId)>,
     ) -> Self {
-        let forms = Default::default();
-        Self(Arc::new(Inner { conversation, incarnation, event, body, people, forms }))
+        let body_bytes = body
+            .as_ref()
+            .map_or(0, |body| body.elements.len() + body.cloud_custom_data.len() + body.further.len());
+        let bytes = event_bytes(&event) + body_bytes;
+        let (audience, forms) = (OnceLock::new(), Default::default());
+        Self(Arc::new(Inner { conversation, incarnation, event, body, people, audience, bytes, forms }))
     }
 
     /// Where it happened.
@@ -76,13 +83,21 @@ impl Delivery {
         &self.0.people
     }
 
+    /// What it takes while it waits, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.bytes
+    }
+
     /// Whether this account may be told. A message of a group may be for some of its members only (`To_Account`), and one
     /// to an account not for its sender's other connections (`SyncOtherMachine`). Of one that was recalled meanwhile
     /// nobody can say any more for whom it was.
     pub(super) fn is_for(&self, user: &UserId) -> bool {
         match &self.event().what {
             Happening::MessageSent { message, .. } | Happening::TransientMessage { message, .. } => {
-                self.body().is_some_and(|body| is_meant_for(body, &message.sender, user))
+                self.body().is_some_and(|body| {
+                    let audience = self.0.audience.get_or_init(|| Audience::of(body));
+                    audience.includes(&message.sender, user)
+                })
             }
             Happening::DirectSent { message, .. } | Happening::DirectTransient { message, .. } => {
                 message.sender != *user

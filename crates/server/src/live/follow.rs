@@ -44,7 +44,10 @@ pub(crate) struct Follow {
     starts_over: bool,
     ended: Option<Ended>,
     read: VecDeque<Delivery>,
+    /// What happens now.
     inbox: Option<Inbox>,
+    /// The log was read to its end since there is an inbox. What comes before is in one of them, or in both.
+    is_caught_up: bool,
 }
 
 impl Hub {
@@ -91,6 +94,7 @@ impl Hub {
             ended: None,
             read: VecDeque::new(),
             inbox: None,
+            is_caught_up: false,
         }))
     }
 }
@@ -99,6 +103,11 @@ impl Follow {
     /// Waits for what comes next. Nothing is lost if the future is dropped before it is done.
     pub(crate) async fn next(&mut self) -> Result<Result<Followed, Ended>, StoreError> {
         loop {
+            // However much there is to read.
+            if self.ended.is_none() && self.hub.is_closed() {
+                self.read.clear();
+                self.ended = Some(Ended::Closing);
+            }
             if std::mem::take(&mut self.starts_over) {
                 return Ok(Ok(Followed::StartOver(self.incarnation, self.cursor)));
             }
@@ -118,15 +127,19 @@ impl Follow {
             if let Some(ended) = self.ended {
                 return Ok(Err(ended));
             }
-            if let Some(inbox) = &mut self.inbox {
-                match inbox.next().await {
-                    Ok(delivery) => self.read.push_back(delivery),
-                    // The log has what this reader was too slow for, or it says that it has not.
-                    Err(Ended::Overrun | Ended::Lost) => self.inbox = None,
-                    Err(ended) => self.ended = Some(ended),
-                }
-            } else {
+            let Some(inbox) = self.inbox.as_mut().filter(|_| self.is_caught_up) else {
                 self.read_on().await?;
+                continue;
+            };
+            match inbox.next().await {
+                // It was in the log already.
+                Ok(delivery) if delivery.event().number <= self.cursor => {}
+                Ok(delivery) if delivery.event().number == self.cursor.next() => {
+                    self.read.push_back(delivery);
+                }
+                // The log has what is missing, and what this reader was too slow for, or it says that it has not.
+                Ok(_) | Err(Ended::Overrun | Ended::Lost) => (self.inbox, self.is_caught_up) = (None, false),
+                Err(ended) => self.ended = Some(ended),
             }
         }
     }
@@ -163,6 +176,13 @@ impl Follow {
     /// Reads the log, or follows what happens where there is nothing to read any more.
     async fn read_on(&mut self) -> Result<(), StoreError> {
         let hub = Arc::clone(&self.hub);
+        let mut is_alive = true;
+        if self.inbox.is_some() {
+            // The end of a group may have been passed on before, and then its log may be gone too. Asked first: what ends
+            // it after this comes to the inbox.
+            let view = hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await?;
+            is_alive = view.is_some_and(|view| view.group.incarnation == self.incarnation);
+        }
         let question = Events { incarnation: self.incarnation, after: self.cursor, limit: EVENTS_PER_READ };
         let page = hub.store().ask(question).await?;
         if page.cursor_too_old {
@@ -178,14 +198,20 @@ impl Follow {
             }
             return Ok(());
         }
-        if page.events.is_empty() {
-            let member = self.member.as_ref().map(|(user, _)| user.clone());
-            self.inbox = hub.follow_from(&self.conversation, self.incarnation, self.cursor, member).await;
-            return Ok(());
-        }
         let mut read = VecDeque::with_capacity(page.events.len());
         for event in &page.events {
             read.push_back(hub.delivery(&self.conversation, self.incarnation, event, Vec::new()).await?);
+        }
+        let is_end = page.events.len() < EVENTS_PER_READ;
+        if self.inbox.is_none() {
+            if is_end {
+                // What happens between this page and now is read once more.
+                self.inbox = Some(hub.follow_from(&self.conversation, self.incarnation).await);
+            }
+        } else if is_alive {
+            self.is_caught_up = is_end;
+        } else if page.events.is_empty() {
+            self.ended = Some(Ended::Removed);
         }
         self.read = read;
         Ok(())

@@ -2,75 +2,94 @@
 //!
 //! An account is followed by name *and* number: a name may be another account's tomorrow, the number never is. What an
 //! event says by names alone, [`Delivery::people`] says by numbers.
+//!
+//! # Why everybody hears every event once, in order
+//!
+//! One task hands events out, conversation by conversation, in the order of their numbers. What it does with an event
+//! and how receivers come and go happens under one lock, so for each receiver every event is either handed out after it
+//! came or *passed* before. What was passed is durable and readable.
+//!
+//! * The *position* of a life of a conversation is the last event that the task has handed out, and nothing else. Only
+//!   the task moves it. Whoever comes has read some other number and brings its own filter; if that moved the position,
+//!   what lies between would be lost for everybody else.
+//! * Where there is a position, the next event is the one after it. One at or before it was told already; one beyond
+//!   is a *gap*: nothing is put to anybody, and the task reads the log from the position on.
+//! * Where nobody follows a conversation there is no position, and events are passed over. They are old for whoever comes
+//!   later. Only those that join a connected account to a group, and those between two accounts, are told even so.
+//! * Whoever follows an *app* hears what is handed out from now on. The positions of conversations that have no
+//!   channel are remembered for its sake, in bounded memory.
+//! * A *reader* of one conversation comes first and reads the log to the end afterwards. So what was passed before it
+//!   came is in the log, and what is handed out later in its mailbox; what is in both it leaves out by its number, and
+//!   where numbers are missing it reads the log again.
+//! * An *account* that connects knows the state as of an event of each of its groups. What happened up to the end of the
+//!   call that connects it may be missing in its mailbox, because it is in the state; but that it left must not be
+//!   missed. Where an event after the one that it knows may have been passed, its place is in *doubt* and hears
+//!   nothing, until it is seen to be a member still, at a later event. What a place hears are events after that one.
+//! * A place that an event of joining makes hears that event and what follows, whatever was known before: other
+//!   connections of the account may have waited for it.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use sidenote_core::event::Happening;
+use sidenote_core::event::{Event, Happening};
 use sidenote_core::ids::{
     AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, TinyId, UserId,
 };
+use slab::Slab;
 
+use super::channel::{Channel, Place, Positions};
 use super::delivery::Delivery;
 use super::mailbox::{Ended, Mailbox};
+
+/// Events are put into so many mailboxes, roughly, before others get the lock.
+const PUTS_PER_LOCK: usize = 32 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Followers {
     /// Nobody follows any more, and nobody can.
     pub(super) closed: bool,
     last_id: u64,
-    pub(super) channels: HashMap<ConversationId, Channel>,
+    /// One life of each conversation as a rule. For a moment there may be two: somebody has seen the next one before the
+    /// end of this one was handed out.
+    channels: HashMap<ConversationId, Vec<Channel>>,
+    /// What whoever follows an app was told of conversations without a channel.
+    positions: Positions,
+    listeners: Slab<Listener>,
     /// Whoever is connected under a name: one account as a rule, for a moment perhaps also one that had it before.
-    accounts: HashMap<AccountId, Vec<Listener>>,
+    accounts: HashMap<AppId, HashMap<UserId, Vec<usize>>>,
     apps: HashMap<AppId, Vec<Mailbox>>,
-    /// Conversations of which the log is to be read, because somebody began to follow them a moment ago.
-    pub(super) to_read: HashSet<ConversationId>,
     /// What a mailbox belongs to, so that it is found when it goes.
     owners: HashMap<u64, Owner>,
 }
 
 #[derive(Clone, Debug)]
 enum Owner {
-    Account(AccountId, TinyId),
-    Conversation(ConversationId),
+    Account(usize),
+    Conversation(ConversationId, Incarnation),
     App(AppId),
-}
-
-/// A conversation that somebody follows.
-#[derive(Debug)]
-pub(super) struct Channel {
-    pub(super) incarnation: Incarnation,
-    /// The last event that was handed out.
-    pub(super) position: EventNumber,
-    /// Members that are connected.
-    members: HashMap<UserId, Place>,
-    /// Those who follow this conversation alone.
-    readers: Vec<Reader>,
-}
-
-/// A connected member.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    tiny_id: TinyId,
-    /// It is a member since then, and hears what comes after it.
-    after: EventNumber,
-}
-
-#[derive(Debug)]
-struct Reader {
-    mailbox: Mailbox,
-    /// It has seen what came up to here.
-    after: EventNumber,
-    /// It may read for as long as this account is a member; `None`: whatever happens.
-    member: Option<UserId>,
 }
 
 /// An account that is connected.
 #[derive(Debug)]
 struct Listener {
+    account: AccountId,
     tiny_id: TinyId,
     mailboxes: Vec<Mailbox>,
-    groups: HashSet<ConversationId>,
+    groups: HashSet<(ConversationId, Incarnation)>,
+}
+
+/// How events were handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HandedOut {
+    /// So many of them. If that is not all, it took long enough; go on with the next.
+    Events {
+        /// How many.
+        count: usize,
+        /// Whether a mailbox is more than half full.
+        is_crowded: bool,
+    },
+    /// Events are missing between the last that was handed out and these.
+    Gap,
 }
 
 /// For those who come and go.
@@ -85,15 +104,18 @@ impl Followers {
     }
 
     pub(super) fn add_account(&mut self, account: &AccountId, tiny_id: TinyId, mailbox: Mailbox) {
-        self.owners.insert(mailbox.id, Owner::Account(account.clone(), tiny_id));
-        // Nearly always it stays the only one, and a vector that grows by itself begins with room for four.
-        let listeners = self.accounts.entry(account.clone()).or_insert_with(|| Vec::with_capacity(1));
-        match listeners.iter_mut().find(|listener| listener.tiny_id == tiny_id) {
-            Some(listener) => listener.mailboxes.push(mailbox),
-            None => {
-                listeners.push(Listener { tiny_id, mailboxes: vec![mailbox], groups: HashSet::new() });
-            }
-        }
+        let id = mailbox.id;
+        let place = self.listener(account, tiny_id).unwrap_or_else(|| {
+            let (account, groups) = (account.clone(), HashSet::new());
+            // Nearly always it stays the only one, and a vector that grows by itself begins with room for four.
+            let mailboxes = Vec::with_capacity(1);
+            let names = self.accounts.entry(account.app).or_default().entry(account.user.clone());
+            let place = self.listeners.insert(Listener { account, tiny_id, mailboxes, groups });
+            names.or_insert_with(|| Vec::with_capacity(1)).push(place);
+            place
+        });
+        self.listeners[place].mailboxes.push(mailbox);
+        self.owners.insert(id, Owner::Account(place));
     }
 
     pub(super) fn add_app(&mut self, app: AppId, mailbox: Mailbox) {
@@ -105,26 +127,10 @@ impl Followers {
         &mut self,
         conversation: &ConversationId,
         incarnation: Incarnation,
-        after: EventNumber,
-        member: Option<UserId>,
         mailbox: Mailbox,
     ) {
-        self.owners.insert(mailbox.id, Owner::Conversation(conversation.clone()));
-        let channel =
-            self.channels.entry(conversation.clone()).or_insert_with(|| Channel::new(incarnation, after));
-        channel.readers.push(Reader { mailbox, after, member });
-    }
-
-    /// Whether an event of this conversation concerns anybody. Any account of the app may be one that joins.
-    pub(super) fn wants(&self, conversation: &ConversationId) -> bool {
-        self.channels.contains_key(conversation)
-            || self.apps.contains_key(&conversation.app)
-            || self.accounts.keys().any(|account| account.app == conversation.app)
-    }
-
-    /// Whether anybody is connected under this name.
-    pub(super) fn is_connected(&self, app: AppId, user: &UserId) -> bool {
-        self.accounts.contains_key(&AccountId { app, user: user.clone() })
+        self.owners.insert(mailbox.id, Owner::Conversation(conversation.clone(), incarnation));
+        self.channel_mut(conversation, incarnation).readers.push(mailbox);
     }
 
     pub(super) fn remove(&mut self, id: u64) {
@@ -135,25 +141,22 @@ impl Followers {
                     readers.get_mut().retain(|mailbox| mailbox.id != id);
                     if readers.get().is_empty() {
                         readers.remove();
-                        self.channels.retain(|conversation, channel| {
-                            conversation.app != app
-                                || !channel.members.is_empty()
-                                || !channel.readers.is_empty()
-                        });
+                        self.positions.forget(app);
                     }
                 }
             }
-            Some(Owner::Conversation(conversation)) => {
-                if let Some(channel) = self.channels.get_mut(&conversation) {
-                    channel.readers.retain(|reader| reader.mailbox.id != id);
+            Some(Owner::Conversation(conversation, incarnation)) => {
+                if let Some(channel) = self.find_mut(&conversation, incarnation) {
+                    channel.readers.retain(|mailbox| mailbox.id != id);
                 }
-                self.drop_channel_if_empty(&conversation);
+                self.drop_channel_if_empty(&conversation, incarnation);
             }
-            Some(Owner::Account(account, tiny_id)) => {
-                let Some(listener) = self.listener_mut(&account, tiny_id) else { return };
+            Some(Owner::Account(place)) => {
+                // If the account was cut off, another may be there by now, whose mailboxes have other numbers.
+                let Some(listener) = self.listeners.get_mut(place) else { return };
                 listener.mailboxes.retain(|mailbox| mailbox.id != id);
                 if listener.mailboxes.is_empty() {
-                    self.remove_listener(&account, tiny_id);
+                    self.remove_listener(place);
                 }
             }
         }
@@ -161,209 +164,333 @@ impl Followers {
 
     /// An account is not told anything any more, whoever comes under its name.
     pub(super) fn end_account(&mut self, account: &AccountId, tiny_id: TinyId, why: Ended) {
-        for mailbox in self.remove_listener(account, tiny_id) {
+        let Some(place) = self.listener(account, tiny_id) else { return };
+        for mailbox in self.remove_listener(place) {
             mailbox.end(why);
         }
     }
 
     pub(super) fn end_all(&mut self, why: Ended) {
-        let readers = self.channels.drain().flat_map(|(_, channel)| channel.readers);
-        let readers = readers.map(|reader| reader.mailbox);
-        let listeners = self.accounts.drain().flat_map(|(_, listeners)| listeners);
-        let accounts = listeners.flat_map(|listener| listener.mailboxes);
+        let readers = self.channels.drain().flat_map(|(_, lives)| lives).flat_map(|channel| channel.readers);
+        let accounts = self.listeners.drain().flat_map(|listener| listener.mailboxes);
         let apps = self.apps.drain().flat_map(|(_, mailboxes)| mailboxes);
         for mailbox in readers.chain(accounts).chain(apps) {
             mailbox.end(why);
         }
+        self.accounts.clear();
         self.owners.clear();
-        self.to_read.clear();
+        self.positions = Positions::default();
     }
 
-    fn listener_mut(&mut self, account: &AccountId, tiny_id: TinyId) -> Option<&mut Listener> {
-        self.accounts.get_mut(account)?.iter_mut().find(|listener| listener.tiny_id == tiny_id)
-    }
-
-    /// The mailboxes of one account; those of another one that has or had its name are none of them.
-    fn mailboxes(&self, account: &AccountId, tiny_id: TinyId) -> &[Mailbox] {
-        let mut listeners = self.accounts.get(account).into_iter().flatten();
-        match listeners.find(|listener| listener.tiny_id == tiny_id) {
-            Some(listener) => &listener.mailboxes,
-            None => &[],
-        }
-    }
-
-    fn remove_listener(&mut self, account: &AccountId, tiny_id: TinyId) -> Vec<Mailbox> {
-        let Some(listeners) = self.accounts.get_mut(account) else { return Vec::new() };
-        let Some(place) = listeners.iter().position(|listener| listener.tiny_id == tiny_id) else {
-            return Vec::new();
-        };
-        let Listener { mailboxes, groups, .. } = listeners.swap_remove(place);
-        if listeners.is_empty() {
-            self.accounts.remove(account);
-        }
-        for group in groups {
-            if let Some(channel) = self.channels.get_mut(&group)
-                && channel.members.get(&account.user).is_some_and(|place| place.tiny_id == tiny_id)
-            {
-                channel.members.remove(&account.user);
-            }
-            self.drop_channel_if_empty(&group);
-        }
-        mailboxes
-    }
-
-    fn drop_channel_if_empty(&mut self, conversation: &ConversationId) {
-        let is_empty = |channel: &Channel| channel.members.is_empty() && channel.readers.is_empty();
-        if self.channels.get(conversation).is_some_and(is_empty) && !self.apps.contains_key(&conversation.app)
-        {
-            self.channels.remove(conversation);
-        }
-    }
-
-    /// Lets a connected member hear a group after `position`, at which it was one. False if events after it were handed
-    /// out already, among them perhaps that it left.
+    /// Lets a connected member hear a group after an event at which it was one. `Some` if it may have left unnoticed
+    /// since: then it hears nothing until that is [cleared up](Self::settle).
     pub(super) fn attach(
         &mut self,
         account: &AccountId,
         tiny_id: TinyId,
-        group: &ConversationId,
-        incarnation: Incarnation,
-        position: EventNumber,
-    ) -> bool {
-        let Some(listener) = self.listener_mut(account, tiny_id) else { return true };
-        listener.groups.insert(group.clone());
-        let channel =
-            self.channels.entry(group.clone()).or_insert_with(|| Channel::new(incarnation, position));
-        if channel.incarnation != incarnation || channel.position > position {
-            self.drop_channel_if_empty(group);
-            return false;
+        (group, incarnation): (&ConversationId, Incarnation),
+        last: EventNumber,
+    ) -> Option<u64> {
+        let listener = self.listener(account, tiny_id)?;
+        let new_doubt = self.new_id();
+        let channel = self.channel_mut(group, incarnation);
+        let doubt = (!channel.has_all_after(last)).then_some(new_doubt);
+        match channel.members.entry(account.user.clone()) {
+            // Another connection of the account has made it.
+            Entry::Occupied(place) if place.get().listener == listener => return place.get().doubt,
+            // Of another account of the name, which was seen in this place later.
+            Entry::Occupied(place) if place.get().after > last => return None,
+            Entry::Occupied(mut place) => {
+                place.insert(Place { listener, after: last, doubt });
+            }
+            Entry::Vacant(place) => {
+                place.insert(Place { listener, after: last, doubt });
+            }
         }
-        let place = channel.members.entry(account.user.clone()).or_insert(Place { tiny_id, after: position });
-        // Its other connections may still be waiting for what came before.
-        if place.tiny_id != tiny_id {
-            *place = Place { tiny_id, after: position };
+        self.listeners[listener].groups.insert((group.clone(), incarnation));
+        doubt
+    }
+
+    /// An account was looked for in a group again, after [`attach`](Self::attach) had said that this is in doubt: it is a
+    /// member at this event, or none.
+    pub(super) fn settle(
+        &mut self,
+        account: &AccountId,
+        (group, incarnation): (&ConversationId, Incarnation),
+        doubt: u64,
+        member_at: Option<EventNumber>,
+    ) {
+        let Some(channel) = self.find_mut(group, incarnation) else { return };
+        // If the place is another one by now, events of leaving and joining have made it so, which know better.
+        let Some(place) = channel.members.get_mut(&account.user).filter(|place| place.doubt == Some(doubt))
+        else {
+            return;
+        };
+        if let Some(last) = member_at {
+            (place.after, place.doubt) = (last, None);
+            channel.knows_all_after(last);
+        } else {
+            self.remove_place(group, incarnation, &account.user);
+            self.drop_channel_if_empty(group, incarnation);
         }
-        true
+    }
+
+    fn listener(&self, account: &AccountId, tiny_id: TinyId) -> Option<usize> {
+        let mut places = self.accounts.get(&account.app)?.get(&account.user)?.iter().copied();
+        places.find(|place| self.listeners[*place].tiny_id == tiny_id)
+    }
+
+    fn remove_listener(&mut self, place: usize) -> Vec<Mailbox> {
+        let Listener { account, mailboxes, groups, .. } = self.listeners.remove(place);
+        if let Entry::Occupied(mut names) = self.accounts.entry(account.app) {
+            if let Entry::Occupied(mut places) = names.get_mut().entry(account.user.clone()) {
+                places.get_mut().retain(|other| *other != place);
+                if places.get().is_empty() {
+                    places.remove();
+                }
+            }
+            if names.get().is_empty() {
+                names.remove();
+            }
+        }
+        for (group, incarnation) in groups {
+            if let Some(channel) = self.find_mut(&group, incarnation)
+                && channel.members.get(&account.user).is_some_and(|own| own.listener == place)
+            {
+                channel.members.remove(&account.user);
+            }
+            self.drop_channel_if_empty(&group, incarnation);
+        }
+        mailboxes
+    }
+
+    fn find(&self, conversation: &ConversationId, incarnation: Incarnation) -> Option<&Channel> {
+        self.channels.get(conversation)?.iter().find(|channel| channel.incarnation == incarnation)
+    }
+
+    fn find_mut(&mut self, conversation: &ConversationId, incarnation: Incarnation) -> Option<&mut Channel> {
+        self.channels.get_mut(conversation)?.iter_mut().find(|channel| channel.incarnation == incarnation)
+    }
+
+    fn channel_mut(&mut self, conversation: &ConversationId, incarnation: Incarnation) -> &mut Channel {
+        let lives = self.channels.entry(conversation.clone()).or_default();
+        let place =
+            lives.iter().position(|channel| channel.incarnation == incarnation).unwrap_or_else(|| {
+                lives.push(Channel::new(incarnation, self.positions.remove(incarnation)));
+                lives.len() - 1
+            });
+        &mut lives[place]
+    }
+
+    fn drop_channel_if_empty(&mut self, conversation: &ConversationId, incarnation: Incarnation) {
+        if self.find(conversation, incarnation).is_none_or(|channel| !channel.is_empty()) {
+            return;
+        }
+        let position = self.take_channel(conversation, incarnation).and_then(|channel| channel.position);
+        if let Some(position) = position
+            && self.apps.contains_key(&conversation.app)
+        {
+            self.positions.put(conversation.app, incarnation, position);
+        }
+    }
+
+    fn take_channel(&mut self, conversation: &ConversationId, incarnation: Incarnation) -> Option<Channel> {
+        let lives = self.channels.get_mut(conversation)?;
+        let place = lives.iter().position(|channel| channel.incarnation == incarnation)?;
+        let channel = lives.swap_remove(place);
+        if lives.is_empty() {
+            self.channels.remove(conversation);
+        }
+        Some(channel)
+    }
+
+    fn remove_place(&mut self, group: &ConversationId, incarnation: Incarnation, user: &UserId) {
+        let place = self.find_mut(group, incarnation).and_then(|channel| channel.members.remove(user));
+        if let Some(listener) = place.and_then(|place| self.listeners.get_mut(place.listener)) {
+            listener.groups.remove(&(group.clone(), incarnation));
+        }
     }
 }
 
 /// For the task that hands events out.
 impl Followers {
-    /// Hands events out that follow each other.
-    pub(super) fn hand_out(&mut self, deliveries: &[Delivery]) {
-        for delivery in deliveries {
-            let conversation = delivery.conversation().clone();
-            match (&conversation.conversation, &delivery.event().what) {
-                (Conversation::Direct(..), _) => {
-                    for (user, tiny_id) in delivery.people() {
-                        let account = AccountId { app: conversation.app, user: user.clone() };
-                        for mailbox in self.mailboxes(&account, *tiny_id) {
-                            mailbox.put(delivery);
-                        }
-                    }
-                }
-                (_, Happening::MembersJoined { users, .. }) => {
-                    for user in users {
-                        self.join(&conversation, user, delivery);
-                    }
-                }
-                _ => {}
+    /// Whether events of this conversation may concern anybody. Any account that is connected may be one that joins.
+    pub(super) fn may_want(&self, conversation: &ConversationId) -> bool {
+        let app = conversation.app;
+        self.apps.contains_key(&app)
+            || self.accounts.contains_key(&app)
+            || self.channels.contains_key(conversation)
+    }
+
+    /// Whether an event concerns anybody.
+    pub(super) fn wants(
+        &self,
+        conversation: &ConversationId,
+        incarnation: Incarnation,
+        event: &Event,
+    ) -> bool {
+        let app = conversation.app;
+        if self.apps.contains_key(&app) || self.find(conversation, incarnation).is_some() {
+            return true;
+        }
+        match (&conversation.conversation, &event.what) {
+            (Conversation::Direct(one, other), _) => {
+                self.is_connected(app, one) || self.is_connected(app, other)
             }
-            self.put_to_channel(&conversation, delivery);
+            (_, Happening::MembersJoined { users, .. }) => {
+                users.iter().any(|user| self.is_connected(app, user))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether anybody is connected under this name.
+    pub(super) fn is_connected(&self, app: AppId, user: &UserId) -> bool {
+        self.accounts.get(&app).is_some_and(|names| names.contains_key(user))
+    }
+
+    /// The last event that was handed out, where that counts.
+    pub(super) fn position(
+        &self,
+        conversation: &ConversationId,
+        incarnation: Incarnation,
+    ) -> Option<EventNumber> {
+        match self.find(conversation, incarnation) {
+            Some(channel) => channel.position,
+            None => self.positions.get(incarnation),
+        }
+    }
+
+    /// There is news of one life of a conversation. If another one was told of before and has not ended, then its end was
+    /// lost. One that nothing was told of yet may be the next.
+    pub(super) fn end_other_lives(&mut self, conversation: &ConversationId, incarnation: Incarnation) {
+        let Some(lives) = self.channels.get(conversation) else { return };
+        let is_over = |life: &&Channel| life.incarnation != incarnation && life.position.is_some();
+        let over: Vec<_> = lives.iter().filter(is_over).map(|life| life.incarnation).collect();
+        for life in over {
+            self.end_channel(conversation, life, Ended::Lost);
+        }
+    }
+
+    /// Hands events of one life of a conversation out that follow each other.
+    pub(super) fn hand_out(&mut self, deliveries: &[Delivery]) -> HandedOut {
+        let (mut count, mut puts, mut is_crowded) = (0, 0, false);
+        for delivery in deliveries {
+            let (conversation, number) = (delivery.conversation(), delivery.event().number);
+            let position = self.position(conversation, delivery.incarnation());
+            if position.is_some_and(|position| position.next() < number) {
+                return HandedOut::Gap;
+            }
+            if position.is_none_or(|position| position < number) {
+                let mut tally = Tally { delivery, puts: 0, is_crowded: false };
+                self.hand_one_out(&mut tally);
+                puts += tally.puts;
+                is_crowded |= tally.is_crowded;
+            }
+            count += 1;
+            if puts >= PUTS_PER_LOCK {
+                break;
+            }
+        }
+        HandedOut::Events { count, is_crowded }
+    }
+
+    fn hand_one_out(&mut self, tally: &mut Tally<'_>) {
+        let delivery = tally.delivery;
+        let (conversation, incarnation) = (delivery.conversation(), delivery.incarnation());
+        let (app, number) = (conversation.app, delivery.event().number);
+        match (&conversation.conversation, &delivery.event().what) {
+            (Conversation::Direct(..), _) => {
+                for (user, tiny_id) in delivery.people() {
+                    let account = AccountId { app, user: user.clone() };
+                    if let Some(listener) = self.listener(&account, *tiny_id) {
+                        tally.put(&self.listeners[listener].mailboxes);
+                    }
+                }
+            }
+            (_, Happening::MembersJoined { users, .. }) => {
+                for user in users {
+                    self.join(user, delivery);
+                }
+            }
+            // Whoever was removed hears nothing from here on, not even that.
+            (_, Happening::MembersLeft { users, .. }) => {
+                for user in users {
+                    self.leave(user, delivery);
+                }
+            }
+            _ => {}
+        }
+        if let Some(mailboxes) = self.apps.get(&app) {
+            tally.put(mailboxes);
+        }
+        let is_destroyed = delivery.event().what == Happening::GroupDestroyed;
+        let lives = self.channels.get_mut(conversation).map(Vec::as_mut_slice).unwrap_or_default();
+        if let Some(channel) = lives.iter_mut().find(|channel| channel.incarnation == incarnation) {
+            channel.passes(number);
+            for place in
+                channel.members.values().filter(|place| place.after < number && place.doubt.is_none())
+            {
+                tally.put(&self.listeners[place.listener].mailboxes);
+            }
+            tally.put(&channel.readers);
+            self.drop_channel_if_empty(conversation, incarnation);
+        } else if self.apps.contains_key(&app) {
+            self.positions.put(app, incarnation, number);
+        }
+        if is_destroyed {
+            self.positions.remove(incarnation);
+            self.end_channel(conversation, incarnation, Ended::Removed);
         }
     }
 
     /// A connected account hears a group from the event on by which it joined.
-    fn join(&mut self, group: &ConversationId, user: &UserId, delivery: &Delivery) {
+    fn join(&mut self, user: &UserId, delivery: &Delivery) {
         // Nobody joins a group that it is in: whoever has the place has lost it, and its name, to whoever joins now.
-        self.leave(group, user, delivery.event().number);
+        self.leave(user, delivery);
         let Some((_, tiny_id)) = delivery.people().iter().find(|(name, _)| name == user) else { return };
+        let (group, incarnation) = (delivery.conversation(), delivery.incarnation());
         let account = AccountId { app: group.app, user: user.clone() };
-        let Some(listener) = self.listener_mut(&account, *tiny_id) else { return };
-        listener.groups.insert(group.clone());
+        let Some(listener) = self.listener(&account, *tiny_id) else { return };
+        self.listeners[listener].groups.insert((group.clone(), incarnation));
         let after = EventNumber::new(delivery.event().number.get().saturating_sub(1));
-        let channel =
-            self.channels.entry(group.clone()).or_insert_with(|| Channel::new(delivery.incarnation(), after));
-        // A place that is still there is of later than this.
-        channel.members.entry(user.clone()).or_insert(Place { tiny_id: *tiny_id, after });
+        let place = Place { listener, after, doubt: None };
+        self.channel_mut(group, incarnation).members.insert(user.clone(), place);
     }
 
-    /// Whoever has this name hears nothing from this event on, unless it became a member later.
-    fn leave(&mut self, group: &ConversationId, user: &UserId, number: EventNumber) {
-        let Some(channel) = self.channels.get_mut(group) else { return };
-        let Some(place) = channel.members.get(user).copied().filter(|place| place.after < number) else {
-            return;
-        };
-        channel.members.remove(user);
-        let account = AccountId { app: group.app, user: user.clone() };
-        if let Some(listener) = self.listener_mut(&account, place.tiny_id) {
-            listener.groups.remove(group);
+    /// Whoever has this name hears nothing from this event on, unless it was seen to be a member later.
+    fn leave(&mut self, user: &UserId, delivery: &Delivery) {
+        let (group, incarnation) = (delivery.conversation(), delivery.incarnation());
+        let Some(channel) = self.find(group, incarnation) else { return };
+        if channel.members.get(user).is_some_and(|place| place.after < delivery.event().number) {
+            self.remove_place(group, incarnation, user);
         }
     }
 
-    fn put_to_channel(&mut self, conversation: &ConversationId, delivery: &Delivery) {
-        let number = delivery.event().number;
-        if self.apps.contains_key(&conversation.app) {
-            // Where nobody else follows it, the channel remembers what those who follow the app were told.
-            let before = EventNumber::new(number.get().saturating_sub(1));
-            self.channels
-                .entry(conversation.clone())
-                .or_insert_with(|| Channel::new(delivery.incarnation(), before));
-        }
-        let Some(channel) = self.channels.get_mut(conversation) else { return };
-        if channel.incarnation != delivery.incarnation() || channel.position >= number {
-            return;
-        }
-        channel.position = number;
-        let gone: &[UserId] = match &delivery.event().what {
-            Happening::MembersLeft { users, .. } => users,
-            _ => &[],
-        };
-        // Whoever was removed hears nothing from here on, not even that.
-        for user in gone {
-            self.leave(conversation, user, number);
-        }
-        let Some(channel) = self.channels.get(conversation) else { return };
-        for (user, place) in channel.members.iter().filter(|(_, place)| place.after < number) {
-            let account = AccountId { app: conversation.app, user: user.clone() };
-            for mailbox in self.mailboxes(&account, place.tiny_id) {
-                mailbox.put(delivery);
-            }
-        }
-        for mailbox in self.apps.get(&conversation.app).into_iter().flatten() {
-            mailbox.put(delivery);
-        }
-        let is_destroyed = delivery.event().what == Happening::GroupDestroyed;
-        for reader in channel.readers.iter().filter(|reader| reader.after < number) {
-            reader.mailbox.put(delivery);
-            if is_destroyed || reader.member.as_ref().is_some_and(|member| gone.contains(member)) {
-                reader.mailbox.end(Ended::Removed);
-            }
-        }
-        if is_destroyed {
-            self.end_channel(conversation, Ended::Removed);
-        } else {
-            self.drop_channel_if_empty(conversation);
-        }
-    }
-
-    /// Nobody hears of this conversation any more, unless it is made again.
-    pub(super) fn end_channel(&mut self, conversation: &ConversationId, why: Ended) {
-        if let (Ended::Lost, Conversation::Direct(one, other)) = (why, &conversation.conversation) {
+    /// Events of a conversation are lost: whoever should have heard them has to look at the state.
+    pub(super) fn lose_events(&mut self, conversation: &ConversationId, incarnation: Incarnation) {
+        if let Conversation::Direct(one, other) = &conversation.conversation {
             self.lose(conversation.app, [one, other]);
         }
-        let Some(channel) = self.channels.remove(conversation) else { return };
-        for reader in channel.readers {
-            reader.mailbox.end(why);
+        for mailbox in self.apps.get(&conversation.app).into_iter().flatten() {
+            mailbox.end(Ended::Lost);
         }
-        for (user, place) in channel.members {
-            let account = AccountId { app: conversation.app, user };
-            if let Some(listener) = self.listener_mut(&account, place.tiny_id) {
-                listener.groups.remove(conversation);
-                if why == Ended::Lost {
-                    for mailbox in &listener.mailboxes {
-                        mailbox.end(why);
-                    }
+        self.positions.remove(incarnation);
+        self.end_channel(conversation, incarnation, Ended::Lost);
+    }
+
+    /// Nobody hears of this life of a conversation any more.
+    fn end_channel(&mut self, conversation: &ConversationId, incarnation: Incarnation, why: Ended) {
+        let Some(channel) = self.take_channel(conversation, incarnation) else { return };
+        for mailbox in channel.readers {
+            mailbox.end(why);
+        }
+        for place in channel.members.into_values() {
+            let Some(listener) = self.listeners.get_mut(place.listener) else { continue };
+            listener.groups.remove(&(conversation.clone(), incarnation));
+            if why == Ended::Lost {
+                for mailbox in &listener.mailboxes {
+                    mailbox.end(why);
                 }
             }
         }
@@ -371,19 +498,27 @@ impl Followers {
 
     /// Whoever is connected under these names may have missed something.
     pub(super) fn lose<'a>(&self, app: AppId, names: impl IntoIterator<Item = &'a UserId>) {
-        for user in names {
-            let account = AccountId { app, user: user.clone() };
-            for listener in self.accounts.get(&account).into_iter().flatten() {
-                for mailbox in &listener.mailboxes {
-                    mailbox.end(Ended::Lost);
-                }
+        let Some(accounts) = self.accounts.get(&app) else { return };
+        for listener in names.into_iter().filter_map(|user| accounts.get(user)).flatten() {
+            for mailbox in &self.listeners[*listener].mailboxes {
+                mailbox.end(Ended::Lost);
             }
         }
     }
 }
 
-impl Channel {
-    fn new(incarnation: Incarnation, position: EventNumber) -> Self {
-        Self { incarnation, position, members: HashMap::new(), readers: Vec::new() }
+/// An event, and what it is to put it into mailboxes.
+struct Tally<'a> {
+    delivery: &'a Delivery,
+    puts: usize,
+    is_crowded: bool,
+}
+
+impl Tally<'_> {
+    fn put(&mut self, mailboxes: &[Mailbox]) {
+        for mailbox in mailboxes {
+            self.is_crowded |= mailbox.put(self.delivery);
+        }
+        self.puts += mailboxes.len();
     }
 }

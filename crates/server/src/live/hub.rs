@@ -1,6 +1,10 @@
-//! The front for those who follow, and the one task that hands events out.
+//! The front for those who follow, and the one task that hands events out. Why everybody hears what they should is
+//! said in [`followers`](super::followers).
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sidenote_core::event::{Event, Happening};
 use sidenote_core::ids::{
@@ -15,7 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Delivery;
-use super::followers::Followers;
+use super::followers::{Followers, HandedOut};
 use super::mailbox::{Ended, Inbox, Mailbox};
 
 /// Events that are read from the log at a time.
@@ -24,15 +28,24 @@ const EVENTS_PER_READ: usize = 200;
 /// Groups of an account that are read at a time.
 const GROUPS_PER_READ: usize = 200;
 
+/// Events that are handed out before others get the lock, and the worker.
+const EVENTS_PER_LOCK: usize = 32;
+
+/// How long the task waits then for receivers of which a mailbox is more than half full. One that takes nothing is cut off
+/// after a handful of such pauses, so it cannot hold up others for long.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// Everybody who follows, and the way to the events.
 #[derive(Debug)]
 pub(crate) struct Hub {
     store: StoreHandle,
     state: Mutex<Followers>,
-    /// Somebody came or went, or wants a conversation to be looked at.
+    /// Somebody came or went.
     changed: Notify,
     /// Whether the news of the store is followed.
     following: watch::Sender<bool>,
+    /// The server stops.
+    closed: AtomicBool,
 }
 
 /// A store has no form for people.
@@ -53,6 +66,7 @@ impl Hub {
             state: Mutex::default(),
             changed: Notify::new(),
             following: watch::Sender::new(false),
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -89,32 +103,22 @@ impl Hub {
         inbox
     }
 
-    /// What happens in one conversation after an event that was the last one a moment ago. `None` if others have
-    /// been told more already: look again.
+    /// What happens from now on in one life of a conversation; what happened before this returns can be read.
     pub(super) async fn follow_from(
         self: &Arc<Self>,
         conversation: &ConversationId,
         incarnation: Incarnation,
-        after: EventNumber,
-        member: Option<UserId>,
-    ) -> Option<Inbox> {
-        let mut is_late = false;
-        let inbox = self.open(member.clone(), |followers, mailbox| {
-            is_late = followers
-                .channels
-                .get(conversation)
-                .is_some_and(|channel| channel.incarnation != incarnation || channel.position > after);
-            if !is_late {
-                followers.add_reader(conversation, incarnation, after, member, mailbox);
-                // An event that was told before this reader came is no news any more.
-                followers.to_read.insert(conversation.clone());
-            }
+    ) -> Inbox {
+        let inbox = self.open(None, |followers, mailbox| {
+            followers.add_reader(conversation, incarnation, mailbox);
         });
-        if is_late {
-            return None;
-        }
         self.wait_until_following().await;
-        Some(inbox)
+        inbox
+    }
+
+    /// Whether the server stops.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Nobody reads this mailbox any more.
@@ -154,26 +158,55 @@ impl Hub {
 
     /// Lets an account hear all groups that it is in.
     async fn attach_groups(&self, account: &AccountId, tiny_id: TinyId) -> Result<(), StoreError> {
+        let mut doubts = HashMap::new();
+        let mut attach = |followers: &mut Followers, group: ConversationId, incarnation, last| {
+            if let Some(doubt) = followers.attach(account, tiny_id, (&group, incarnation), last) {
+                doubts.insert((group, incarnation), doubt);
+            }
+        };
+        self.look_through_groups(account, tiny_id, &mut attach).await?;
+        if doubts.is_empty() {
+            return Ok(());
+        }
+        // That it left one of them may have been passed before it was attached. From here on nothing is.
+        let mut settle = |followers: &mut Followers, group: ConversationId, incarnation, last| {
+            let group = (group, incarnation);
+            if let Some(doubt) = doubts.remove(&group) {
+                followers.settle(account, (&group.0, incarnation), doubt, Some(last));
+            }
+        };
+        self.look_through_groups(account, tiny_id, &mut settle).await?;
+        let mut state = self.state();
+        for ((group, incarnation), doubt) in doubts {
+            state.settle(account, (&group, incarnation), doubt, None);
+        }
+        Ok(())
+    }
+
+    /// Shows the groups of an account one by one, each with its incarnation and its last event at that time.
+    async fn look_through_groups(
+        &self,
+        account: &AccountId,
+        tiny_id: TinyId,
+        show: &mut (impl FnMut(&mut Followers, ConversationId, Incarnation, EventNumber) + Send),
+    ) -> Result<(), StoreError> {
         let mut after = None;
         loop {
-            let start = after.clone();
             let question = JoinedGroups { account: account.clone(), after, limit: GROUPS_PER_READ };
             let page = self.store().ask(question).await?;
             let mut state = self.state();
-            // Those of an account that has the name since are not its own.
-            let mut own = page.groups.iter().filter(|(_, _, member)| member.tiny_id == tiny_id);
-            let all_fit = own.all(|(group, view, _)| {
-                let conversation = ConversationId::group(account.app, group.clone());
-                let (incarnation, last) = (view.group.incarnation, view.counters.last_event);
-                state.attach(account, tiny_id, &conversation, incarnation, last)
-            });
+            for (group, view, member) in page.groups {
+                // Those of an account that has the name since are not its own.
+                if member.tiny_id == tiny_id {
+                    let group = ConversationId::group(account.app, group);
+                    show(&mut state, group, view.group.incarnation, view.counters.last_event);
+                }
+            }
             drop(state);
-            // If events of one of them were handed out since it was read, the page is read again. They are
-            // durable before they are handed out, so it is newer then.
-            after = if all_fit { page.next } else { start.clone() };
-            if all_fit && after.is_none() {
+            if page.next.is_none() {
                 return Ok(());
             }
+            after = page.next;
         }
     }
 }
@@ -196,6 +229,7 @@ impl Hub {
         }
         let mut state = self.state();
         state.closed = true;
+        self.closed.store(true, Ordering::Release);
         state.end_all(Ended::Closing);
         drop(state);
         self.following.send_replace(true);
@@ -205,8 +239,7 @@ impl Hub {
     async fn follow_news(&self) {
         let mut news = self.store().news();
         self.following.send_replace(true);
-        // What woke this task up may also have been a log to be read, of whoever came first.
-        self.changed.notify_one();
+        let mut burst = Burst::default();
         loop {
             tokio::select! {
                 told = news.next() => {
@@ -214,68 +247,42 @@ impl Hub {
                         self.state().end_account(account, *tiny_id, Ended::Removed);
                     }
                     for news in &told.news {
-                        self.pass_on(news).await;
+                        self.pass_on(news, &mut burst).await;
                     }
                 }
                 () = self.changed.notified() => {
-                    let to_read = {
-                        let mut state = self.state();
-                        if state.is_idle() {
-                            // Under the lock: whoever comes next finds that nobody follows, and waits.
-                            state.channels.clear();
-                            self.following.send_replace(false);
-                            return;
-                        }
-                        std::mem::take(&mut state.to_read)
-                    };
-                    for conversation in to_read {
-                        self.read_log(&conversation).await;
+                    let state = self.state();
+                    if state.is_idle() {
+                        // Under the lock: whoever comes next finds that nobody follows, and waits.
+                        self.following.send_replace(false);
+                        return;
                     }
                 }
             }
         }
     }
 
-    pub(super) async fn pass_on(&self, news: &News) {
-        let channel = {
-            let state = self.state();
-            if !state.wants(&news.conversation) {
+    pub(super) async fn pass_on(&self, news: &News, burst: &mut Burst) {
+        let (conversation, incarnation) = (&news.conversation, news.incarnation);
+        let position = {
+            let mut state = self.state();
+            if !state.may_want(conversation) {
                 return;
             }
-            state.channels.get(&news.conversation).map(|channel| (channel.incarnation, channel.position))
+            state.end_other_lives(conversation, incarnation);
+            state.position(conversation, incarnation)
         };
         let before = EventNumber::new(news.first.get().saturating_sub(1));
-        let position = match channel {
-            Some((incarnation, position)) if incarnation == news.incarnation => position,
-            Some(_) => {
-                // That of two accounts begins anew without an end. If a group was made again, news of its end was lost.
-                let is_group = matches!(news.conversation.conversation, Conversation::Group(_));
-                let why = if is_group { Ended::Lost } else { Ended::Removed };
-                self.state().end_channel(&news.conversation, why);
-                before
-            }
-            None => before,
-        };
+        let position = position.unwrap_or(before);
         if position >= news.last {
             return;
         }
         if news.events.is_empty() || position < before {
-            self.read_on(&news.conversation, news.incarnation, position, news.last).await;
+            self.read_on(conversation, incarnation, position, news.last, burst).await;
             return;
         }
         let old = news.events.partition_point(|event| event.number <= position);
-        self.hand_out(&news.conversation, news.incarnation, &news.events[old..]).await;
-    }
-
-    /// Reads the log of a conversation that is followed, from what was handed out last.
-    async fn read_log(&self, conversation: &ConversationId) {
-        let channel = {
-            let state = self.state();
-            state.channels.get(conversation).map(|channel| (channel.incarnation, channel.position))
-        };
-        if let Some((incarnation, position)) = channel {
-            self.read_on(conversation, incarnation, position, EventNumber::new(u64::MAX)).await;
-        }
+        self.hand_out(conversation, incarnation, &news.events[old..], burst).await;
     }
 
     async fn read_on(
@@ -284,22 +291,23 @@ impl Hub {
         incarnation: Incarnation,
         mut position: EventNumber,
         last: EventNumber,
+        burst: &mut Burst,
     ) {
         while position < last {
             let question = Events { incarnation, after: position, limit: EVENTS_PER_READ };
             let page = match self.store().ask(question).await {
                 Ok(page) if !page.cursor_too_old => page,
-                Ok(_) => return self.state().end_channel(conversation, Ended::Lost),
+                Ok(_) => return self.state().lose_events(conversation, incarnation),
                 Err(error) => {
                     tracing::error!(%error, "events could not be read for those who follow them; they are cut off");
-                    return self.state().end_channel(conversation, Ended::Lost);
+                    return self.state().lose_events(conversation, incarnation);
                 }
             };
             // Not beyond what was asked for: where no channel remembers the position, the next news would tell it again.
             let asked = page.events.partition_point(|event| event.number <= last);
             let Some(newest) = page.events[..asked].last() else { return };
             position = newest.number;
-            if !self.hand_out(conversation, incarnation, &page.events[..asked]).await {
+            if !self.hand_out(conversation, incarnation, &page.events[..asked], burst).await {
                 return;
             }
         }
@@ -311,28 +319,57 @@ impl Hub {
         conversation: &ConversationId,
         incarnation: Incarnation,
         events: &[Arc<Event>],
+        burst: &mut Burst,
     ) -> bool {
-        let mut deliveries = Vec::with_capacity(events.len());
-        for event in events {
-            let delivery = match self.people(conversation, incarnation, event).await {
-                Ok(people) => self.delivery(conversation, incarnation, event, people).await,
-                Err(error) => Err(error),
-            };
-            match delivery {
-                Ok(delivery) => deliveries.push(delivery),
-                Err(error) => {
-                    tracing::error!(%error, "an event cannot be told; those who follow it are cut off");
-                    let mut state = self.state();
-                    state.hand_out(&deliveries);
-                    state.end_channel(conversation, Ended::Lost);
-                    if let Happening::MembersJoined { users, .. } = &event.what {
-                        state.lose(conversation.app, users);
+        for events in events.chunks(EVENTS_PER_LOCK) {
+            let mut deliveries = Vec::with_capacity(events.len());
+            let mut failure = None;
+            for event in events {
+                // What follows an event by which somebody joins may concern whoever joined.
+                if deliveries.is_empty() && !self.state().wants(conversation, incarnation, event) {
+                    continue;
+                }
+                let delivery = match self.people(conversation, incarnation, event).await {
+                    Ok(people) => self.delivery(conversation, incarnation, event, people).await,
+                    Err(error) => Err(error),
+                };
+                match delivery {
+                    Ok(delivery) => deliveries.push(delivery),
+                    Err(error) => {
+                        failure = Some((error, event));
+                        break;
                     }
-                    return false;
                 }
             }
+            let is_told = self.put(&deliveries, burst).await;
+            if let Some((error, event)) = failure {
+                tracing::error!(%error, "an event cannot be told; those who follow it are cut off");
+                let mut state = self.state();
+                state.lose_events(conversation, incarnation);
+                if let Happening::MembersJoined { users, .. } = &event.what {
+                    state.lose(conversation.app, users);
+                }
+                return false;
+            }
+            if !is_told {
+                tracing::error!(
+                    "events were to be told out of their order, which is a bug; those who follow are cut off"
+                );
+                self.state().lose_events(conversation, incarnation);
+                return false;
+            }
         }
-        self.state().hand_out(&deliveries);
+        true
+    }
+
+    /// Puts events into mailboxes, with room for others to work in between. False if they do not follow what was told.
+    async fn put(&self, mut deliveries: &[Delivery], burst: &mut Burst) -> bool {
+        while !deliveries.is_empty() {
+            let handed_out = self.state().hand_out(deliveries);
+            let HandedOut::Events { count, is_crowded } = handed_out else { return false };
+            deliveries = &deliveries[count..];
+            burst.rest(count, is_crowded, deliveries.is_empty()).await;
+        }
         true
     }
 
@@ -448,5 +485,28 @@ impl Hub {
             _ => return Ok(None),
         };
         Ok(self.store().ask(FindMessage { incarnation, name }).await?.and_then(|message| message.body))
+    }
+}
+
+/// Sees to it that a burst of events leaves receivers time to take them.
+#[derive(Debug, Default)]
+pub(super) struct Burst {
+    /// Events since the last rest.
+    events: usize,
+}
+
+impl Burst {
+    /// Rests after every so many events, or where an event was for very many.
+    async fn rest(&mut self, events: usize, is_crowded: bool, is_all: bool) {
+        self.events += events;
+        if self.events < EVENTS_PER_LOCK && is_all {
+            return;
+        }
+        self.events = 0;
+        if is_crowded {
+            tokio::time::sleep(PAUSE).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What waits for one receiver: bounded, so that a receiver that does not take its events costs nobody else
 //! anything.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use sidenote_core::ids::UserId;
@@ -13,6 +14,9 @@ use super::hub::Hub;
 
 /// Events that may wait for one receiver.
 pub(super) const CAPACITY: usize = 512;
+
+/// Bytes of events that may wait for one receiver, roughly. One event may wait however large it is.
+const CAPACITY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Why no more events come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub(super) struct Mailbox {
 struct End {
     why: OnceLock<Ended>,
     bell: CancellationToken,
+    /// What the waiting events take.
+    bytes: AtomicUsize,
 }
 
 impl Mailbox {
@@ -50,14 +56,23 @@ impl Mailbox {
         (Self { id, sender, end }, inbox)
     }
 
-    /// Puts an event in. A receiver whose mailbox is full is cut off.
-    pub(super) fn put(&self, delivery: &Delivery) {
+    /// Puts an event in. A receiver whose mailbox is full is cut off. True if the mailbox is more than half full.
+    pub(super) fn put(&self, delivery: &Delivery) -> bool {
         if self.end.why.get().is_some() {
-            return;
+            return false;
+        }
+        // Before the receiver can take it, so that the sum never falls below nothing.
+        let waiting = self.end.bytes.fetch_add(delivery.bytes(), Ordering::Relaxed);
+        let bytes = waiting + delivery.bytes();
+        if waiting > 0 && bytes > CAPACITY_BYTES {
+            self.end(Ended::Overrun);
+            return false;
         }
         if let Err(TrySendError::Full(_)) = self.sender.try_send(delivery.clone()) {
             self.end(Ended::Overrun);
+            return false;
         }
+        self.sender.capacity() < CAPACITY / 2 || bytes > CAPACITY_BYTES / 2
     }
 
     /// Nothing comes after what is in it already. Only the first reason counts.
@@ -83,6 +98,7 @@ impl Inbox {
     pub(crate) async fn next(&mut self) -> Result<Delivery, Ended> {
         loop {
             let delivery = self.take().await?;
+            self.end.bytes.fetch_sub(delivery.bytes(), Ordering::Relaxed);
             if self.user.as_ref().is_none_or(|user| delivery.is_for(user)) {
                 return Ok(delivery);
             }

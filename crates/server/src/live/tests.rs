@@ -1,5 +1,7 @@
 //! The hub over a volatile store.
 
+mod any_order;
+mod arrivals;
 mod people;
 
 use std::sync::Arc;
@@ -40,11 +42,7 @@ impl Scene {
 
     fn over(store: Arc<dyn Store>) -> Self {
         let (hub, stop) = (Hub::new(Arc::clone(&store)), CancellationToken::new());
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a panic of it lets the test wait for ever, which is noticed"
-        )]
-        tokio::spawn(Arc::clone(&hub).run(stop.clone()));
+        beside(Arc::clone(&hub).run(stop.clone()));
         Self { store, hub, stop }
     }
 
@@ -155,6 +153,11 @@ impl Scene {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a panic of it lets the test wait for ever, which is noticed")]
+fn beside(work: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(work);
+}
+
 fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
@@ -214,19 +217,6 @@ async fn a_connected_account_hears_of_its_groups_and_of_no_other() {
         heard.sort();
         assert_eq!(heard, [("a".into(), 3), ("a".into(), 4), ("b".into(), 3)]);
     }
-}
-
-/// What happened after it had read the log and before the news was followed, which nobody else made the hub do yet.
-#[tokio::test]
-async fn the_first_reader_misses_nothing_while_the_hub_wakes_up() {
-    let scene = Scene::new(Limits::default());
-    scene.import("ann").await;
-    scene.create("a", 1, &["ann"]).await;
-    scene.send("a", 1).await;
-    let (incarnation, read) = (Incarnation::from_random(1), EventNumber::new(2));
-    let mut inbox = scene.hub.follow_from(&group("a"), incarnation, read, None).await.unwrap();
-    let told = tokio::time::timeout(std::time::Duration::from_secs(10), next(&mut inbox)).await;
-    assert_eq!(told, Ok(("a".into(), 3)));
 }
 
 #[tokio::test]

@@ -85,20 +85,32 @@ async fn tell(socket: &mut Socket, source: &mut Source, pace: Pace, stop: &Cance
                 if heard_at.elapsed() > pace.patience {
                     return slow("nothing was heard, not even an answer to pings, see http.idle_timeout_ms");
                 }
-                socket.ping().await
+                unless_stopped(stop, socket.ping()).await
             }
-            next = source.next() => match next {
-                Step::Event(delivery) => {
-                    let frame = delivery.form(Form::Stream, event::frame);
-                    socket.send(event::object(&frame)).await
-                }
-                Step::StartOver(from) => socket.send(start_over(from).json().into()).await,
-                Step::End(why) => return closing(why),
+            next = source.next() => {
+                let message = match next {
+                    Step::Event(delivery) => event::object(&delivery.form(Form::Stream, event::frame)),
+                    Step::StartOver(from) => start_over(from).json().into(),
+                    Step::End(why) => return closing(why),
+                };
+                unless_stopped(stop, socket.send(message)).await
             }
         };
         if let Err(why) = told {
             return why;
         }
+    }
+}
+
+/// A reader that takes nothing does not hold up a server that stops. Whatever has left of a message, a goodbye may follow.
+async fn unless_stopped(
+    stop: &CancellationToken,
+    sending: impl Future<Output = Result<(), Closing>>,
+) -> Result<(), Closing> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(closing(Why::Closing)),
+        sent = sending => sent,
     }
 }
 

@@ -16,8 +16,8 @@ use crate::credentials::{CredentialArgs, Credentials, user_id};
 #[command(after_help = "\
 Example: sidenote watch --config sidenote.toml --group poll
 
-Connects again after a server that went away, and goes on where it was. What is said about the stream itself goes to \
-standard error. docs/event-stream.md describes the events.")]
+Connects again after a server that went away. A group goes on where it was; of a whole app, what happens meanwhile is \
+not printed. What is said about the stream itself goes to standard error. docs/event-stream.md describes the events.")]
 pub(crate) struct Watch {
     /// The group to watch; all groups of the app without it
     #[arg(long, value_name = "GroupId")]
@@ -61,6 +61,11 @@ impl Watch {
         let client = Client::new(&server, app, key, self.ca.as_deref())?;
         let mut cursor = self.after.clone();
         let mut was_connected = false;
+        let went_away = if self.group.is_some() {
+            "the server went away; connecting again"
+        } else {
+            "the server went away; connecting again, and what happens meanwhile is missing"
+        };
         loop {
             match client.events(&user, self.group.as_deref(), cursor.as_deref()) {
                 Ok(stream) => {
@@ -68,7 +73,7 @@ impl Watch {
                     if let Ended::ForGood = print(stream, &mut cursor, self.group.is_some())? {
                         return Ok(ExitCode::FAILURE);
                     }
-                    eprintln!("the server went away; connecting again");
+                    eprintln!("{went_away}");
                 }
                 Err(error) if !was_connected || error.is::<crate::client::Refused>() => return Err(error),
                 Err(_) => {}

@@ -4,18 +4,41 @@
 use sidenote_core::ids::UserId;
 use sidenote_core::message::MessageBody;
 
-use crate::wire::json::Document;
+use crate::wire::json::{Document, Value};
 
-/// May this account read the message? Its sender may, and so may everybody if it names nobody.
-pub(crate) fn is_meant_for(body: &MessageBody, sender: &UserId, user: &UserId) -> bool {
-    // Hardly any message has them, and reading JSON for every receiver of the others would be a waste.
-    if sender == user || !body.further.contains("\"To_Account\"") {
-        return true;
+/// Whom a message of a group is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// It names nobody.
+    All,
+    /// Those whom it names.
+    Some(Vec<String>),
+}
+
+impl Audience {
+    /// Reads what the message says.
+    pub(crate) fn of(body: &MessageBody) -> Self {
+        // Hardly any message names anybody, and reading JSON for the others would be a waste.
+        if !body.further.contains("\"To_Account\"") {
+            return Self::All;
+        }
+        let nobody = Self::Some(Vec::new());
+        let Ok(further) = Document::parse(body.further.as_bytes()) else { return nobody };
+        let Some(names) = further.root().get("To_Account") else { return Self::All };
+        let Some(names) = names.as_array() else { return nobody };
+        if names.is_empty() {
+            return Self::All;
+        }
+        Self::Some(names.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
-    let Ok(further) = Document::parse(body.further.as_bytes()) else { return false };
-    let Some(names) = further.root().get("To_Account") else { return true };
-    let Some(names) = names.as_array() else { return false };
-    names.is_empty() || names.iter().any(|name| name.as_str() == Some(user.as_str()))
+
+    /// May this account read the message? Its sender may, too.
+    pub(crate) fn includes(&self, sender: &UserId, user: &UserId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(names) => sender == user || names.iter().any(|name| name == user.as_str()),
+        }
+    }
 }
 
 /// Is the sender of a one-to-one message told of it too, on its connections? Not where `SyncOtherMachine` is 2.
@@ -57,7 +80,7 @@ mod tests {
             (r#"{"GroupAtInfo":[{"To_Account":1}]}"#, true, true, true),
             (r#"{"OfflinePushInfo":{"Ext":"\"To_Account\""},"To_Account":["eve"]}"#, true, false, true),
         ] {
-            let reads = |name: &str| is_meant_for(&body(further), &user("ann"), &user(name));
+            let reads = |name: &str| Audience::of(&body(further)).includes(&user("ann"), &user(name));
             assert_eq!((reads("ann"), reads("bob"), reads("eve")), (ann, bob, eve), "{further}");
         }
     }

@@ -7,7 +7,7 @@ use sidenote_core::message::{MessageBody, Priority, StoredMessage};
 use sidenote_core::query::{DescribeGroup, FindMembers, History, HistoryPage};
 use sidenote_core::{MAX_SAFE_INTEGER, Refusal};
 
-use crate::api::messages::audience::is_meant_for;
+use crate::api::messages::audience::Audience;
 use crate::api::parameters::{group_id, no_topic};
 use crate::api::{Call, Fault};
 use crate::wire::envelope;
@@ -81,7 +81,7 @@ pub(in crate::api) async fn handle(call: &Call, body: Object<'_>) -> Result<Vec<
 }
 
 fn reads(call: &Call, stored: &StoredMessage, body: &MessageBody) -> bool {
-    is_meant_for(body, &stored.message.sender, &call.operator.user)
+    Audience::of(body).includes(&stored.message.sender, &call.operator.user)
 }
 
 /// As many messages as an answer holds, newest first, and where the next page begins.

@@ -12,6 +12,7 @@ use sidenote_store::news::Follower;
 use sidenote_store::{Committed, News, Statistics, StoreError};
 
 use super::super::followers::Followers;
+use super::super::hub::Burst;
 use super::super::mailbox::Mailbox;
 use super::*;
 
@@ -152,7 +153,7 @@ async fn news_without_events_tells_what_it_is_about_and_no_more() {
             last: number,
             events: Vec::new(),
         };
-        scene.hub.pass_on(&news).await;
+        scene.hub.pass_on(&news, &mut Burst::default()).await;
     }
     assert_eq!((body(&mut bob).await, body(&mut bob).await), ("[1]".to_owned(), "[2]".to_owned()));
     assert!(bob.next().now_or_never().is_none());
@@ -235,13 +236,9 @@ fn what_means_another_account_of_the_name_is_put_to_that_one_alone() {
     let joined = || Happening::MembersJoined { users: vec![user("bob")], imported: false };
     let a = group("a");
     // The old account is in the group, then another has its name and takes its place, without an event of leaving.
-    assert!(followers.attach(
-        &account("bob"),
-        tiny_id("bob"),
-        &a,
-        Incarnation::from_random(1),
-        EventNumber::new(4)
-    ));
+    let (life, last) = (Incarnation::from_random(1), EventNumber::new(4));
+    let doubt = followers.attach(&account("bob"), tiny_id("bob"), (&a, life), last).unwrap();
+    followers.settle(&account("bob"), (&a, life), doubt, Some(last));
     followers.hand_out(&[
         delivery(&a, 5, changed.clone(), ANOTHER),
         delivery(&a, 6, joined(), ANOTHER),

@@ -1,5 +1,7 @@
 //! `sidenote watch`.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -39,6 +41,8 @@ fn what_happens_is_printed_across_a_restart_until_the_group_is_gone() {
     server.environment.push(("SIDENOTE_LISTEN".into(), listen.into()));
     assert!(server.terminate().success());
     watch.wait_for("connecting again");
+    // A proxy that cannot reach the server meanwhile says so, which is no refusal.
+    answer_once(&server.address.to_string(), "503 Service Unavailable");
     server.restart();
     // It was told everything up to here and is told nothing twice.
     set(&server, "ann", "c", 2);
@@ -47,6 +51,19 @@ fn what_happens_is_printed_across_a_restart_until_the_group_is_gone() {
     assert_eq!(next()["Type"], "GroupDestroyed");
     assert_eq!(watch.wait().code(), Some(1));
     assert!(watch.log().contains("\"Reason\":\"removed\""), "{}", watch.log());
+}
+
+/// Answers one request at this address with a status and nothing else.
+fn answer_once(address: &str, status: &str) {
+    let listener = TcpListener::bind(address).unwrap();
+    let mut reader = BufReader::new(listener.accept().unwrap().0);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        assert!(reader.read_line(&mut line).unwrap() > 0);
+    }
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    reader.into_inner().write_all(answer.as_bytes()).unwrap();
 }
 
 #[test]
