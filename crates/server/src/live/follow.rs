@@ -163,7 +163,8 @@ impl Follow {
     /// Reads the log, or follows what happens where there is nothing to read any more.
     async fn read_on(&mut self) -> Result<(), StoreError> {
         let hub = Arc::clone(&self.hub);
-        let question = Events { incarnation: self.incarnation, after: self.cursor, limit: EVENTS_PER_READ };
+        let (id, incarnation) = (self.conversation.clone(), self.incarnation);
+        let question = Events { id, incarnation, after: self.cursor, limit: EVENTS_PER_READ };
         let page = hub.store().ask(question).await?;
         if page.cursor_too_old {
             let view = hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await?;

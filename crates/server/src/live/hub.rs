@@ -284,7 +284,8 @@ impl Hub {
         last: EventNumber,
     ) {
         while position < last {
-            let question = Events { incarnation, after: position, limit: EVENTS_PER_READ };
+            let id = conversation.clone();
+            let question = Events { id, incarnation, after: position, limit: EVENTS_PER_READ };
             let page = match self.store().ask(question).await {
                 Ok(page) if !page.cursor_too_old => page,
                 Ok(_) => return self.state().end_channel(conversation, Ended::Lost),
@@ -403,7 +404,8 @@ impl Hub {
         // are told late there is anything to read.
         let mut after = number;
         while !people.is_empty() {
-            let page = self.store().ask(Events { incarnation, after, limit: EVENTS_PER_READ }).await?;
+            let id = group.clone();
+            let page = self.store().ask(Events { id, incarnation, after, limit: EVENTS_PER_READ }).await?;
             let Some(last) = page.events.last() else { break };
             after = last.number;
             for later in &page.events {
@@ -422,12 +424,17 @@ impl Hub {
         event: &Arc<Event>,
         people: Vec<(UserId, TinyId)>,
     ) -> Delivery {
-        let body = self.body(incarnation, event).await;
+        let body = self.body(conversation, incarnation, event).await;
         Delivery::new(conversation.clone(), incarnation, Arc::clone(event), body, people)
     }
 
     /// What a message says. It may have been recalled since.
-    async fn body(&self, incarnation: Incarnation, event: &Event) -> Option<Arc<MessageBody>> {
+    async fn body(
+        &self,
+        conversation: &ConversationId,
+        incarnation: Incarnation,
+        event: &Event,
+    ) -> Option<Arc<MessageBody>> {
         let name = match &event.what {
             Happening::TransientMessage { body, .. } | Happening::DirectTransient { body, .. } => {
                 return Some(Arc::new(body.clone()));
@@ -436,6 +443,7 @@ impl Hub {
             Happening::DirectSent { key, .. } => MessageName::Key(*key),
             _ => return None,
         };
-        self.store().ask(FindMessage { incarnation, name }).await.ok()??.body
+        let id = conversation.clone();
+        self.store().ask(FindMessage { id, incarnation, name }).await.ok()??.body
     }
 }

@@ -146,7 +146,7 @@ pub(super) fn any_question(random: &mut Random, incarnations: &[Incarnation]) ->
         8 => DueDebts { by: Timestamp::from_millis(u64::MAX / 2), after: None, limit: 5 }.into_query(),
         9 | 10 if !incarnations.is_empty() => {
             let (incarnation, after) = (random.pick(incarnations), EventNumber::new(random.within(0..20)));
-            Events { incarnation, after, limit: 4 }.into_query()
+            Events { id, incarnation, after, limit: 4 }.into_query()
         }
         _ => {
             let seq = if random.one_in(2) { 1 } else { random.within(MESSAGES) };

@@ -159,7 +159,7 @@ fn step() -> BoxedStrategy<Step> {
 }
 
 /// Everything that anybody could ask.
-fn questions(now: u64, incarnations: &[Incarnation]) -> Vec<Query> {
+fn questions(now: u64, lives: &[(ConversationId, Incarnation)]) -> Vec<Query> {
     let mut all = vec![
         Accounts { ids: PEOPLE.map(account).into() }.into_query(),
         DueDebts { by: at(now), after: None, limit: 100 }.into_query(),
@@ -169,11 +169,14 @@ fn questions(now: u64, incarnations: &[Incarnation]) -> Vec<Query> {
         all.push(JoinedGroups { account: account(name), after: None, limit: 1 }.into_query());
         all.push(JoinedGroups { account: account(name), after: None, limit: 9 }.into_query());
     }
-    for incarnation in incarnations {
-        let events =
-            |after, limit| Events { incarnation: *incarnation, after: EventNumber::new(after), limit };
+    for (id, incarnation) in lives {
+        let (id, incarnation) = (id.clone(), *incarnation);
+        let events = |after, limit| {
+            let (id, after) = (id.clone(), EventNumber::new(after));
+            Events { id, incarnation, after, limit }
+        };
         all.extend([events(0, 100), events(5, 2), events(1000, 1)].map(Ask::into_query));
-        all.push(NextReaped { incarnation: *incarnation }.into_query());
+        all.push(NextReaped { id: id.clone(), incarnation }.into_query());
     }
     for second in [false, true] {
         let (peers, operator) = (peers("ann", "bob", second), administrator());
@@ -214,7 +217,7 @@ async fn run(steps: Vec<Step>, settings: &Settings) -> Result<(), TestCaseError>
     let plain: Arc<dyn Store> = Arc::new(MemoryStore::new(limits()));
     let mut store: Arc<dyn Store> = Arc::new(open(folder.path(), settings, limits()));
     let mut now = 0;
-    let mut incarnations = Vec::new();
+    let mut lives = Vec::new();
     for step in steps {
         now += 1;
         match step {
@@ -228,11 +231,11 @@ async fn run(steps: Vec<Step>, settings: &Settings) -> Result<(), TestCaseError>
                 prop_assert_eq!(debts::pay_due(&*store, at(now), None, 20).await, paid);
             }
             Step::Do(caller, action) => {
-                if let Action::Group(_, GroupAction::Create(new)) = &*action {
-                    incarnations.push(new.incarnation);
+                if let Action::Group(id, GroupAction::Create(new)) = &*action {
+                    lives.push((id.clone(), new.incarnation));
                 }
-                if let Action::Direct(_, DirectAction::Send(new)) = &*action {
-                    incarnations.push(new.incarnation);
+                if let Action::Direct(peers, DirectAction::Send(new)) = &*action {
+                    lives.push((peers.id(), new.incarnation));
                 }
                 let mut command = command(now, *action);
                 if let Some(name) = caller {
@@ -246,7 +249,7 @@ async fn run(steps: Vec<Step>, settings: &Settings) -> Result<(), TestCaseError>
                 prop_assert_eq!(found.prompt_debts, expected.prompt_debts);
             }
         }
-        for question in questions(now, &incarnations) {
+        for question in questions(now, &lives) {
             let expected = plain.answer(question.clone()).await.unwrap();
             let found = store.answer(question.clone()).await.unwrap();
             prop_assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{:?}", question);
