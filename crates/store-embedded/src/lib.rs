@@ -29,7 +29,6 @@ mod views;
 
 mod answers;
 mod condition;
-mod figures;
 mod readers;
 mod writer;
 

@@ -9,6 +9,7 @@ mod error;
 pub mod audit;
 pub mod debts;
 pub mod faulty;
+pub mod figures;
 pub mod memory;
 pub mod news;
 

@@ -1,0 +1,264 @@
+//! A PostgreSQL server of a test's own: made in a temporary folder, reached through a socket in it, gone at the end.
+//!
+//! Nothing of it is found by anybody else: it listens on a Unix socket in a private folder, and on the loopback interface
+//! only where a test asks for a port. PostgreSQL refuses to be run by root; there it runs as the user that its packages
+//! made for it.
+#![expect(clippy::unwrap_used, reason = "this is code of tests, which may fail by panicking")]
+
+use std::fs;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
+
+/// The user as whom PostgreSQL runs where the tests run as root.
+const USER: &str = "postgres";
+
+/// How long the server may take to start or stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server. It is stopped, and its folder removed, when it is dropped, also by a panic.
+pub struct Postgres {
+    bin: PathBuf,
+    folder: TempDir,
+    port: u16,
+    durable: bool,
+    server: Option<Child>,
+    databases: AtomicU32,
+}
+
+/// How a server is set up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// Whether commits are synced. Slow, and needed where the server is killed.
+    pub durable: bool,
+}
+
+impl Postgres {
+    /// Starts a server, or says by name that a test is skipped because PostgreSQL is not installed. Where
+    /// `SIDENOTE_REQUIRE_POSTGRES` is set that is a failure.
+    ///
+    /// # Panics
+    ///
+    /// If it is installed and can't be started.
+    pub fn start_or_skip(test: &str, settings: Settings) -> Option<Self> {
+        let Some(bin) = installed() else {
+            #[expect(clippy::disallowed_methods, reason = "tests are told what must be there by the environment")]
+            let required = std::env::var("SIDENOTE_REQUIRE_POSTGRES").is_ok();
+            assert!(!required, "{test}: PostgreSQL is not installed (apt install postgresql)");
+            println!("{test}: skipped, because PostgreSQL is not installed (apt install postgresql)");
+            return None;
+        };
+        let folder = tempfile::Builder::new().prefix("sidenote-postgres-").tempdir().unwrap();
+        let port = free_port();
+        let durable = settings.durable;
+        let mut postgres = Self { bin, folder, port, durable, server: None, databases: AtomicU32::new(0) };
+        postgres.initialise();
+        postgres.start();
+        Some(postgres)
+    }
+
+    /// How the database of this name is reached, over the loopback interface.
+    pub fn dsn(&self, database: &str) -> String {
+        format!("postgres://{USER}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+
+    /// The port on the loopback interface.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Makes an empty database and says how it is reached.
+    pub fn new_database(&self) -> String {
+        let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.psql("postgres", &format!("CREATE DATABASE {name}"));
+        self.dsn(&name)
+    }
+
+    /// Makes an empty schema in the first database and says how it is reached: cheaper than a database.
+    pub fn new_schema(&self) -> String {
+        let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.psql("postgres", &format!("CREATE SCHEMA {name}"));
+        format!("{}&options=-csearch_path%3D{name}", self.dsn("postgres"))
+    }
+
+    /// Lets `psql` carry out SQL in a database, and takes what it prints, columns separated by `|`.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn psql(&self, database: &str, sql: &str) -> String {
+        let mut psql = Command::new(self.bin.join("psql"));
+        psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &self.dsn(database), "-c", sql]);
+        let output = psql.stdin(Stdio::null()).output().unwrap();
+        String::from_utf8(checked(output, sql).stdout).unwrap()
+    }
+
+    /// Kills the server without warning, as a crash does.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn kill(&mut self) {
+        let mut server = self.server.take().unwrap();
+        // Its children see that it is gone and follow.
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    /// Sends the server itself a signal, such as SIGSTOP.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn signal(&self, signal: Signal) {
+        let server = self.server.as_ref().unwrap();
+        kill_process(Pid::from_child(server), signal).unwrap();
+    }
+
+    /// Starts the server again, in the same folder and on the same port.
+    ///
+    /// # Panics
+    ///
+    /// If it runs already or can't be started.
+    pub fn start(&mut self) {
+        assert!(self.server.is_none(), "it runs already");
+        let data = self.folder.path().join("data");
+        let log = fs::File::create(self.folder.path().join("log")).unwrap();
+        let sync = if self.durable { "on" } else { "off" };
+        let mut command = self.as_its_user("postgres");
+        command.arg("-D").arg(&data);
+        for setting in [
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={}", self.port),
+            format!("unix_socket_directories={}", self.folder.path().display()),
+            format!("fsync={sync}"),
+            format!("full_page_writes={sync}"),
+            "shared_buffers=64MB".to_owned(),
+            "max_connections=200".to_owned(),
+            "max_prepared_transactions=0".to_owned(),
+            "logging_collector=off".to_owned(),
+        ] {
+            command.arg("-c").arg(setting);
+        }
+        let deadline = Deadline::new();
+        self.server = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        loop {
+            let ready = Command::new(self.bin.join("pg_isready"))
+                .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
+                .status()
+                .unwrap();
+            if ready.success() {
+                return;
+            }
+            let ended = self.server.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none() && !deadline.is_over(), "PostgreSQL did not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What the server has logged since it was started.
+    pub fn log(&self) -> String {
+        let mut log = String::new();
+        if let Ok(mut file) = fs::File::open(self.folder.path().join("log")) {
+            file.read_to_string(&mut log).ok();
+        }
+        log
+    }
+
+    fn initialise(&self) {
+        let root = self.folder.path();
+        let data = root.join("data");
+        fs::create_dir(&data).unwrap();
+        if geteuid().is_root() {
+            fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+            let status = Command::new("chown").arg(USER).arg(root).arg(&data).status().unwrap();
+            assert!(status.success(), "{} could not be given to {USER}", root.display());
+        }
+        let mut initdb = self.as_its_user("initdb");
+        initdb.args(["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N", "-D"]).arg(&data);
+        checked(initdb.stdin(Stdio::null()).output().unwrap(), "initdb");
+    }
+
+    /// A program of PostgreSQL, run by a user who may. It does not outlive whoever starts it, and inherits nothing but
+    /// what is given to it: descriptors of tests are closed on exec.
+    fn as_its_user(&self, program: &str) -> Command {
+        let path = self.bin.join(program);
+        let mut command = Command::new("setpriv");
+        command.arg("--pdeathsig=INT");
+        if geteuid().is_root() {
+            command.args(["--reuid", USER, "--regid", USER, "--init-groups"]);
+        }
+        command.arg("--").arg(path).current_dir(self.folder.path());
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        // SIGCONT, should it have been stopped; SIGINT is the fast way to shut down, SIGQUIT the immediate one.
+        let pid = Pid::from_child(&server);
+        let sent = [Signal::CONT, Signal::INT].map(|signal| kill_process(pid, signal));
+        let deadline = Deadline::new();
+        while sent.iter().all(Result::is_ok) && !deadline.is_over() {
+            if server.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server.kill().ok();
+        server.wait().ok();
+    }
+}
+
+/// The folder of the newest installed server's programs.
+fn installed() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut found: Vec<(u32, PathBuf)> = versions
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            let bin = entry.path().join("bin");
+            has_programs(&bin).then_some((version, bin))
+        })
+        .collect();
+    found.sort();
+    found.pop().map(|(_, bin)| bin)
+}
+
+fn has_programs(bin: &Path) -> bool {
+    ["initdb", "postgres", "psql", "pg_isready"].iter().all(|program| bin.join(program).is_file())
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn checked(output: Output, what: &str) -> Output {
+    assert!(output.status.success(), "{what} failed: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+struct Deadline(std::time::Instant);
+
+impl Deadline {
+    fn new() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "a test waits for a real server")]
+        let now = std::time::Instant::now();
+        Self(now + PATIENCE)
+    }
+
+    fn is_over(&self) -> bool {
+        #[expect(clippy::disallowed_methods, reason = "a test waits for a real server")]
+        let now = std::time::Instant::now();
+        now > self.0
+    }
+}
