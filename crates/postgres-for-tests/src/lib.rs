@@ -49,7 +49,10 @@ impl Postgres {
     /// If it is installed and can't be started.
     pub fn start_or_skip(test: &str, settings: Settings) -> Option<Self> {
         let Some(bin) = installed() else {
-            #[expect(clippy::disallowed_methods, reason = "tests are told what must be there by the environment")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "tests are told what must be there by the environment"
+            )]
             let required = std::env::var("SIDENOTE_REQUIRE_POSTGRES").is_ok();
             assert!(!required, "{test}: PostgreSQL is not installed (apt install postgresql)");
             println!("{test}: skipped, because PostgreSQL is not installed (apt install postgresql)");

@@ -9,6 +9,9 @@
 -- Texts that are keys compare byte by byte (COLLATE "C"). U+0000, which this database can't hold, is written as
 -- U+0001 '0', and U+0001 as U+0001 '1', so that the order stays.
 
+-- incarnation: the number of one life of a conversation, less 2^63, so that its order stays. Times are milliseconds since
+-- 1970 unless the name says otherwise.
+
 CREATE TABLE accounts (
     akey bigint NOT NULL,
     app bigint NOT NULL,

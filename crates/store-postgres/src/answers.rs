@@ -157,11 +157,8 @@ fn together(query: &Query, wish: &Wish, loaded: &Loaded, of: Option<&Conversatio
                 }
                 _ => None,
             });
-            let wanted = Wanted {
-                counters: true,
-                members: [asked.account.user.clone()].into(),
-                ..Wanted::default()
-            };
+            let wanted =
+                Wanted { counters: true, members: [asked.account.user.clone()].into(), ..Wanted::default() };
             groups.map(|id| Fetch::Now(id, wanted.clone())).collect()
         }
         _ => Vec::new(),

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use sidenote_core::debt::Task;
 use sidenote_core::event::Happening;
 use sidenote_core::extension::{Entry, Value};
 use sidenote_core::group::{GroupType, Role};
 use sidenote_core::ids::{EventNumber, Incarnation, MessageName};
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
-use sidenote_core::debt::Task;
 use sidenote_row_codec::encode_row;
 use sidenote_store::StoreError;
 
 use crate::fetch::debt_bytes;
-use crate::home::{conversation_name, escape, for_eyes, message_text};
+use crate::home::{conversation_name, escape, for_eyes, message_text, signed};
 use crate::loaded::{Loaded, is_contested};
-use crate::ranges::{clamped, signed};
+use crate::ranges::clamped;
 use crate::session::{Param, Piece};
 
 /// Rows that one statement writes, largest first. Few sizes, so that few texts have to be prepared.
@@ -413,7 +413,8 @@ impl Deletes {
             push(any(table, "message"), vec![life(incarnation), Box::new(names)]);
         }
         for ((incarnation, name), keys) in self.pairs {
-            let sql = "DELETE FROM pairs WHERE gkey = $1 AND incarnation = $2 AND message = $3 AND key = ANY($4)";
+            let sql =
+                "DELETE FROM pairs WHERE gkey = $1 AND incarnation = $2 AND message = $3 AND key = ANY($4)";
             let name = text(message_text(name));
             push(sql.to_owned(), vec![life(incarnation), name, Box::new(keys)]);
         }

@@ -13,7 +13,7 @@ use sidenote_row_codec::encode_key;
 use sidenote_store::StoreError;
 use tokio_postgres::Row as Answered;
 
-use crate::home::{account_key, conversation_key, conversation_name, escape, message_text};
+use crate::home::{account_key, conversation_key, conversation_name, escape, message_text, signed};
 use crate::loaded::{Loaded, Wish};
 use crate::ranges;
 use crate::session::{Param, Piece};
@@ -136,15 +136,19 @@ impl Fetch {
             Wish::Row(RowKey::Outbox(id, incarnation)) => {
                 Self::Life(id, incarnation, Wanted { outbox: true, ..Wanted::default() })
             }
-            Wish::Row(RowKey::Debt(debt)) => Self::Debts(crate::home::Home::owing(&debt.task).key(), vec![debt]),
+            Wish::Row(RowKey::Debt(debt)) => {
+                Self::Debts(crate::home::Home::owing(&debt.task).key(), vec![debt])
+            }
             Wish::Row(RowKey::Event(..) | RowKey::DeadLetter(..)) => {
                 return Err(unknown("one event or dead letter, which are only read in runs"));
             }
             Wish::Range(range) => {
                 let id = match &range.span {
-                    Span::Members(_) | Span::Pairs(..) | Span::Recent(_) | Span::Within(_) | Span::Events(_) => {
-                        Some(of("rows of an unknown conversation")?)
-                    }
+                    Span::Members(_)
+                    | Span::Pairs(..)
+                    | Span::Recent(_)
+                    | Span::Within(_)
+                    | Span::Events(_) => Some(of("rows of an unknown conversation")?),
                     Span::OutboxesOf(id) | Span::DeadLettersOf(id, _) => Some(id.clone()),
                     Span::Memberships(_) | Span::Debts(_) | Span::Outboxes(_) | Span::DeadLetters(_) => None,
                 };
@@ -165,7 +169,7 @@ impl Fetch {
             }
             Self::Life(id, incarnation, wanted) => {
                 let mut params: Vec<Param> =
-                    vec![Box::new(conversation_key(id)), Box::new(incarnation.get().cast_signed())];
+                    vec![Box::new(conversation_key(id)), Box::new(signed(*incarnation))];
                 let mut mask = add_params(wanted, &mut params);
                 if wanted.outbox {
                     mask |= shape::OUTBOX;

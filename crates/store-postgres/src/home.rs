@@ -4,7 +4,7 @@
 use sidenote_core::command::{Action, Command};
 use sidenote_core::debt::Task;
 use sidenote_core::ids::{
-    AccountId, AppId, Conversation, ConversationId, GroupId, MessageName, MsgKey, MsgSeq, UserId,
+    AccountId, AppId, Conversation, ConversationId, GroupId, Incarnation, MessageName, MsgKey, MsgSeq, UserId,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -63,6 +63,16 @@ fn hash(app: AppId, kind: u8, name: &str) -> i64 {
     bytes.push(kind);
     bytes.extend_from_slice(name.as_bytes());
     xxh3_64(&bytes).cast_signed()
+}
+
+/// The number of a life as the database holds it, in the same order: less 2^63.
+pub(crate) fn signed(life: Incarnation) -> i64 {
+    (life.get() ^ 1 << 63).cast_signed()
+}
+
+/// The life that has this number in the database.
+pub(crate) fn life_of(number: i64) -> Incarnation {
+    Incarnation::from_random(number.cast_unsigned() ^ 1 << 63)
 }
 
 /// The name of a conversation in its app. A tab can't be part of a UserID. Names sort as conversations do.
@@ -194,6 +204,14 @@ mod tests {
     }
 
     #[test]
+    fn lives_keep_their_order() {
+        let numbers = [0, 1, u64::MAX >> 1, 1 << 63, u64::MAX];
+        let stored = numbers.map(|number| signed(Incarnation::from_random(number)));
+        assert!(stored.is_sorted() && stored[0] == i64::MIN);
+        assert_eq!(stored.map(|number| life_of(number).get()), numbers);
+    }
+
+    #[test]
     fn messages_have_the_names_of_the_wire() {
         let key = MessageName::Key(MsgKey { seq: 1, random: 2, time: u64::MAX });
         let seq = MessageName::Seq(MsgSeq::new(42).unwrap());
@@ -204,7 +222,8 @@ mod tests {
 
     #[test]
     fn every_text_survives_and_keeps_its_place() {
-        let texts = ["", "\0", "\0\0", "\0a", "\u{1}", "\u{1}0", "\u{1}1", "\u{2}", "a", "a\0", "a\u{1}b", "b"];
+        let texts =
+            ["", "\0", "\0\0", "\0a", "\u{1}", "\u{1}0", "\u{1}1", "\u{2}", "a", "a\0", "a\u{1}b", "b"];
         let mut escaped: Vec<_> = texts.iter().map(|text| escape(text)).collect();
         assert!(escaped.iter().all(|text| !text.contains('\0')));
         for (text, escaped) in texts.iter().zip(&escaped) {

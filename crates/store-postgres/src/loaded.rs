@@ -75,7 +75,8 @@ impl Loaded {
 
     fn look<T>(&self, rule: impl FnOnce(&dyn Rows) -> Result<T, Missing>) -> Result<T, Wish> {
         let sight = Sight { loaded: self, wish: RefCell::new(None) };
-        rule(&sight).map_err(|Missing| sight.wish.into_inner().expect("a rule stops only where it missed something"))
+        rule(&sight)
+            .map_err(|Missing| sight.wish.into_inner().expect("a rule stops only where it missed something"))
     }
 
     /// What a command changed is what the next one finds.

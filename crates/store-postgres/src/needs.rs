@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use sidenote_core::Limits;
-use sidenote_core::command::{AccountAction, Action, Command, DirectAction, Extend, GroupAction, Keyed, OutboxAction};
+use sidenote_core::command::{
+    AccountAction, Action, Command, DirectAction, Extend, GroupAction, Keyed, OutboxAction,
+};
 use sidenote_core::debt::{Debt, Task};
 use sidenote_core::event::{CallerKind, Operator};
 use sidenote_core::ids::{ConversationId, GroupId, Incarnation, MessageName, MsgKey};
@@ -12,7 +14,7 @@ use sidenote_core::query::Query;
 use sidenote_core::rows::{Range, RowKey, Span};
 
 use crate::fetch::{Fetch, Lock, Wanted};
-use crate::home::{Home, conversation_key, conversation_name};
+use crate::home::{Home, conversation_key, conversation_name, signed};
 use crate::session::{Param, Piece};
 use crate::shape;
 
@@ -96,7 +98,7 @@ impl Needs {
                 };
                 locks.push(Piece::Prepared(shape::LOCK_CONVERSATION.into(), params()));
                 if !self.outboxes.is_empty() {
-                    let lives: Vec<i64> = self.outboxes.iter().map(|life| life.get().cast_signed()).collect();
+                    let lives: Vec<i64> = self.outboxes.iter().copied().map(signed).collect();
                     let mut params = params();
                     params.push(Box::new(lives));
                     locks.push(Piece::Prepared(shape::LOCK_OUTBOXES.into(), params));
@@ -223,9 +225,10 @@ pub(crate) fn of_query(query: &Query) -> (Vec<Fetch>, Option<ConversationId>) {
         }
         Query::NextReaped(asked) => (Vec::new(), Some(&asked.id)),
         Query::JoinedGroups(asked) => {
-            let after = asked.after.clone().map(|(group, incarnation)| {
-                RowKey::Membership(asked.account.clone(), group, incarnation)
-            });
+            let after = asked
+                .after
+                .clone()
+                .map(|(group, incarnation)| RowKey::Membership(asked.account.clone(), group, incarnation));
             let lines = range(None, Span::Memberships(asked.account.clone()), after, asked.limit);
             (vec![lines, Fetch::Accounts(vec![asked.account.clone()], Lock::Shared)], None)
         }
@@ -242,4 +245,3 @@ fn pull(name: MessageName) -> Wanted {
     wanted.whole_sets.insert(name);
     wanted
 }
-

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use deadpool::managed::{Manager, Metrics, Pool as Sessions, PoolError, RecycleError, RecycleResult, TimeoutType};
+use deadpool::managed::{
+    Manager, Metrics, Pool as Sessions, PoolError, RecycleError, RecycleResult, TimeoutType,
+};
 use deadpool::{Runtime, managed};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;

@@ -114,7 +114,9 @@ impl Drop for Work {
     /// After a panic those that wait learn of it, and the home can be worked for again.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("a command panicked in the rules or in the store; those that waited with it are not answered");
+            tracing::error!(
+                "a command panicked in the rules or in the store; those that waited with it are not answered"
+            );
             lock(&self.homes).remove(&self.home);
         }
     }

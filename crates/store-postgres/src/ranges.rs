@@ -4,7 +4,7 @@ use sidenote_core::ids::{AppId, ConversationId, EventNumber, Incarnation, MsgKey
 use sidenote_core::rows::{MessagePart, Part, Range, RowKey, Span};
 
 use crate::fetch::debt_bytes;
-use crate::home::{account_key, conversation_key, conversation_name, escape, message_text};
+use crate::home::{account_key, conversation_key, conversation_name, escape, message_text, signed};
 use crate::session::{Param, Piece};
 use crate::shape::{
     BODY, COUNTER, DEAD_LETTER, DEBT, EVENT, HEADER, Kind, MEMBER, MEMBERSHIP, OUTBOX_ROW, PAIR, RECENT,
@@ -99,11 +99,6 @@ pub(crate) fn piece(id: Option<&ConversationId>, range: &Range) -> Piece {
         Span::DeadLetters(app) => named(&DEAD_LETTER, *app, None, None, after, limit()),
         Span::DeadLettersOf(id, life) => named(&DEAD_LETTER, id.app, Some(id), Some(*life), after, limit()),
     }
-}
-
-/// A number as the database holds it: the same bits.
-pub(crate) fn signed(life: Incarnation) -> i64 {
-    life.get().cast_signed()
 }
 
 /// A number for a comparison: what is stored is smaller than the largest number here.

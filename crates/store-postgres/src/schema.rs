@@ -3,8 +3,6 @@
 //! A schema is changed in two releases. The first adds what is new in a form that the program before can live with
 //! (`oldest_program` stays); nodes of both run side by side. The second takes away what nobody needs any more.
 
-
-
 use crate::error::OpenError;
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
@@ -68,7 +66,9 @@ pub async fn migrate(options: &PostgresOptions) -> Result<Migrated, OpenError> {
             return Ok(Migrated { from, to: found.version });
         };
         let Migration { version, oldest_program, sql } = next;
-        let note = format!("INSERT INTO schema_version (version, oldest_program) VALUES ({version}, {oldest_program})");
+        let note = format!(
+            "INSERT INTO schema_version (version, oldest_program) VALUES ({version}, {oldest_program})"
+        );
         run(&mut session, sql).await?;
         run(&mut session, &format!("{note}; COMMIT")).await?;
     }
@@ -126,7 +126,8 @@ async fn version(session: &mut Session) -> Result<Found, OpenError> {
     let rows = rows(session, text.to_owned()).await?;
     let number = |at| {
         rows.first().map_or(Ok(0), |row| {
-            let number: i64 = row.try_get(at).map_err(|error| OpenError::Refused { reason: error.to_string() })?;
+            let number: i64 =
+                row.try_get(at).map_err(|error| OpenError::Refused { reason: error.to_string() })?;
             u32::try_from(number).map_err(|error| OpenError::Refused { reason: error.to_string() })
         })
     };
@@ -136,7 +137,10 @@ async fn version(session: &mut Session) -> Result<Found, OpenError> {
 async fn rows(session: &mut Session, sql: String) -> Result<Vec<tokio_postgres::Row>, OpenError> {
     let pieces = vec![Piece::Prepared(sql.into(), Vec::new())];
     let answers = session.flush(pieces).await.map_err(|fault| missing_table(&fault))?;
-    answers.into_iter().next().map_or_else(|| Ok(Vec::new()), |answer| answer.map_err(|fault| missing_table(&fault)))
+    answers
+        .into_iter()
+        .next()
+        .map_or_else(|| Ok(Vec::new()), |answer| answer.map_err(|fault| missing_table(&fault)))
 }
 
 async fn run(session: &mut Session, sql: &str) -> Result<(), OpenError> {
@@ -155,4 +159,3 @@ fn refused(fault: &Fault) -> OpenError {
         Fault::Lost(reason) => OpenError::Unreachable { reason: reason.clone() },
     }
 }
-

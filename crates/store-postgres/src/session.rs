@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use tokio_postgres::error::{DbError, Severity};
-use tokio_postgres::types::ToSql;
 use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Connection, Row, Socket, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -268,7 +268,9 @@ async fn drive<T>(
         Err(_) => return Err(Fault::Lost(format!("no answer within {patience:?}"))),
     }
     let answers: Vec<_> = answers.into_iter().flatten().collect();
-    if let Some(Err(Fault::Lost(reason))) = answers.iter().find(|answer| matches!(answer, Err(Fault::Lost(_)))) {
+    if let Some(Err(Fault::Lost(reason))) =
+        answers.iter().find(|answer| matches!(answer, Err(Fault::Lost(_))))
+    {
         return Err(Fault::Lost(reason.clone()));
     }
     Ok(answers)

@@ -6,8 +6,7 @@ use sidenote_core::account::Membership;
 use sidenote_core::extension::{Attempts, Entry, ExtensionState, Key, Seq, Value};
 use sidenote_core::group::Counters;
 use sidenote_core::ids::{
-    AccountId, AppId, ConversationId, EventNumber, GroupId, Incarnation, MsgKey, Recency,
-    Timestamp, UserId,
+    AccountId, AppId, ConversationId, EventNumber, GroupId, Incarnation, MsgKey, Recency, Timestamp, UserId,
 };
 use sidenote_core::message::Fingerprint;
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
@@ -15,7 +14,7 @@ use sidenote_row_codec::{decode_key, decode_row};
 use sidenote_store::StoreError;
 use tokio_postgres::Row as Answered;
 
-use crate::home::{conversation_of, message_of, unescape};
+use crate::home::{conversation_of, life_of, message_of, unescape};
 
 /// A row as every statement answers it: which kind it is, then columns that mean something else for each kind.
 pub(crate) struct Shape;
@@ -43,11 +42,8 @@ pub(crate) struct Kind {
     columns: &'static [(&'static str, &'static str)],
 }
 
-pub(crate) const CONVERSATION: Kind = Kind {
-    number: 0,
-    table: "conversations",
-    columns: &[("n1", "app"), ("name", "name"), ("data", "data")],
-};
+pub(crate) const CONVERSATION: Kind =
+    Kind { number: 0, table: "conversations", columns: &[("n1", "app"), ("name", "name"), ("data", "data")] };
 pub(crate) const COUNTER: Kind = Kind {
     number: 1,
     table: "counters",
@@ -96,7 +92,13 @@ pub(crate) const STATE: Kind = Kind {
 pub(crate) const PAIR: Kind = Kind {
     number: 7,
     table: "pairs",
-    columns: &[("life", "incarnation"), ("name", "message"), ("key", "key"), ("value", "value"), ("n1", "seq")],
+    columns: &[
+        ("life", "incarnation"),
+        ("name", "message"),
+        ("key", "key"),
+        ("value", "value"),
+        ("n1", "seq"),
+    ],
 };
 pub(crate) const RECENT: Kind = Kind {
     number: 8,
@@ -196,7 +198,9 @@ pub(crate) fn within(now: bool, mask: u16) -> String {
     if mask & OUTBOX != 0 {
         let (app, name) = if now { (2, 3) } else { (next + 1, next + 2) };
         let select = OUTBOX_ROW.select();
-        parts.push(format!("{select} WHERE gkey = $1 AND app = ${app} AND name = ${name} AND incarnation = {life}"));
+        parts.push(format!(
+            "{select} WHERE gkey = $1 AND app = ${app} AND name = ${name} AND incarnation = {life}"
+        ));
     }
     parts.join(" UNION ALL ")
 }
@@ -246,9 +250,9 @@ impl Shape {
     pub(crate) fn read(row: &Answered) -> Result<(RowKey, Row), StoreError> {
         let columns = Columns(row);
         let kind: i16 = columns.get(0)?;
-        columns.read(kind).and_then(|read| {
-            read.ok_or_else(|| unreadable(kind, "it holds a value that none can have"))
-        })
+        columns
+            .read(kind)
+            .and_then(|read| read.ok_or_else(|| unreadable(kind, "it holds a value that none can have")))
     }
 }
 
@@ -264,7 +268,7 @@ impl<'a> Columns<'a> {
     }
 
     fn life(&self) -> Result<Incarnation, StoreError> {
-        self.get(1).map(|life: i64| Incarnation::from_random(life.cast_unsigned()))
+        self.get(1).map(life_of)
     }
 
     fn name(&self) -> Result<&'a str, StoreError> {
@@ -338,11 +342,14 @@ impl<'a> Columns<'a> {
                 None => Ok(None),
             },
             8 => {
-                let (Some(time), Some(seq), Some(random)) = (self.number(1)?, self.number(2)?, self.number(3)?)
+                let (Some(time), Some(seq), Some(random)) =
+                    (self.number(1)?, self.number(2)?, self.number(3)?)
                 else {
                     return Ok(None);
                 };
-                let (Ok(seq), Ok(random)) = (u32::try_from(seq), u32::try_from(random)) else { return Ok(None) };
+                let (Ok(seq), Ok(random)) = (u32::try_from(seq), u32::try_from(random)) else {
+                    return Ok(None);
+                };
                 within(Some(Part::Recent(Recency::of(MsgKey { seq, random, time }))))
             }
             9 => {

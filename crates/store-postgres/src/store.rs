@@ -19,11 +19,10 @@ use tokio_util::task::TaskTracker;
 use crate::answers::{self, Unanswered};
 use crate::condition::Condition;
 use crate::error::OpenError;
-use crate::home::conversation_key;
+use crate::home::{conversation_key, signed};
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
 use crate::queue::{Desk, Queue};
-use crate::ranges::signed;
 use crate::schema;
 use crate::session::{Param, Piece, Session};
 
@@ -114,7 +113,8 @@ impl PostgresStore {
         });
         let mut borrowed = self.desk.pool.get().await?;
         let busy = |reason: String| StoreError::Busy { reason };
-        let answers = borrowed.session.flush(pieces.collect()).await.map_err(|fault| busy(fault.to_string()))?;
+        let answers =
+            borrowed.session.flush(pieces.collect()).await.map_err(|fault| busy(fault.to_string()))?;
         let numbers = answers.into_iter().map(|answer| {
             let rows = answer.map_err(|fault| busy(fault.to_string()))?;
             let number = rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0));
@@ -161,7 +161,8 @@ async fn probe(desk: Arc<Desk>, session: Session) {
             }
             Ok(asking)
         });
-        match asked.await.unwrap_or_else(|_| Err(format!("the database did not answer within {patience:?}"))) {
+        match asked.await.unwrap_or_else(|_| Err(format!("the database did not answer within {patience:?}")))
+        {
             Ok(asking) => {
                 session = Some(asking);
                 condition.well();

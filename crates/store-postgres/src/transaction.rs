@@ -72,8 +72,11 @@ async fn attempt(
     limits: &Limits,
 ) -> Result<Done, Failure> {
     let mut loaded = begin(session, home, commands, limits).await?;
-    let mut done =
-        Done { verdicts: Vec::with_capacity(commands.len()), gathered: Gathered::default(), has_written: false };
+    let mut done = Done {
+        verdicts: Vec::with_capacity(commands.len()),
+        gathered: Gathered::default(),
+        has_written: false,
+    };
     for command in commands {
         let mut last_wish = None;
         let decision = loop {
