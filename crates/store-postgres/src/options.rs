@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::error::OpenError;
+use crate::pool::Pool;
+
 /// How a [`PostgresStore`](crate::PostgresStore) reaches its database, and how long it waits for it.
 #[derive(Clone)]
 pub struct PostgresOptions {
@@ -46,6 +49,15 @@ impl PostgresOptions {
             probe_interval: Duration::from_secs(1),
             root_certificates: None,
         }
+    }
+
+    /// Whether they can be used, as far as that can be said without connecting.
+    ///
+    /// # Errors
+    ///
+    /// If the DSN makes no sense, or the certificates can't be read.
+    pub fn check(&self) -> Result<(), OpenError> {
+        Pool::new(self).map(drop)
     }
 
     /// How long an answer from the server is waited for before the connection is given up.
