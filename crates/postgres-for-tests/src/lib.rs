@@ -21,7 +21,7 @@ use tempfile::TempDir;
 const USER: &str = "postgres";
 
 /// How long the server may take to start or stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server. It is stopped, and its folder removed, when it is dropped, also by a panic.
 pub struct Postgres {
@@ -132,11 +132,23 @@ impl Postgres {
     /// If it runs already or can't be started.
     pub fn start(&mut self) {
         assert!(self.server.is_none(), "it runs already");
-        let data = self.folder.path().join("data");
+        let deadline = Deadline::new();
+        loop {
+            self.server = Some(self.spawn());
+            if self.is_ready(&deadline) {
+                return;
+            }
+            // Of a server that was killed some processes may still be on their way out, and hold its memory.
+            assert!(!deadline.is_over(), "PostgreSQL did not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn spawn(&self) -> Child {
         let log = fs::File::create(self.folder.path().join("log")).unwrap();
         let sync = if self.durable { "on" } else { "off" };
         let mut command = self.as_its_user("postgres");
-        command.arg("-D").arg(&data);
+        command.arg("-D").arg(self.folder.path().join("data"));
         for setting in [
             "listen_addresses=127.0.0.1".to_owned(),
             format!("port={}", self.port),
@@ -145,23 +157,25 @@ impl Postgres {
             format!("full_page_writes={sync}"),
             "shared_buffers=64MB".to_owned(),
             "max_connections=200".to_owned(),
-            "max_prepared_transactions=0".to_owned(),
             "logging_collector=off".to_owned(),
         ] {
             command.arg("-c").arg(setting);
         }
-        let deadline = Deadline::new();
-        self.server = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    /// Waits until it takes connections; `false` if it has ended instead.
+    fn is_ready(&mut self, deadline: &Deadline) -> bool {
+        let port = self.port.to_string();
         loop {
-            let ready = Command::new(self.bin.join("pg_isready"))
-                .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
-                .status()
-                .unwrap();
-            if ready.success() {
-                return;
+            let mut ask = Command::new(self.bin.join("pg_isready"));
+            if ask.args(["-q", "-h", "127.0.0.1", "-p", &port]).status().unwrap().success() {
+                return true;
             }
-            let ended = self.server.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none() && !deadline.is_over(), "PostgreSQL did not start: {}", self.log());
+            if self.server.as_mut().unwrap().try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(!deadline.is_over(), "PostgreSQL did not start: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -3,6 +3,8 @@
 use sidenote_core::ids::{AppId, ConversationId, EventNumber, Incarnation, MsgKey};
 use sidenote_core::rows::{MessagePart, Part, Range, RowKey, Span};
 
+use sidenote_row_codec::span_bounds;
+
 use crate::fetch::debt_bytes;
 use crate::home::{account_key, conversation_key, conversation_name, escape, message_text, signed};
 use crate::session::{Param, Piece};
@@ -91,8 +93,9 @@ pub(crate) fn piece(id: Option<&ConversationId>, range: &Range) -> Piece {
                 Some(RowKey::Debt(debt)) => debt_bytes(debt),
                 _ => Vec::new(),
             };
-            let text = format!("{} WHERE debt > $1 AND due <= $2 ORDER BY debt LIMIT $3", DEBT.select());
-            prepared(text, vec![Box::new(after), Box::new(clamped(by.millis())), limit()])
+            let (_, end) = span_bounds(&Span::Debts(*by));
+            let text = format!("{} WHERE debt > $1 AND debt < $2 ORDER BY debt LIMIT $3", DEBT.select());
+            prepared(text, vec![Box::new(after), Box::new(end), limit()])
         }
         Span::Outboxes(app) => named(&OUTBOX_ROW, *app, None, None, after, limit()),
         Span::OutboxesOf(id) => named(&OUTBOX_ROW, id.app, Some(id), None, after, limit()),
