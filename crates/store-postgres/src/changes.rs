@@ -124,12 +124,12 @@ fn insert(table: &Table, mode: Mode, rows: usize) -> String {
     let mut text = format!("INSERT INTO {name} ({home}, {}) VALUES {values}", columns.join(", "));
     if mode == Mode::Any {
         let (key, rest) = columns.split_at(*keys);
-        text += &format!(" ON CONFLICT ({home}, {}) DO ", key.join(", "));
+        text.extend([" ON CONFLICT (", home, ", ", &key.join(", "), ") DO "]);
         if rest.is_empty() {
             text += "NOTHING";
         } else {
             let set = rest.iter().map(|column| format!("{column} = excluded.{column}"));
-            text += &format!("UPDATE SET {}", set.collect::<Vec<_>>().join(", "));
+            text.extend(["UPDATE SET ", &set.collect::<Vec<_>>().join(", ")]);
         }
     }
     text
@@ -144,7 +144,7 @@ fn number(number: u64) -> Result<Param, StoreError> {
     }
 }
 
-fn text(text: impl ToString) -> Param {
+fn text(text: &(impl ToString + ?Sized)) -> Param {
     Box::new(text.to_string())
 }
 
@@ -175,7 +175,7 @@ fn cells(key: &RowKey, row: &Row) -> Result<(usize, Vec<Param>), StoreError> {
                 Row::Direct(direct) => (direct.incarnation, "one-to-one", None),
                 other => return Err(mismatch(other)),
             };
-            let name = text(conversation_name(id));
+            let name = text(&conversation_name(id));
             (2, vec![app(id.app), name, life(incarnation), data(), text(kind), Box::new(owner)])
         }
         (RowKey::Within(incarnation, part), row) => {
@@ -193,11 +193,11 @@ fn cells(key: &RowKey, row: &Row) -> Result<(usize, Vec<Param>), StoreError> {
             (12, vec![Box::new(debt_bytes(debt)), due, text(task_name(&debt.task))])
         }
         (RowKey::Outbox(id, incarnation), Row::Outbox(outbox)) => {
-            let (name, after) = (text(conversation_name(id)), number(outbox.after.get())?);
+            let (name, after) = (text(&conversation_name(id)), number(outbox.after.get())?);
             (13, vec![app(id.app), name, life(*incarnation), data(), after])
         }
         (RowKey::DeadLetter(id, incarnation, at), Row::DeadLetter(letter)) => {
-            let (name, reason) = (text(conversation_name(id)), text(for_eyes(&letter.reason)));
+            let (name, reason) = (text(&conversation_name(id)), text(&for_eyes(&letter.reason)));
             (14, vec![app(id.app), name, life(*incarnation), number(at.get())?, data(), reason])
         }
         (_, other) => return Err(mismatch(other)),
@@ -227,7 +227,7 @@ fn cells_within(part: &Part, row: &Row) -> Result<(usize, Vec<Param>), StoreErro
         }
         (Part::Repeat(fingerprint), Row::Repeat(_)) => (5, vec![Box::new(fingerprint.0.to_vec()), data()]),
         (Part::Message(name, part), row) => {
-            let name = text(message_text(*name));
+            let name = text(&message_text(*name));
             match (part, row) {
                 (MessagePart::Header, Row::Message(message)) => {
                     let sent_at = Box::new(clamped(message.sent_at.millis()));
@@ -250,7 +250,7 @@ fn cells_within(part: &Part, row: &Row) -> Result<(usize, Vec<Param>), StoreErro
                 (MessagePart::Pair(key), Row::Pair(entry)) => {
                     let value = Entry::value(entry).map(Value::as_str).map(escape);
                     let seq = number(entry.seq().get())?;
-                    (PAIRS, vec![name, text(escape(key.as_str())), seq, Box::new(value)])
+                    (PAIRS, vec![name, text(&escape(key.as_str())), seq, Box::new(value)])
                 }
                 (_, other) => return Err(mismatch(other)),
             }
@@ -332,7 +332,7 @@ impl Deletes {
             ),
             RowKey::Conversation(id) => (
                 "DELETE FROM conversations WHERE gkey = $1 AND app = $2 AND name = $3",
-                vec![app(id.app), text(conversation_name(id))],
+                vec![app(id.app), text(&conversation_name(id))],
             ),
             RowKey::Within(incarnation, Part::Message(name, MessagePart::Pair(key))) => {
                 self.pairs.entry((*incarnation, *name)).or_default().push(escape(key.as_str()));
@@ -353,12 +353,12 @@ impl Deletes {
             }
             RowKey::Outbox(id, incarnation) => (
                 "DELETE FROM outboxes WHERE gkey = $1 AND app = $2 AND name = $3 AND incarnation = $4",
-                vec![app(id.app), text(conversation_name(id)), life(*incarnation)],
+                vec![app(id.app), text(&conversation_name(id)), life(*incarnation)],
             ),
             RowKey::DeadLetter(id, incarnation, at) => (
                 "DELETE FROM dead_letters \
                  WHERE gkey = $1 AND app = $2 AND name = $3 AND incarnation = $4 AND number = $5",
-                vec![app(id.app), text(conversation_name(id)), life(*incarnation), number(at.get())?],
+                vec![app(id.app), text(&conversation_name(id)), life(*incarnation), number(at.get())?],
             ),
         };
         self.single.push((sql, params));
@@ -374,7 +374,7 @@ impl Deletes {
         for ((incarnation, name), keys) in self.pairs {
             let sql =
                 "DELETE FROM pairs WHERE gkey = $1 AND incarnation = $2 AND message = $3 AND key = ANY($4)";
-            push(sql, vec![life(incarnation), text(message_text(name)), Box::new(keys)]);
+            push(sql, vec![life(incarnation), text(&message_text(name)), Box::new(keys)]);
         }
         for (incarnation, runs) in self.events {
             let sql = "DELETE FROM events WHERE gkey = $1 AND incarnation = $2 AND number BETWEEN $3 AND $4";
@@ -401,7 +401,7 @@ fn delete_within(incarnation: Incarnation, part: &Part) -> Result<(&'static str,
             vec![of, Box::new(fingerprint.0.to_vec())],
         ),
         Part::Message(name, part) => {
-            let name = text(message_text(*name));
+            let name = text(&message_text(*name));
             match part {
                 MessagePart::Header => (
                     "DELETE FROM messages WHERE gkey = $1 AND incarnation = $2 AND message = $3",
@@ -417,7 +417,7 @@ fn delete_within(incarnation: Incarnation, part: &Part) -> Result<(&'static str,
                 ),
                 MessagePart::Pair(key) => (
                     "DELETE FROM pairs WHERE gkey = $1 AND incarnation = $2 AND message = $3 AND key = $4",
-                    vec![of, name, text(escape(key.as_str()))],
+                    vec![of, name, text(&escape(key.as_str()))],
                 ),
             }
         }

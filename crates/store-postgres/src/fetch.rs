@@ -202,13 +202,13 @@ impl Fetch {
                 let mut lines = lines.clone();
                 lines.sort();
                 let groups: Vec<String> = lines.iter().map(|(group, _)| group.to_string()).collect();
-                let lives: Vec<i64> = lines.iter().map(|(_, incarnation)| signed(*incarnation)).collect();
+                let numbers: Vec<i64> = lines.iter().map(|(_, incarnation)| signed(*incarnation)).collect();
                 let params: Vec<Param> = vec![
                     Box::new(account_key(id)),
                     Box::new(i64::from(id.app.get())),
                     Box::new(id.user.to_string()),
                     Box::new(groups),
-                    Box::new(lives),
+                    Box::new(numbers),
                 ];
                 Piece::Prepared(shape::lock_memberships().into(), params)
             }
@@ -246,7 +246,9 @@ impl Fetch {
             }
             Self::Accounts(ids, _) => {
                 take_rows(rows, into);
-                ids.into_iter().for_each(|id| into.take_absence(RowKey::Account(id)));
+                for id in ids {
+                    into.take_absence(RowKey::Account(id));
+                }
             }
             Self::Memberships(id, lines) => {
                 take_rows(rows, into);
@@ -256,7 +258,9 @@ impl Fetch {
             }
             Self::Debts(_, debts) => {
                 take_rows(rows, into);
-                debts.into_iter().for_each(|debt| into.take_absence(RowKey::Debt(debt)));
+                for debt in debts {
+                    into.take_absence(RowKey::Debt(debt));
+                }
             }
             Self::Range(_, range) => into.take_range(range, rows),
         }

@@ -1,5 +1,7 @@
 //! Statements that read runs of rows.
 
+use std::fmt::Write as _;
+
 use sidenote_core::ids::{AppId, ConversationId, EventNumber, Incarnation, MsgKey};
 use sidenote_core::rows::{MessagePart, Part, Range, RowKey, Span};
 
@@ -164,7 +166,7 @@ fn named(
     text += ")";
     let mut and = |column: &str, param: Param| {
         params.push(param);
-        text += &format!(" AND {column} = ${}", params.len());
+        write!(text, " AND {column} = ${}", params.len()).expect("a string takes everything");
     };
     if let Some(id) = id {
         and("gkey", Box::new(conversation_key(id)));
@@ -174,6 +176,6 @@ fn named(
         and("incarnation", Box::new(signed(life)));
     }
     params.push(limit);
-    text += &format!(" ORDER BY {columns} LIMIT ${}", params.len());
+    write!(text, " ORDER BY {columns} LIMIT ${}", params.len()).expect("a string takes everything");
     Piece::Prepared(text.into(), params)
 }

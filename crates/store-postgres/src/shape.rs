@@ -303,10 +303,7 @@ impl<'a> Columns<'a> {
     }
 
     fn read(&self, kind: i16) -> Result<Option<(RowKey, Row)>, StoreError> {
-        let key = match self.key(kind)? {
-            Some(key) => key,
-            None => return Ok(None),
-        };
+        let Some(key) = self.key(kind)? else { return Ok(None) };
         let n = |n| self.number(n);
         let row = match kind {
             1 => {
