@@ -21,23 +21,25 @@ use tempfile::TempDir;
 const USER: &str = "postgres";
 
 /// How long the server may take to start or stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server. It is stopped, and its folder removed, when it is dropped, also by a panic.
 pub struct Postgres {
     bin: PathBuf,
     folder: TempDir,
     port: u16,
-    durable: bool,
+    settings: Settings,
     server: Option<Child>,
     databases: AtomicU32,
 }
 
 /// How a server is set up.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Whether commits are synced. Slow, and needed where the server is killed.
     pub durable: bool,
+    /// A certificate and its key, both PEM, for connections with TLS; empty for none.
+    pub certificate: (String, String),
 }
 
 impl Postgres {
@@ -60,8 +62,7 @@ impl Postgres {
         };
         let folder = tempfile::Builder::new().prefix("sidenote-postgres-").tempdir().unwrap();
         let port = free_port();
-        let durable = settings.durable;
-        let mut postgres = Self { bin, folder, port, durable, server: None, databases: AtomicU32::new(0) };
+        let mut postgres = Self { bin, folder, port, settings, server: None, databases: AtomicU32::new(0) };
         postgres.initialise();
         postgres.start();
         Some(postgres)
@@ -132,11 +133,23 @@ impl Postgres {
     /// If it runs already or can't be started.
     pub fn start(&mut self) {
         assert!(self.server.is_none(), "it runs already");
-        let data = self.folder.path().join("data");
+        let deadline = Deadline::new();
+        loop {
+            self.server = Some(self.spawn());
+            if self.is_ready(&deadline) {
+                return;
+            }
+            // Of a server that was killed some processes may still be on their way out, and hold its memory.
+            assert!(!deadline.is_over(), "PostgreSQL did not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn spawn(&self) -> Child {
         let log = fs::File::create(self.folder.path().join("log")).unwrap();
-        let sync = if self.durable { "on" } else { "off" };
+        let sync = if self.settings.durable { "on" } else { "off" };
         let mut command = self.as_its_user("postgres");
-        command.arg("-D").arg(&data);
+        command.arg("-D").arg(self.folder.path().join("data"));
         for setting in [
             "listen_addresses=127.0.0.1".to_owned(),
             format!("port={}", self.port),
@@ -145,23 +158,29 @@ impl Postgres {
             format!("full_page_writes={sync}"),
             "shared_buffers=64MB".to_owned(),
             "max_connections=200".to_owned(),
-            "max_prepared_transactions=0".to_owned(),
             "logging_collector=off".to_owned(),
         ] {
             command.arg("-c").arg(setting);
         }
-        let deadline = Deadline::new();
-        self.server = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        if !self.settings.certificate.0.is_empty() {
+            // Both files lie in the folder of the data, under the names that it expects.
+            command.args(["-c", "ssl=on"]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    /// Waits until it takes connections; `false` if it has ended instead.
+    fn is_ready(&mut self, deadline: &Deadline) -> bool {
+        let port = self.port.to_string();
         loop {
-            let ready = Command::new(self.bin.join("pg_isready"))
-                .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
-                .status()
-                .unwrap();
-            if ready.success() {
-                return;
+            let mut ask = Command::new(self.bin.join("pg_isready"));
+            if ask.args(["-q", "-h", "127.0.0.1", "-p", &port]).status().unwrap().success() {
+                return true;
             }
-            let ended = self.server.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none() && !deadline.is_over(), "PostgreSQL did not start: {}", self.log());
+            if self.server.as_mut().unwrap().try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(!deadline.is_over(), "PostgreSQL did not start: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -181,12 +200,28 @@ impl Postgres {
         fs::create_dir(&data).unwrap();
         if geteuid().is_root() {
             fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
-            let status = Command::new("chown").arg(USER).arg(root).arg(&data).status().unwrap();
-            assert!(status.success(), "{} could not be given to {USER}", root.display());
         }
+        self.give_away(root);
+        self.give_away(&data);
         let mut initdb = self.as_its_user("initdb");
         initdb.args(["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N", "-D"]).arg(&data);
         checked(initdb.stdin(Stdio::null()).output().unwrap(), "initdb");
+        let (certificate, key) = &self.settings.certificate;
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let path = data.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            self.give_away(&path);
+        }
+    }
+
+    /// Makes a file or folder that of the user as whom PostgreSQL runs.
+    fn give_away(&self, path: &Path) {
+        if geteuid().is_root() {
+            assert!(path.starts_with(self.folder.path()), "only what is its own is given away");
+            let status = Command::new("chown").arg(USER).arg(path).status().unwrap();
+            assert!(status.success(), "{} could not be given to {USER}", path.display());
+        }
     }
 
     /// A program of PostgreSQL, run by a user who may. It does not outlive whoever starts it, and inherits nothing but

@@ -71,14 +71,12 @@ pub(crate) async fn answer(
     for (fetch, rows) in fetches.into_iter().zip(&answers[first..]) {
         fetch.take(rows, &mut loaded)?;
     }
-    match loaded.answer(query, limits) {
-        Ok(answer) => Ok(answer),
-        // What was read and what is missing would be of two instants, so everything is read again.
-        Err(_) => {
-            let (fetches, of) = of_query(query);
-            in_steps(session, query, fetches, of, limits).await
-        }
+    if let Ok(answer) = loaded.answer(query, limits) {
+        return Ok(answer);
     }
+    // What was read and what is missing would be of two instants, so everything is read again.
+    let (fetches, of) = of_query(query);
+    in_steps(session, query, fetches, of, limits).await
 }
 
 /// Questions whose rows can't all be named before some of them were read.

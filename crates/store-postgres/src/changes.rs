@@ -6,7 +6,7 @@ use sidenote_core::debt::Task;
 use sidenote_core::event::Happening;
 use sidenote_core::extension::{Entry, Value};
 use sidenote_core::group::{GroupType, Role};
-use sidenote_core::ids::{EventNumber, Incarnation, MessageName};
+use sidenote_core::ids::{Incarnation, MessageName};
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
 use sidenote_row_codec::encode_row;
 use sidenote_store::StoreError;
@@ -18,7 +18,7 @@ use crate::ranges::clamped;
 use crate::session::{Param, Piece};
 
 /// Rows that one statement writes, largest first. Few sizes, so that few texts have to be prepared.
-const ROWS_PER_STATEMENT: [usize; 6] = [32, 16, 8, 4, 2, 1];
+const ROWS_PER_STATEMENT: [usize; 10] = [32, 16, 8, 7, 6, 5, 4, 3, 2, 1];
 
 /// Where rows go: the table, its columns behind the key of the home, and how many of them belong to the primary key.
 struct Table {
@@ -124,12 +124,12 @@ fn insert(table: &Table, mode: Mode, rows: usize) -> String {
     let mut text = format!("INSERT INTO {name} ({home}, {}) VALUES {values}", columns.join(", "));
     if mode == Mode::Any {
         let (key, rest) = columns.split_at(*keys);
-        text += &format!(" ON CONFLICT ({home}, {}) DO ", key.join(", "));
+        text.extend([" ON CONFLICT (", home, ", ", &key.join(", "), ") DO "]);
         if rest.is_empty() {
             text += "NOTHING";
         } else {
             let set = rest.iter().map(|column| format!("{column} = excluded.{column}"));
-            text += &format!("UPDATE SET {}", set.collect::<Vec<_>>().join(", "));
+            text.extend(["UPDATE SET ", &set.collect::<Vec<_>>().join(", ")]);
         }
     }
     text
@@ -144,7 +144,7 @@ fn number(number: u64) -> Result<Param, StoreError> {
     }
 }
 
-fn text(text: impl ToString) -> Param {
+fn text(text: &(impl ToString + ?Sized)) -> Param {
     Box::new(text.to_string())
 }
 
@@ -175,7 +175,7 @@ fn cells(key: &RowKey, row: &Row) -> Result<(usize, Vec<Param>), StoreError> {
                 Row::Direct(direct) => (direct.incarnation, "one-to-one", None),
                 other => return Err(mismatch(other)),
             };
-            let name = text(conversation_name(id));
+            let name = text(&conversation_name(id));
             (2, vec![app(id.app), name, life(incarnation), data(), text(kind), Box::new(owner)])
         }
         (RowKey::Within(incarnation, part), row) => {
@@ -193,11 +193,11 @@ fn cells(key: &RowKey, row: &Row) -> Result<(usize, Vec<Param>), StoreError> {
             (12, vec![Box::new(debt_bytes(debt)), due, text(task_name(&debt.task))])
         }
         (RowKey::Outbox(id, incarnation), Row::Outbox(outbox)) => {
-            let (name, after) = (text(conversation_name(id)), number(outbox.after.get())?);
+            let (name, after) = (text(&conversation_name(id)), number(outbox.after.get())?);
             (13, vec![app(id.app), name, life(*incarnation), data(), after])
         }
         (RowKey::DeadLetter(id, incarnation, at), Row::DeadLetter(letter)) => {
-            let (name, reason) = (text(conversation_name(id)), text(for_eyes(&letter.reason)));
+            let (name, reason) = (text(&conversation_name(id)), text(&for_eyes(&letter.reason)));
             (14, vec![app(id.app), name, life(*incarnation), number(at.get())?, data(), reason])
         }
         (_, other) => return Err(mismatch(other)),
@@ -227,7 +227,7 @@ fn cells_within(part: &Part, row: &Row) -> Result<(usize, Vec<Param>), StoreErro
         }
         (Part::Repeat(fingerprint), Row::Repeat(_)) => (5, vec![Box::new(fingerprint.0.to_vec()), data()]),
         (Part::Message(name, part), row) => {
-            let name = text(message_text(*name));
+            let name = text(&message_text(*name));
             match (part, row) {
                 (MessagePart::Header, Row::Message(message)) => {
                     let sent_at = Box::new(clamped(message.sent_at.millis()));
@@ -250,7 +250,7 @@ fn cells_within(part: &Part, row: &Row) -> Result<(usize, Vec<Param>), StoreErro
                 (MessagePart::Pair(key), Row::Pair(entry)) => {
                     let value = Entry::value(entry).map(Value::as_str).map(escape);
                     let seq = number(entry.seq().get())?;
-                    (PAIRS, vec![name, text(escape(key.as_str())), seq, Box::new(value)])
+                    (PAIRS, vec![name, text(&escape(key.as_str())), seq, Box::new(value)])
                 }
                 (_, other) => return Err(mismatch(other)),
             }
@@ -307,126 +307,127 @@ fn what_name(what: &Happening) -> &'static str {
     }
 }
 
-/// Rows to be removed, put together where one statement can remove several.
+/// Rows to be removed. One statement for each, by its whole key, as the planner may go through everything of a
+/// conversation to find several; but one for the pairs of a message, of which there are not that many, and one for a
+/// run of events.
 #[derive(Default)]
 struct Deletes {
-    members: BTreeMap<Incarnation, Vec<String>>,
-    repeats: BTreeMap<Incarnation, Vec<Vec<u8>>>,
-    /// By table: headers, bodies and states.
-    parts: BTreeMap<(&'static str, Incarnation), Vec<String>>,
-    pairs: BTreeMap<(Incarnation, MessageName), Vec<String>>,
-    events: BTreeMap<Incarnation, Vec<i64>>,
-    debts: Vec<Vec<u8>>,
-    /// One statement for each row.
     single: Vec<(&'static str, Vec<Param>)>,
+    pairs: BTreeMap<(Incarnation, MessageName), Vec<String>>,
+    events: BTreeMap<Incarnation, Vec<(i64, i64)>>,
 }
 
 impl Deletes {
+    /// Keys come in their order.
     fn add(&mut self, key: &RowKey) -> Result<(), StoreError> {
-        match key {
-            RowKey::Account(id) => self.single.push((
+        let (sql, params) = match key {
+            RowKey::Account(id) => (
                 "DELETE FROM accounts WHERE akey = $1 AND app = $2 AND user_id = $3",
                 vec![app(id.app), text(&id.user)],
-            )),
-            RowKey::Membership(id, group, incarnation) => self.single.push((
+            ),
+            RowKey::Membership(id, group, incarnation) => (
                 "DELETE FROM memberships \
                  WHERE akey = $1 AND app = $2 AND user_id = $3 AND group_id = $4 AND incarnation = $5",
                 vec![app(id.app), text(&id.user), text(group), life(*incarnation)],
-            )),
-            RowKey::Conversation(id) => self.single.push((
+            ),
+            RowKey::Conversation(id) => (
                 "DELETE FROM conversations WHERE gkey = $1 AND app = $2 AND name = $3",
-                vec![app(id.app), text(conversation_name(id))],
-            )),
-            RowKey::Within(incarnation, part) => self.add_within(*incarnation, part)?,
-            RowKey::Event(incarnation, at) => {
-                self.events.entry(*incarnation).or_default().push(clamped(EventNumber::get(*at)));
+                vec![app(id.app), text(&conversation_name(id))],
+            ),
+            RowKey::Within(incarnation, Part::Message(name, MessagePart::Pair(key))) => {
+                self.pairs.entry((*incarnation, *name)).or_default().push(escape(key.as_str()));
+                return Ok(());
             }
-            RowKey::Debt(debt) => self.debts.push(debt_bytes(debt)),
-            RowKey::Outbox(id, incarnation) => self.single.push((
+            RowKey::Within(incarnation, part) => delete_within(*incarnation, part)?,
+            RowKey::Event(incarnation, at) => {
+                let at = clamped(at.get());
+                let runs = self.events.entry(*incarnation).or_default();
+                match runs.last_mut() {
+                    Some((_, last)) if *last + 1 == at => *last = at,
+                    _ => runs.push((at, at)),
+                }
+                return Ok(());
+            }
+            RowKey::Debt(debt) => {
+                ("DELETE FROM debts WHERE gkey = $1 AND debt = $2", vec![Box::new(debt_bytes(debt)) as Param])
+            }
+            RowKey::Outbox(id, incarnation) => (
                 "DELETE FROM outboxes WHERE gkey = $1 AND app = $2 AND name = $3 AND incarnation = $4",
-                vec![app(id.app), text(conversation_name(id)), life(*incarnation)],
-            )),
-            RowKey::DeadLetter(id, incarnation, at) => self.single.push((
+                vec![app(id.app), text(&conversation_name(id)), life(*incarnation)],
+            ),
+            RowKey::DeadLetter(id, incarnation, at) => (
                 "DELETE FROM dead_letters \
                  WHERE gkey = $1 AND app = $2 AND name = $3 AND incarnation = $4 AND number = $5",
-                vec![app(id.app), text(conversation_name(id)), life(*incarnation), number(at.get())?],
-            )),
-        }
-        Ok(())
-    }
-
-    fn add_within(&mut self, incarnation: Incarnation, part: &Part) -> Result<(), StoreError> {
-        match part {
-            Part::Counters => self
-                .single
-                .push(("DELETE FROM counters WHERE gkey = $1 AND incarnation = $2", vec![life(incarnation)])),
-            Part::Member(user) => self.members.entry(incarnation).or_default().push(user.to_string()),
-            Part::Repeat(fingerprint) => {
-                self.repeats.entry(incarnation).or_default().push(fingerprint.0.to_vec());
-            }
-            Part::Message(name, part) => {
-                let table = match part {
-                    MessagePart::Header => "messages",
-                    MessagePart::Body => "bodies",
-                    MessagePart::Extension => "extension_sets",
-                    MessagePart::Pair(key) => {
-                        let keys = self.pairs.entry((incarnation, *name)).or_default();
-                        keys.push(escape(key.as_str()));
-                        return Ok(());
-                    }
-                };
-                self.parts.entry((table, incarnation)).or_default().push(message_text(*name));
-            }
-            Part::Recent(place) => {
-                let key = place.key();
-                self.single.push((
-                    "DELETE FROM recents \
-                     WHERE gkey = $1 AND incarnation = $2 AND sent_second = $3 AND seq = $4 AND random = $5",
-                    vec![
-                        life(incarnation),
-                        number(key.time)?,
-                        number(key.seq.into())?,
-                        number(key.random.into())?,
-                    ],
-                ));
-            }
-        }
+                vec![app(id.app), text(&conversation_name(id)), life(*incarnation), number(at.get())?],
+            ),
+        };
+        self.single.push((sql, params));
         Ok(())
     }
 
     fn pieces(self, home: i64, pieces: &mut Vec<Piece>) {
-        let mut push = |sql: String, params: Vec<Param>| {
+        let mut push = |sql: &'static str, params: Vec<Param>| {
             let mut all: Vec<Param> = vec![Box::new(home)];
             all.extend(params);
             pieces.push(Piece::Prepared(sql.into(), all));
         };
-        let any = |table: &str, column: &str| {
-            format!("DELETE FROM {table} WHERE gkey = $1 AND incarnation = $2 AND {column} = ANY($3)")
-        };
-        for (incarnation, users) in self.members {
-            push(any("members", "user_id"), vec![life(incarnation), Box::new(users)]);
-        }
-        for (incarnation, fingerprints) in self.repeats {
-            push(any("repeats", "fingerprint"), vec![life(incarnation), Box::new(fingerprints)]);
-        }
-        for ((table, incarnation), names) in self.parts {
-            push(any(table, "message"), vec![life(incarnation), Box::new(names)]);
-        }
         for ((incarnation, name), keys) in self.pairs {
             let sql =
                 "DELETE FROM pairs WHERE gkey = $1 AND incarnation = $2 AND message = $3 AND key = ANY($4)";
-            let name = text(message_text(name));
-            push(sql.to_owned(), vec![life(incarnation), name, Box::new(keys)]);
+            push(sql, vec![life(incarnation), text(&message_text(name)), Box::new(keys)]);
         }
-        for (incarnation, numbers) in self.events {
-            push(any("events", "number"), vec![life(incarnation), Box::new(numbers)]);
-        }
-        if !self.debts.is_empty() {
-            let sql = "DELETE FROM debts WHERE gkey = $1 AND debt = ANY($2)";
-            push(sql.to_owned(), vec![Box::new(self.debts)]);
+        for (incarnation, runs) in self.events {
+            let sql = "DELETE FROM events WHERE gkey = $1 AND incarnation = $2 AND number BETWEEN $3 AND $4";
+            for (first, last) in runs {
+                push(sql, vec![life(incarnation), Box::new(first), Box::new(last)]);
+            }
         }
         for (sql, params) in self.single {
-            push(sql.to_owned(), params);
+            push(sql, params);
         }
     }
+}
+
+fn delete_within(incarnation: Incarnation, part: &Part) -> Result<(&'static str, Vec<Param>), StoreError> {
+    let of = life(incarnation);
+    Ok(match part {
+        Part::Counters => ("DELETE FROM counters WHERE gkey = $1 AND incarnation = $2", vec![of]),
+        Part::Member(user) => (
+            "DELETE FROM members WHERE gkey = $1 AND incarnation = $2 AND user_id = $3",
+            vec![of, text(user)],
+        ),
+        Part::Repeat(fingerprint) => (
+            "DELETE FROM repeats WHERE gkey = $1 AND incarnation = $2 AND fingerprint = $3",
+            vec![of, Box::new(fingerprint.0.to_vec())],
+        ),
+        Part::Message(name, part) => {
+            let name = text(&message_text(*name));
+            match part {
+                MessagePart::Header => (
+                    "DELETE FROM messages WHERE gkey = $1 AND incarnation = $2 AND message = $3",
+                    vec![of, name],
+                ),
+                MessagePart::Body => (
+                    "DELETE FROM bodies WHERE gkey = $1 AND incarnation = $2 AND message = $3",
+                    vec![of, name],
+                ),
+                MessagePart::Extension => (
+                    "DELETE FROM extension_sets WHERE gkey = $1 AND incarnation = $2 AND message = $3",
+                    vec![of, name],
+                ),
+                MessagePart::Pair(key) => (
+                    "DELETE FROM pairs WHERE gkey = $1 AND incarnation = $2 AND message = $3 AND key = $4",
+                    vec![of, name, text(&escape(key.as_str()))],
+                ),
+            }
+        }
+        Part::Recent(place) => {
+            let key = place.key();
+            (
+                "DELETE FROM recents \
+                 WHERE gkey = $1 AND incarnation = $2 AND sent_second = $3 AND seq = $4 AND random = $5",
+                vec![of, number(key.time)?, number(key.seq.into())?, number(key.random.into())?],
+            )
+        }
+    })
 }

@@ -54,7 +54,7 @@ pub(crate) struct Wanted {
     pub(crate) bodies: BTreeSet<MessageName>,
     /// States of extension sets.
     pub(crate) states: BTreeSet<MessageName>,
-    /// Pairs by message and key. More than these may be read: all of these keys of all of these messages.
+    /// Pairs by message and key.
     pub(crate) pairs: BTreeSet<(MessageName, Key)>,
     /// All pairs of these messages.
     pub(crate) whole_sets: BTreeSet<MessageName>,
@@ -198,18 +198,24 @@ impl Fetch {
                 }
             }
             Self::Memberships(id, lines) => {
+                // In the order in which every node locks them.
+                let mut lines = lines.clone();
+                lines.sort();
                 let groups: Vec<String> = lines.iter().map(|(group, _)| group.to_string()).collect();
+                let numbers: Vec<i64> = lines.iter().map(|(_, incarnation)| signed(*incarnation)).collect();
                 let params: Vec<Param> = vec![
                     Box::new(account_key(id)),
                     Box::new(i64::from(id.app.get())),
                     Box::new(id.user.to_string()),
                     Box::new(groups),
+                    Box::new(numbers),
                 ];
-                Piece::Prepared(shape::LOCK_MEMBERSHIPS.into(), params)
+                Piece::Prepared(shape::lock_memberships().into(), params)
             }
             Self::Debts(key, debts) => {
-                let debts: Vec<Vec<u8>> = debts.iter().map(debt_bytes).collect();
-                Piece::Prepared(shape::LOCK_DEBTS.into(), vec![Box::new(*key), Box::new(debts)])
+                let mut debts: Vec<Vec<u8>> = debts.iter().map(debt_bytes).collect();
+                debts.sort();
+                Piece::Prepared(shape::lock_debts().into(), vec![Box::new(*key), Box::new(debts)])
             }
             Self::Range(id, range) => ranges::piece(id.as_ref(), range),
         }
@@ -240,7 +246,9 @@ impl Fetch {
             }
             Self::Accounts(ids, _) => {
                 take_rows(rows, into);
-                ids.into_iter().for_each(|id| into.take_absence(RowKey::Account(id)));
+                for id in ids {
+                    into.take_absence(RowKey::Account(id));
+                }
             }
             Self::Memberships(id, lines) => {
                 take_rows(rows, into);
@@ -250,7 +258,9 @@ impl Fetch {
             }
             Self::Debts(_, debts) => {
                 take_rows(rows, into);
-                debts.into_iter().for_each(|debt| into.take_absence(RowKey::Debt(debt)));
+                for debt in debts {
+                    into.take_absence(RowKey::Debt(debt));
+                }
             }
             Self::Range(_, range) => into.take_range(range, rows),
         }
@@ -318,10 +328,8 @@ fn add_params(wanted: &Wanted, params: &mut Vec<Param>) -> u16 {
     add(shape::HEADERS, names(&wanted.headers));
     add(shape::BODIES, names(&wanted.bodies));
     add(shape::STATES, names(&wanted.states));
-    let messages: BTreeSet<MessageName> = wanted.pairs.iter().map(|(name, _)| *name).collect();
-    let keys: BTreeSet<&str> = wanted.pairs.iter().map(|(_, key)| key.as_str()).collect();
-    add(shape::PAIRS, names(&messages));
-    add(shape::PAIRS, keys.into_iter().map(escape).collect());
+    add(shape::PAIRS, wanted.pairs.iter().map(|(name, _)| message_text(*name)).collect());
+    add(shape::PAIRS, wanted.pairs.iter().map(|(_, key)| escape(key.as_str())).collect());
     add(shape::WHOLE_SETS, names(&wanted.whole_sets));
     if !wanted.repeats.is_empty() {
         mask |= shape::REPEATS;

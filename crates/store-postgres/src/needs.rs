@@ -1,7 +1,7 @@
 //! What commands and questions will ask for, as far as that can be told from them alone, so that it is read in one
 //! round trip. A guess: whatever is missing is read when a rule asks for it, and what is too much does no harm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sidenote_core::Limits;
 use sidenote_core::command::{
@@ -98,7 +98,9 @@ impl Needs {
                 };
                 locks.push(Piece::Prepared(shape::LOCK_CONVERSATION.into(), params()));
                 if !self.outboxes.is_empty() {
-                    let lives: Vec<i64> = self.outboxes.iter().copied().map(signed).collect();
+                    // In the order in which every node locks them.
+                    let lives: BTreeSet<i64> = self.outboxes.iter().copied().map(signed).collect();
+                    let lives: Vec<i64> = lives.into_iter().collect();
                     let mut params = params();
                     params.push(Box::new(lives));
                     locks.push(Piece::Prepared(shape::LOCK_OUTBOXES.into(), params));

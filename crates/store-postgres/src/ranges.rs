@@ -1,7 +1,11 @@
 //! Statements that read runs of rows.
 
+use std::fmt::Write as _;
+
 use sidenote_core::ids::{AppId, ConversationId, EventNumber, Incarnation, MsgKey};
 use sidenote_core::rows::{MessagePart, Part, Range, RowKey, Span};
+
+use sidenote_row_codec::span_bounds;
 
 use crate::fetch::debt_bytes;
 use crate::home::{account_key, conversation_key, conversation_name, escape, message_text, signed};
@@ -91,8 +95,9 @@ pub(crate) fn piece(id: Option<&ConversationId>, range: &Range) -> Piece {
                 Some(RowKey::Debt(debt)) => debt_bytes(debt),
                 _ => Vec::new(),
             };
-            let text = format!("{} WHERE debt > $1 AND due <= $2 ORDER BY debt LIMIT $3", DEBT.select());
-            prepared(text, vec![Box::new(after), Box::new(clamped(by.millis())), limit()])
+            let (_, end) = span_bounds(&Span::Debts(*by));
+            let text = format!("{} WHERE debt > $1 AND debt < $2 ORDER BY debt LIMIT $3", DEBT.select());
+            prepared(text, vec![Box::new(after), Box::new(end), limit()])
         }
         Span::Outboxes(app) => named(&OUTBOX_ROW, *app, None, None, after, limit()),
         Span::OutboxesOf(id) => named(&OUTBOX_ROW, id.app, Some(id), None, after, limit()),
@@ -161,7 +166,7 @@ fn named(
     text += ")";
     let mut and = |column: &str, param: Param| {
         params.push(param);
-        text += &format!(" AND {column} = ${}", params.len());
+        write!(text, " AND {column} = ${}", params.len()).expect("a string takes everything");
     };
     if let Some(id) = id {
         and("gkey", Box::new(conversation_key(id)));
@@ -171,6 +176,6 @@ fn named(
         and("incarnation", Box::new(signed(life)));
     }
     params.push(limit);
-    text += &format!(" ORDER BY {columns} LIMIT ${}", params.len());
+    write!(text, " ORDER BY {columns} LIMIT ${}", params.len()).expect("a string takes everything");
     Piece::Prepared(text.into(), params)
 }

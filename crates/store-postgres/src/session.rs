@@ -65,6 +65,10 @@ impl From<tokio_postgres::Error> for Fault {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             // Behind FATAL and PANIC the server hangs up.
+            // A standby, perhaps one that was the primary until now: what is needed is another server.
+            Some(told) if told.code().code() == "25006" => {
+                Self::Lost("the server takes no writes".to_owned())
+            }
             Some(told) if !matches!(told.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) => {
                 Self::Refused(Box::new(told.clone()))
             }

@@ -165,6 +165,9 @@ pub(crate) const ALL_MEMBERS: u16 = 1 << 9;
 /// A statement for rows of one life of a conversation: $1 is its key. For the life that it has `now`, $2 and $3 are
 /// its app and name, and its own row comes too; for another, $2 is its number. One array for each kind follows, two for
 /// pairs, and at last app and name for the outbox of another life.
+///
+/// Arrays are taken apart row by row and each row is looked up by its whole key: left to itself the planner may read
+/// everything of a conversation and throw most of it away. `OFFSET 0` keeps it from putting the parts together again.
 pub(crate) fn within(now: bool, mask: u16) -> String {
     let life = if now {
         "(SELECT incarnation FROM conversations WHERE gkey = $1 AND app = $2 AND name = $3)"
@@ -176,23 +179,33 @@ pub(crate) fn within(now: bool, mask: u16) -> String {
     if now {
         parts.push(format!("{} WHERE gkey = $1 AND app = $2 AND name = $3", CONVERSATION.select()));
     }
-    let mut add = |kind: u16, row: &Kind, columns: &[&str]| {
-        if mask & kind != 0 {
-            let mut part = format!("{} WHERE gkey = $1 AND incarnation = {life}", row.select());
-            for column in columns {
-                next += 1;
-                write!(part, " AND {column} = ANY(${next})").expect("a string takes everything");
-            }
-            parts.push(part);
+    let mut add = |kind: u16, row: &Kind, columns: &[(&str, &str)]| {
+        if mask & kind == 0 {
+            return;
         }
+        let mut part = format!("{} WHERE gkey = $1 AND incarnation = {life}", row.select());
+        if !columns.is_empty() {
+            let (mut arrays, mut names) = (Vec::new(), Vec::new());
+            for (column, of) in columns {
+                next += 1;
+                arrays.push(format!("${next}::{of}[]"));
+                names.push(format!("w_{column}"));
+                write!(part, " AND {column} = w_{column}").expect("a string takes everything");
+            }
+            let (arrays, names) = (arrays.join(", "), names.join(", "));
+            part = format!(
+                "SELECT found.* FROM unnest({arrays}) AS wanted ({names}), LATERAL ({part} OFFSET 0) AS found"
+            );
+        }
+        parts.push(part);
     };
-    add(MEMBERS, &MEMBER, &["user_id"]);
-    add(HEADERS, &HEADER, &["message"]);
-    add(BODIES, &BODY, &["message"]);
-    add(STATES, &STATE, &["message"]);
-    add(PAIRS, &PAIR, &["message", "key"]);
-    add(WHOLE_SETS, &PAIR, &["message"]);
-    add(REPEATS, &REPEAT, &["fingerprint"]);
+    add(MEMBERS, &MEMBER, &[("user_id", "text")]);
+    add(HEADERS, &HEADER, &[("message", "text")]);
+    add(BODIES, &BODY, &[("message", "text")]);
+    add(STATES, &STATE, &[("message", "text")]);
+    add(PAIRS, &PAIR, &[("message", "text"), ("key", "text")]);
+    add(WHOLE_SETS, &PAIR, &[("message", "text")]);
+    add(REPEATS, &REPEAT, &[("fingerprint", "bytea")]);
     add(COUNTERS, &COUNTER, &[]);
     add(ALL_MEMBERS, &MEMBER, &[]);
     if mask & OUTBOX != 0 {
@@ -211,8 +224,9 @@ pub(crate) const LOCK_CONVERSATION: &str =
     "SELECT incarnation FROM conversations WHERE gkey = $1 AND app = $2 AND name = $3 FOR UPDATE";
 
 /// Locks outboxes of a conversation, which may be gone itself.
-pub(crate) const LOCK_OUTBOXES: &str = "SELECT incarnation FROM outboxes \
-     WHERE gkey = $1 AND app = $2 AND name = $3 AND incarnation = ANY($4) ORDER BY incarnation FOR UPDATE";
+pub(crate) const LOCK_OUTBOXES: &str = "SELECT found.* FROM unnest($4::bigint[]) AS wanted (w_incarnation), \
+     LATERAL (SELECT incarnation FROM outboxes \
+     WHERE gkey = $1 AND app = $2 AND name = $3 AND incarnation = w_incarnation FOR UPDATE) AS found";
 
 macro_rules! account_shape {
     () => {
@@ -231,15 +245,24 @@ pub(crate) const LOCK_ACCOUNT: &str =
 pub(crate) const ACCOUNTS: &str =
     concat!(account_shape!(), "WHERE akey = ANY($1) AND app = ANY($2) AND user_id = ANY($3)");
 
-pub(crate) const LOCK_MEMBERSHIPS: &str = "SELECT 14::smallint AS kind, incarnation AS life, user_id AS name, \
-     group_id AS key, NULL::text AS value, NULL::bytea AS bytes, app AS n1, since_event AS n2, NULL::bigint AS n3, \
-     NULL::bigint AS n4, NULL::bigint AS n5, NULL::bigint AS n6, NULL::bytea AS data FROM memberships \
-     WHERE akey = $1 AND app = $2 AND user_id = $3 AND group_id = ANY($4) ORDER BY group_id, incarnation FOR UPDATE";
+/// Lines of the list of an account's groups, locked one after the other.
+pub(crate) fn lock_memberships() -> String {
+    format!(
+        "SELECT found.* FROM unnest($4::text[], $5::bigint[]) AS wanted (w_group_id, w_incarnation), \
+         LATERAL ({} WHERE akey = $1 AND app = $2 AND user_id = $3 AND group_id = w_group_id \
+         AND incarnation = w_incarnation FOR UPDATE) AS found",
+        MEMBERSHIP.select()
+    )
+}
 
-pub(crate) const LOCK_DEBTS: &str = "SELECT 10::smallint AS kind, NULL::bigint AS life, NULL::text AS name, \
-     NULL::text AS key, NULL::text AS value, debt AS bytes, NULL::bigint AS n1, NULL::bigint AS n2, \
-     NULL::bigint AS n3, NULL::bigint AS n4, NULL::bigint AS n5, NULL::bigint AS n6, NULL::bytea AS data FROM debts \
-     WHERE gkey = $1 AND debt = ANY($2) ORDER BY debt FOR UPDATE";
+/// Debts of one home, locked one after the other.
+pub(crate) fn lock_debts() -> String {
+    format!(
+        "SELECT found.* FROM unnest($2::bytea[]) AS wanted (w_debt), \
+         LATERAL ({} WHERE gkey = $1 AND debt = w_debt FOR UPDATE) AS found",
+        DEBT.select()
+    )
+}
 
 impl Shape {
     /// The row and its key.
@@ -280,10 +303,7 @@ impl<'a> Columns<'a> {
     }
 
     fn read(&self, kind: i16) -> Result<Option<(RowKey, Row)>, StoreError> {
-        let key = match self.key(kind)? {
-            Some(key) => key,
-            None => return Ok(None),
-        };
+        let Some(key) = self.key(kind)? else { return Ok(None) };
         let n = |n| self.number(n);
         let row = match kind {
             1 => {

@@ -101,9 +101,9 @@ async fn attempt(
     // A time-out that hits COMMIT while a standby is waited for would pass for success.
     pieces.push(Piece::Plain("SET LOCAL statement_timeout = 0; COMMIT".into()));
     session.prepare(&pieces).await.map_err(|fault| before_commit(&fault))?;
-    let answers = session.flush(pieces).await.map_err(|fault| match done.has_written {
-        true => Failure::Unknown(fault.to_string()),
-        false => Failure::Again(fault.to_string()),
+    let answers = session.flush(pieces).await.map_err(|fault| {
+        let reason = fault.to_string();
+        if done.has_written { Failure::Unknown(reason) } else { Failure::Again(reason) }
     })?;
     let last = answers.len() - 1;
     for (at, answer) in answers.into_iter().enumerate() {
@@ -126,7 +126,9 @@ async fn begin(
     limits: &Limits,
 ) -> Result<Loaded, Failure> {
     let mut needs = Needs::default();
-    commands.iter().for_each(|command| needs.add(command, limits));
+    for command in commands {
+        needs.add(command, limits);
+    }
     let (locks, fetches) = needs.into_fetches(home);
     let first_fetch = 1 + locks.len();
     let mut pieces = vec![Piece::Plain("BEGIN".into())];
@@ -193,10 +195,9 @@ async fn roll_back(session: &mut Session) {
 pub(crate) fn before_commit(fault: &Fault) -> Failure {
     let reason = fault.to_string();
     match fault.code() {
-        // The connection is gone, and with it what was not committed.
-        None => Failure::Again(reason),
-        // Serialization failure, deadlock, another node made the row first, a server that became a standby.
-        Some("40001" | "40P01" | "23505" | "25006") => Failure::Again(reason),
+        // The connection is gone, and with it what was not committed; serialization failure, deadlock, and another node
+        // that made the row first.
+        None | Some("40001" | "40P01" | "23505") => Failure::Again(reason),
         Some(code) if code.starts_with("XX") => Failure::Refused(StoreError::Unreadable { reason }),
         Some(_) => Failure::Refused(StoreError::Busy { reason }),
     }

@@ -129,7 +129,10 @@ async fn a_node_that_is_cut_off_says_so_holds_nobody_for_ever_and_recovers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_answered_survives_a_server_that_is_killed_under_load() {
     let test = "what_was_answered_survives_a_server_that_is_killed_under_load";
-    let Some(mut postgres) = Postgres::start_or_skip(test, Settings { durable: true }) else { return };
+    let Some(mut postgres) = Postgres::start_or_skip(test, Settings { durable: true, ..Settings::default() })
+    else {
+        return;
+    };
     let options = PostgresOptions { connections: 4, ..options(&postgres.new_schema()) };
     let store = open(options).await;
     found(&store, "room").await;

@@ -8,3 +8,4 @@ mod faults;
 mod nodes;
 mod round_trips;
 mod schemas;
+mod tls;

@@ -30,7 +30,7 @@ pub(crate) fn options(dsn: &str) -> PostgresOptions {
     PostgresOptions {
         connections: 1,
         patience: Duration::from_secs(2),
-        probe_interval: Duration::from_secs(3600),
+        probe_interval: Duration::from_hours(1),
         ..PostgresOptions::new(dsn)
     }
 }
