@@ -104,16 +104,29 @@ impl Postgres {
         String::from_utf8(checked(output, sql).stdout).unwrap()
     }
 
-    /// Kills the server without warning, as a crash does.
+    /// Kills the server and all of its processes without warning, as the crash of a machine does, and waits until none
+    /// is left.
     ///
     /// # Panics
     ///
     /// If it does not run.
     pub fn kill(&mut self) {
         let mut server = self.server.take().unwrap();
-        // Its children see that it is gone and follow.
+        // Each of its processes has a group of its own, so they are found by their parent, which makes no more of them
+        // once it is stopped.
+        kill_process(Pid::from_child(&server), Signal::STOP).unwrap();
+        let children = children_of(server.id());
+        for child in &children {
+            // It may have ended meanwhile.
+            kill_process(*child, Signal::KILL).ok();
+        }
         server.kill().unwrap();
         server.wait().unwrap();
+        let deadline = Deadline::new();
+        while children.iter().any(|child| is_alive(*child)) {
+            assert!(!deadline.is_over(), "a process of the server does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Sends the server itself a signal, such as SIGSTOP.
@@ -273,6 +286,25 @@ fn installed() -> Option<PathBuf> {
 
 fn has_programs(bin: &Path) -> bool {
     ["initdb", "postgres", "psql", "pg_isready"].iter().all(|program| bin.join(program).is_file())
+}
+
+/// The parent and the state of a process, as the kernel tells them; the name before them may hold anything.
+fn stat(pid: &str) -> Option<(u32, char)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut after_name = text.rsplit(')').next()?.split_whitespace();
+    let state = after_name.next()?.chars().next()?;
+    Some((after_name.next()?.parse().ok()?, state))
+}
+
+fn children_of(parent: u32) -> Vec<Pid> {
+    let numbers = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let children = numbers.filter(|number| stat(number).is_some_and(|(of, _)| of == parent));
+    children.filter_map(|number| Pid::from_raw(number.parse().ok()?)).collect()
+}
+
+/// Whether it can still do anything. Whoever has ended may stay in the list of processes until somebody looks.
+fn is_alive(pid: Pid) -> bool {
+    stat(&pid.as_raw_nonzero().to_string()).is_some_and(|(_, state)| !matches!(state, 'Z' | 'X'))
 }
 
 fn free_port() -> u16 {
