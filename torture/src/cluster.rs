@@ -65,6 +65,11 @@ impl Cluster {
         }
     }
 
+    /// Waits until no server has a transaction open.
+    pub fn wait_until_settled(&self) {
+        self.wait_until_none("application_name LIKE 'node%' AND state <> 'idle'");
+    }
+
     fn wait_until_none(&self, which: &str) {
         let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE {which}");
         until(|| self.postgres.psql("postgres", &sql).trim() == "0", "the database is busy with it");

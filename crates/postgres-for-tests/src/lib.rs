@@ -297,7 +297,8 @@ fn stat(pid: &str) -> Option<(u32, char)> {
 }
 
 fn children_of(parent: u32) -> Vec<Pid> {
-    let numbers = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let numbers =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let children = numbers.filter(|number| stat(number).is_some_and(|(of, _)| of == parent));
     children.filter_map(|number| Pid::from_raw(number.parse().ok()?)).collect()
 }

@@ -106,13 +106,7 @@ fn look(cluster: &Cluster, rng: &mut StdRng) -> Vec<Set> {
     seen
 }
 
-fn record(
-    servers: &[SocketAddr],
-    before: &[Set],
-    seed: u64,
-    answers: usize,
-    fail: impl FnOnce(),
-) -> History {
+fn record(servers: &[SocketAddr], before: &[Set], seed: u64, answers: usize, fail: impl FnOnce()) -> History {
     History { moments: clients::contend(servers, before, seed, answers, fail) }
 }
 

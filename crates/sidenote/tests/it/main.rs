@@ -20,4 +20,5 @@ mod hostile;
 mod linear;
 mod long_connection;
 mod memory;
+mod postgres;
 mod webhooks;
