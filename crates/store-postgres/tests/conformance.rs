@@ -151,8 +151,11 @@ fn looks_up_whole_keys(postgres: &Postgres, text: &str) -> bool {
         ),
     );
     // Of the pairs of one message there are some hundreds. An index by name, or by due time, names the home too.
-    let allowed =
-        |line: &str| line.contains("(key = ANY ($4))") || line.trim_start().starts_with("Filter: (gkey = $");
+    let allowed = |line: &str| {
+        ["(key = ANY ($4))", "Filter: (seq >= $", "Filter: (gkey = $"]
+            .iter()
+            .any(|filter| line.contains(filter))
+    };
     !plan.contains("Seq Scan") && plan.lines().filter(|line| line.contains("Filter:")).all(allowed)
 }
 
