@@ -6,11 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "this is code of tests, which may fail by panicking")]
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -102,6 +102,20 @@ impl Postgres {
         psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &self.dsn(database), "-c", sql]);
         let output = psql.stdin(Stdio::null()).output().unwrap();
         String::from_utf8(checked(output, sql).stdout).unwrap()
+    }
+
+    /// A session of `psql` that stays open, for locks that are held.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be started.
+    pub fn session(&self, database: &str) -> Session {
+        let mut psql = Command::new(self.bin.join("psql"));
+        psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &self.dsn(database)]);
+        let psql = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = psql.spawn().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Session { child, answers }
     }
 
     /// Kills the server and all of its processes without warning, as the crash of a machine does, and waits until none
@@ -248,6 +262,36 @@ impl Postgres {
         }
         command.arg("--").arg(path).current_dir(self.folder.path());
         command
+    }
+}
+
+/// A session of `psql`. It ends, and its transaction is rolled back, when it is dropped.
+pub struct Session {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Session {
+    /// Carries out SQL, which ends with a semicolon, and returns when it is done.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn run(&mut self, sql: &str) {
+        const DONE: &str = "it is done";
+        writeln!(self.child.stdin.as_mut().unwrap(), "{sql}\n\\echo {DONE}").unwrap();
+        let mut line = String::new();
+        while line.trim_end() != DONE {
+            line.clear();
+            assert!(self.answers.read_line(&mut line).unwrap() > 0, "psql has ended at: {sql}");
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

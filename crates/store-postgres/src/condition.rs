@@ -43,7 +43,7 @@ impl Condition {
     pub(crate) fn health(&self) -> Result<(), StoreError> {
         self.open()?;
         match &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(reason) => Err(StoreError::Busy { reason: reason.clone() }),
+            Some(reason) => Err(StoreError::Busy { reason: format!("the database can't be used: {reason}") }),
             None => Ok(()),
         }
     }

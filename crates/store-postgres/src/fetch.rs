@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sidenote_core::debt::Debt;
-use sidenote_core::extension::Key;
+use sidenote_core::extension::{Key, Seq};
 use sidenote_core::ids::{AccountId, ConversationId, GroupId, Incarnation, MessageName, UserId};
 use sidenote_core::message::Fingerprint;
 use sidenote_core::rows::{MessagePart, Part, Range, Row, RowKey, Span};
@@ -15,7 +15,7 @@ use tokio_postgres::Row as Answered;
 
 use crate::home::{account_key, conversation_key, conversation_name, escape, message_text, signed};
 use crate::loaded::{Loaded, Wish};
-use crate::ranges;
+use crate::ranges::{self, clamped};
 use crate::session::{Param, Piece};
 use crate::shape::{self, Shape};
 
@@ -56,8 +56,9 @@ pub(crate) struct Wanted {
     pub(crate) states: BTreeSet<MessageName>,
     /// Pairs by message and key.
     pub(crate) pairs: BTreeSet<(MessageName, Key)>,
-    /// All pairs of these messages.
+    /// All pairs of these messages with this Seq or a later one.
     pub(crate) whole_sets: BTreeSet<MessageName>,
+    pub(crate) sets_from: Seq,
     pub(crate) repeats: BTreeSet<[u8; 16]>,
 }
 
@@ -90,6 +91,11 @@ impl Wanted {
         self.bodies.append(&mut other.bodies);
         self.states.append(&mut other.states);
         self.pairs.append(&mut other.pairs);
+        if self.whole_sets.is_empty() {
+            self.sets_from = other.sets_from;
+        } else if !other.whole_sets.is_empty() {
+            self.sets_from = self.sets_from.min(other.sets_from);
+        }
         self.whole_sets.append(&mut other.whole_sets);
         self.repeats.append(&mut other.repeats);
     }
@@ -331,6 +337,9 @@ fn add_params(wanted: &Wanted, params: &mut Vec<Param>) -> u16 {
     add(shape::PAIRS, wanted.pairs.iter().map(|(name, _)| message_text(*name)).collect());
     add(shape::PAIRS, wanted.pairs.iter().map(|(_, key)| escape(key.as_str())).collect());
     add(shape::WHOLE_SETS, names(&wanted.whole_sets));
+    if !wanted.whole_sets.is_empty() {
+        params.push(Box::new(clamped(wanted.sets_from.get())));
+    }
     if !wanted.repeats.is_empty() {
         mask |= shape::REPEATS;
         params.push(Box::new(wanted.repeats.iter().map(|bytes| bytes.to_vec()).collect::<Vec<_>>()));

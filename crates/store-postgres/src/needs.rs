@@ -9,6 +9,7 @@ use sidenote_core::command::{
 };
 use sidenote_core::debt::{Debt, Task};
 use sidenote_core::event::{CallerKind, Operator};
+use sidenote_core::extension::Seq;
 use sidenote_core::ids::{ConversationId, GroupId, Incarnation, MessageName, MsgKey};
 use sidenote_core::query::Query;
 use sidenote_core::rows::{Range, RowKey, Span};
@@ -197,13 +198,13 @@ pub(crate) fn of_query(query: &Query) -> (Vec<Fetch>, Option<ConversationId>) {
         }
         Query::History(asked) => (vec![Fetch::Now(asked.id.clone(), counters())], Some(&asked.id)),
         Query::Pull(asked) => {
-            let mut wanted = pull(MessageName::Seq(asked.seq));
+            let mut wanted = pull(MessageName::Seq(asked.seq), asked.start);
             member(&mut wanted, &asked.operator);
             (vec![Fetch::Now(asked.id.clone(), wanted)], Some(&asked.id))
         }
         Query::DirectPull(asked) => {
             let id = asked.peers.id();
-            return (vec![Fetch::Now(id.clone(), pull(MessageName::Key(asked.key)))], Some(id));
+            return (vec![Fetch::Now(id.clone(), pull(MessageName::Key(asked.key), asked.start))], Some(id));
         }
         Query::DirectHistory(asked) => {
             let id = asked.peers.id();
@@ -239,9 +240,10 @@ pub(crate) fn of_query(query: &Query) -> (Vec<Fetch>, Option<ConversationId>) {
     (fetches, of.cloned())
 }
 
-/// What a pull looks at: one statement reads all of it.
-fn pull(name: MessageName) -> Wanted {
-    let mut wanted = Wanted::default();
+/// What a pull looks at: one statement reads all of it. Older pairs than were asked for can't be on any page (rule 3.8);
+/// whoever asks for what is new as a rule gets nothing.
+fn pull(name: MessageName, start: Seq) -> Wanted {
+    let mut wanted = Wanted { sets_from: start, ..Wanted::default() };
     wanted.headers.insert(name);
     wanted.states.insert(name);
     wanted.whole_sets.insert(name);

@@ -191,7 +191,8 @@ impl Work {
             };
             let Failure::Again(reason) = failure else { return Err(failure) };
             if Instant::now() + pause >= patience_ends {
-                return Err(Failure::Refused(StoreError::Busy { reason }));
+                // No command is at fault, so none of them is tried alone, each with patience of its own.
+                return Err(Failure::Again(reason));
             }
             tracing::debug!(reason, "a transaction is tried again");
             tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;

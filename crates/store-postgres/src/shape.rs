@@ -164,7 +164,7 @@ pub(crate) const ALL_MEMBERS: u16 = 1 << 9;
 
 /// A statement for rows of one life of a conversation: $1 is its key. For the life that it has `now`, $2 and $3 are
 /// its app and name, and its own row comes too; for another, $2 is its number. One array for each kind follows, two for
-/// pairs, and at last app and name for the outbox of another life.
+/// pairs, the first Seq that is wanted behind that for whole sets, and at last app and name for the outbox of another life.
 ///
 /// Arrays are taken apart row by row and each row is looked up by its whole key: left to itself the planner may read
 /// everything of a conversation and throw most of it away. `OFFSET 0` keeps it from putting the parts together again.
@@ -191,6 +191,10 @@ pub(crate) fn within(now: bool, mask: u16) -> String {
                 arrays.push(format!("${next}::{of}[]"));
                 names.push(format!("w_{column}"));
                 write!(part, " AND {column} = w_{column}").expect("a string takes everything");
+            }
+            if kind == WHOLE_SETS {
+                next += 1;
+                write!(part, " AND seq >= ${next}").expect("a string takes everything");
             }
             let (arrays, names) = (arrays.join(", "), names.join(", "));
             part = format!(

@@ -131,7 +131,7 @@ async fn begin(
     }
     let (locks, fetches) = needs.into_fetches(home);
     let first_fetch = 1 + locks.len();
-    let mut pieces = vec![Piece::Plain("BEGIN".into())];
+    let mut pieces = vec![Piece::Plain("BEGIN ISOLATION LEVEL READ COMMITTED".into())];
     pieces.extend(locks);
     pieces.extend(fetches.iter().map(Fetch::piece));
     session.prepare(&pieces).await.map_err(|fault| before_commit(&fault))?;

@@ -17,7 +17,7 @@ use sidenote_store_postgres::{PostgresOptions, PostgresStore, schema};
 
 /// One store, or two on the same database as two nodes are.
 struct Nodes {
-    nodes: Vec<PostgresStore>,
+    all: Vec<PostgresStore>,
     /// Whether commands go to all nodes in turns. If not, the first one takes them, and the last one answers.
     mixes: bool,
     turns: AtomicUsize,
@@ -28,45 +28,49 @@ impl Nodes {
     /// Each in a schema of its own in one database.
     async fn open(postgres: &Postgres, count: usize, mixes: bool, limits: Limits) -> Self {
         let options = PostgresOptions { connections: 4, ..PostgresOptions::new(postgres.new_schema()) };
-        schema::migrate(&options).await.unwrap();
+        Self::open_on(&options, count, mixes, limits).await
+    }
+
+    async fn open_on(options: &PostgresOptions, count: usize, mixes: bool, limits: Limits) -> Self {
+        schema::migrate(options).await.unwrap();
         let mut nodes = Vec::new();
         for _ in 0..count {
             nodes.push(PostgresStore::open(options.clone(), limits).await.unwrap());
         }
-        Self { nodes, mixes, turns: AtomicUsize::new(0), texts: Arc::default() }
+        Self { all: nodes, mixes, turns: AtomicUsize::new(0), texts: Arc::default() }
     }
 
     fn next(&self) -> &PostgresStore {
-        &self.nodes[self.turns.fetch_add(1, Ordering::Relaxed) % self.nodes.len()]
+        &self.all[self.turns.fetch_add(1, Ordering::Relaxed) % self.all.len()]
     }
 }
 
 #[async_trait]
 impl Store for Nodes {
     async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
-        let node = if self.mixes { self.next() } else { &self.nodes[0] };
+        let node = if self.mixes { self.next() } else { &self.all[0] };
         node.commit(command).await
     }
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
-        let node = if self.mixes { self.next() } else { self.nodes.last().unwrap() };
+        let node = if self.mixes { self.next() } else { self.all.last().unwrap() };
         node.answer(query).await
     }
 
     fn news(&self) -> Follower {
-        self.nodes[0].news()
+        self.all[0].news()
     }
 
     fn health(&self) -> Result<(), StoreError> {
-        self.nodes.iter().try_for_each(Store::health)
+        self.all.iter().try_for_each(Store::health)
     }
 
     fn statistics(&self) -> Statistics {
-        self.nodes[0].statistics()
+        self.all[0].statistics()
     }
 
     async fn close(&self) {
-        for node in &self.nodes {
+        for node in &self.all {
             node.close().await;
             self.texts.lock().unwrap().extend(node.statement_texts());
         }
@@ -147,8 +151,11 @@ fn looks_up_whole_keys(postgres: &Postgres, text: &str) -> bool {
         ),
     );
     // Of the pairs of one message there are some hundreds. An index by name, or by due time, names the home too.
-    let allowed =
-        |line: &str| line.contains("(key = ANY ($4))") || line.trim_start().starts_with("Filter: (gkey = $");
+    let allowed = |line: &str| {
+        ["(key = ANY ($4))", "Filter: (seq >= $", "Filter: (gkey = $"]
+            .iter()
+            .any(|filter| line.contains(filter))
+    };
     !plan.contains("Seq Scan") && plan.lines().filter(|line| line.contains("Filter:")).all(allowed)
 }
 
@@ -192,4 +199,15 @@ fn random_letters_through_two_nodes_agree_with_a_list_of_them() {
     let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
     let open = async |limits| Arc::new(Nodes::open(&postgres, 2, true, limits).await) as Arc<dyn Store>;
     conformance::check_letters(open, 12);
+}
+
+#[test]
+fn two_nodes_agree_with_the_plain_store() {
+    let test = "two_nodes_agree_with_the_plain_store";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let new_place = || {
+        let options = PostgresOptions { connections: 2, ..PostgresOptions::new(postgres.new_schema()) };
+        async move |limits| Arc::new(Nodes::open_on(&options, 2, true, limits).await) as Arc<dyn Store>
+    };
+    conformance::check_agreement(new_place, 6);
 }

@@ -4,6 +4,7 @@
 mod proxy;
 mod scene;
 
+mod damage;
 mod faults;
 mod nodes;
 mod round_trips;
