@@ -215,7 +215,8 @@ impl Store for PostgresStore {
     }
 
     fn statistics(&self) -> Statistics {
-        Statistics { queue_depth: self.queue.depth(), ..self.desk.figures.read() }
+        let RoundTrips { flushes: round_trips, statements, .. } = self.round_trips();
+        Statistics { queue_depth: self.queue.depth(), round_trips, statements, ..self.desk.figures.read() }
     }
 
     async fn close(&self) {

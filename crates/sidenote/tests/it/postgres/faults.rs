@@ -44,6 +44,8 @@ fn wait_until_unready(node: &Running) -> u64 {
     assert_eq!(said.0, 503);
     assert!(said.1.contains("database") && said.1.lines().count() == 1, "{said:?}");
     assert_eq!(node.probe("/healthz").0, 200);
+    // Figures are there too, also of what is not.
+    assert!(node.get("/metrics").contains("\nsidenote_store_ready 0\n"));
     SystemClock.now_millis() - began
 }
 

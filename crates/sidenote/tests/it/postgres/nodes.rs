@@ -42,6 +42,17 @@ fn what_one_node_has_answered_every_other_shows_at_once() {
         let page = reader.page("g", 1, 0);
         assert_eq!((page.latest, &page.pairs), (claim + 1, &vec![pair]));
     }
+    for node in &cluster.nodes {
+        let figures = node.get("/metrics");
+        let count = |name: &str| -> u64 {
+            let line = figures.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("no {name} in {figures}")).parse().unwrap()
+        };
+        assert_eq!(count("sidenote_store_ready"), 1);
+        // Each has set 20 times, in two round trips, and pulled as often, in one.
+        assert!(count("sidenote_store_round_trips_total") >= 60, "{figures}");
+        assert!(count("sidenote_store_statements_total") > count("sidenote_store_round_trips_total"));
+    }
 
     // Groups, members and accounts too: what was known to nobody a moment ago, and what is gone.
     callers[0].ok("im_open_login_svc/account_import", r#"{"UserID":"bob"}"#);
