@@ -18,6 +18,9 @@ use crate::error::OpenError;
 use crate::options::PostgresOptions;
 use crate::session::{Fault, Piece, Session, Traffic};
 
+/// What is wrong with a DSN that leads nowhere.
+const NO_HOST: &str = "it names no host";
+
 /// A session that goes back to the pool when it is dropped.
 pub(crate) type Borrowed = managed::Object<Connector>;
 
@@ -46,6 +49,9 @@ impl Pool {
     pub(crate) fn new(options: &PostgresOptions) -> Result<Self, OpenError> {
         let mut config: Config =
             options.dsn.parse().map_err(|error| OpenError::Dsn { reason: describe(&error) })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(OpenError::Dsn { reason: NO_HOST.to_owned() });
+        }
         config.connect_timeout(options.connect_timeout);
         config.tcp_user_timeout(options.answer_timeout());
         if config.get_application_name().is_none() {

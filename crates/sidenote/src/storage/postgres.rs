@@ -50,7 +50,7 @@ fn explain(error: OpenError) -> anyhow::Error {
     match error {
         OpenError::Dsn { reason } => Usage::error(format!(
             "store.url can't be used: {}; write it like postgres://sidenote@host:5432/sidenote?sslmode=require, with \
-             %40 for an @, %2F for a / and %3F for a ? in the password",
+             %40 for an @ and %25 for a % in the password",
             without_secrets(&reason)
         )),
         OpenError::Certificates { path, reason } => {
@@ -91,6 +91,9 @@ fn without_secrets(reason: &str) -> String {
     if let Some(at) = reason.find("invalid value for option `") {
         return reason[at..].to_owned();
     }
+    if reason == "it names no host" {
+        return reason.to_owned();
+    }
     "it is not one that makes sense".to_owned()
 }
 
@@ -120,11 +123,11 @@ mod tests {
             ("postgres://ann:hunter2@host/db?sslmode=maybe", "invalid value for option `sslmode`"),
             ("postgres://ann:hunter2@host/db?sslrootcert=/ca.pem", "instead of which there is store.ca"),
             ("postgres://ann:hunter2@host/db?passfile=/hunter2", "the option passfile, which is not known"),
-            // Signs that have to be written otherwise.
-            ("postgres://ann:hunter2?hunter2=x@host/db", "store.url can't be used"),
+            ("postgres://ann:hunter2@host/db?hunter2", "it is not one that makes sense"),
             ("host=db user=ann password=my hunter2=x", "it has an option that is not known"),
             ("host=db password='hunter2", "it is not one that makes sense"),
-            ("postgres://", "store.url can't be used"),
+            ("postgres://", "it names no host"),
+            ("user=ann password=hunter2", "it names no host"),
             ("mysql://ann:hunter2@host/db", "it is not one that makes sense"),
         ] {
             let said = said(url);

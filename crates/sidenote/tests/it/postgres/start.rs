@@ -169,14 +169,14 @@ fn no_line_of_the_log_holds_the_password() {
     // From a file, and from the environment.
     let file = config.folder.path().join("url");
     std::fs::write(&file, format!("{url}\n")).unwrap();
-    let text = config.options.toml(config.folder.path());
-    let line = text.lines().find(|line| line.starts_with("url = ")).unwrap();
+    let toml = config.options.toml(config.folder.path());
+    let line = toml.lines().find(|line| line.starts_with("url = ")).unwrap();
     let path = config.folder.path().join("other.toml");
-    std::fs::write(&path, text.replace(line, &format!("url_file = {file:?}"))).unwrap();
+    std::fs::write(&path, toml.replace(line, &format!("url_file = {file:?}"))).unwrap();
     for variable in [None, Some(&url)] {
         let mut command = sidenote();
         if let Some(url) = variable {
-            std::fs::write(&path, text.replace(line, "")).unwrap();
+            std::fs::write(&path, toml.replace(line, "")).unwrap();
             command.env("SIDENOTE_STORE_URL", url);
         }
         let mut server = Process::spawn(command.arg("serve").arg("--config").arg(&path));
