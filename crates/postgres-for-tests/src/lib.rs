@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -30,6 +31,8 @@ pub struct Postgres {
     port: u16,
     settings: Settings,
     server: Option<Child>,
+    /// The thread that started the server lives as long as this.
+    keeper: Option<SyncSender<()>>,
     databases: AtomicU32,
 }
 
@@ -62,7 +65,8 @@ impl Postgres {
         };
         let folder = tempfile::Builder::new().prefix("sidenote-postgres-").tempdir().unwrap();
         let port = free_port();
-        let mut postgres = Self { bin, folder, port, settings, server: None, databases: AtomicU32::new(0) };
+        let mut postgres =
+            Self { bin, folder, port, settings, server: None, keeper: None, databases: AtomicU32::new(0) };
         postgres.initialise();
         postgres.start();
         Some(postgres)
@@ -162,7 +166,8 @@ impl Postgres {
         assert!(self.server.is_none(), "it runs already");
         let deadline = Deadline::new();
         loop {
-            self.server = Some(self.spawn());
+            let server = self.spawn();
+            self.server = Some(server);
             if self.is_ready(&deadline) {
                 return;
             }
@@ -172,7 +177,7 @@ impl Postgres {
         }
     }
 
-    fn spawn(&self) -> Child {
+    fn spawn(&mut self) -> Child {
         let log = fs::File::create(self.folder.path().join("log")).unwrap();
         let sync = if self.settings.durable { "on" } else { "off" };
         let mut command = self.as_its_user("postgres");
@@ -193,7 +198,17 @@ impl Postgres {
             // Both files lie in the folder of the data, under the names that it expects.
             command.args(["-c", "ssl=on"]);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // The system ends the server when the thread that started it ends, not the process. A test may be done with its
+        // own thread while others still use the server, so one is kept for it.
+        let (started, server) = sync_channel(1);
+        let (keeper, gone) = sync_channel::<()>(0);
+        std::thread::spawn(move || {
+            started.send(command.spawn()).ok();
+            gone.recv().ok();
+        });
+        self.keeper = Some(keeper);
+        server.recv().unwrap().unwrap()
     }
 
     /// Waits until it takes connections; `false` if it has ended instead.
@@ -375,5 +390,29 @@ impl Deadline {
         #[expect(clippy::disallowed_methods, reason = "a test waits for a real server")]
         let now = std::time::Instant::now();
         now > self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_outlives_the_thread_that_asked_for_it_and_leaves_nothing() {
+        let test = "a_server_outlives_the_thread_that_asked_for_it_and_leaves_nothing";
+        let started = std::thread::spawn(move || Postgres::start_or_skip(test, Settings::default()));
+        let Some(mut postgres) = started.join().unwrap() else { return };
+        assert_eq!(postgres.psql("postgres", "SELECT 1 + 1").trim(), "2");
+        postgres.kill();
+        postgres.start();
+        assert_eq!(postgres.psql("postgres", "SHOW fsync").trim(), "off");
+        let (folder, port) = (postgres.folder.path().to_owned(), postgres.port());
+        let panic = std::thread::spawn(move || {
+            let _postgres = postgres;
+            panic!("on purpose");
+        });
+        assert!(panic.join().is_err());
+        assert!(!folder.exists());
+        assert!(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
     }
 }
