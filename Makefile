@@ -18,18 +18,19 @@ demo: ## build, then start a throw-away server, and print the address of a live 
 	@if [ -t 0 ]; then set -m; target/release/sidenote demo; exit $$?; else exec target/release/sidenote demo; fi
 
 test: ## run every test; brings the published signature packages on the first run
-	@tools/need.sh cc curl strace
+	@tools/need.sh cc curl strace initdb setpriv
 	@if [ -x tests/signers/install.sh ]; then tests/signers/install.sh; fi
 	@if [ -x tests/stock-client/install.sh ]; then tests/stock-client/install.sh; fi
-	SIDENOTE_REQUIRE_SIGNERS=1 cargo test --workspace --locked
+	SIDENOTE_REQUIRE_SIGNERS=1 SIDENOTE_REQUIRE_POSTGRES=1 cargo test --workspace --locked
 
 soak: ## the long tests: failures under load, hundreds of rounds, each with the line that repeats it
-	@tools/need.sh cc
+	@tools/need.sh cc initdb setpriv
 	cargo build --locked --package sidenote --package sidenote-torture
 	target/debug/sidenote-torture crash --lives 20
 	target/debug/sidenote-torture power --lives 30
 	target/debug/sidenote-torture linear-power --rounds 100
 	target/debug/sidenote-torture linear --lives 20 --rounds 25
+	SIDENOTE_REQUIRE_POSTGRES=1 target/debug/sidenote-torture linear-nodes --lives 5 --rounds 40
 	SIDENOTE_SIMULATION_SEEDS=5000 cargo test --locked --package sidenote-store-embedded --lib simulation::nobody
 	SIDENOTE_SOAK=1 cargo test --locked --package sidenote --test it hostile::
 

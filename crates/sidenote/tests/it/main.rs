@@ -21,4 +21,5 @@ mod killed;
 mod linear;
 mod long_connection;
 mod memory;
+mod postgres;
 mod webhooks;
