@@ -48,10 +48,11 @@ fn the_configuration_of_a_node_is_sound() {
 
 #[test]
 fn every_configuration_is_checked_here() {
-    let names = std::fs::read_dir(root().join("deploy")).unwrap().map(|entry| entry.unwrap().file_name());
-    let names: BTreeSet<_> = names.filter_map(|name| name.into_string().ok()).collect();
-    let configurations: Vec<_> = names.iter().filter(|name| name.ends_with(".toml")).collect();
-    assert_eq!(configurations, ["node.toml", "sidenote.toml"]);
+    let paths = std::fs::read_dir(root().join("deploy")).unwrap().map(|entry| entry.unwrap().path());
+    let configurations = paths.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    let names: BTreeSet<_> =
+        configurations.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    assert_eq!(names, BTreeSet::from(["node.toml".to_owned(), "sidenote.toml".to_owned()]));
 }
 
 /// Whether the subcommand is there and knows the flags.
