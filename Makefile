@@ -34,12 +34,13 @@ soak: ## the long tests: failures under load, hundreds of rounds, each with the 
 	SIDENOTE_SIMULATION_SEEDS=5000 cargo test --locked --package sidenote-store-embedded --lib simulation::nobody
 	SIDENOTE_SOAK=1 cargo test --locked --package sidenote --test it hostile::
 
-check: ## formatting, lints, documentation, tidiness, and dependencies where cargo-deny is installed
+check: ## formatting, lints, documentation, tidiness, deploy/, and dependencies where cargo-deny is installed
 	@tools/need.sh cc
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	cargo run --quiet --locked --package xtask -- tidy
+	deploy/check.sh
 # Advisories come from a database on the network; the other three need nothing but the lock file.
 	@if ! cargo deny --version >/dev/null 2>&1; then \
 		echo "skipped: cargo deny check (cargo-deny is not installed)"; \

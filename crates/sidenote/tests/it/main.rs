@@ -6,6 +6,7 @@ use sidenote_torture::{caller, server};
 mod chromium;
 mod cli;
 mod demo;
+mod deploy;
 mod protocol;
 mod serve;
 mod stock_client;
