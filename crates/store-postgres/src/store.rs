@@ -7,19 +7,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sidenote_core::Limits;
 use sidenote_core::command::Command;
-use sidenote_core::ids::{AccountId, ConversationId, EventNumber, Incarnation, TinyId};
+use sidenote_core::ids::{AccountId, AppId, ConversationId, EventNumber, Incarnation, TinyId};
 use sidenote_core::query::{Answer, Query};
 use sidenote_store::figures::Figures;
-use sidenote_store::news::{Follower, Gathered, Newsroom};
+use sidenote_store::news::{Follower, Gathered, News, Newsroom};
 use sidenote_store::{Committed, Statistics, Store, StoreError};
 use tokio::time::Instant;
+use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answers::{self, Unanswered};
 use crate::condition::Condition;
 use crate::error::OpenError;
-use crate::home::{conversation_key, signed};
+use crate::home::{conversation_key, conversation_of, life_of, signed};
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
 use crate::queue::{Desk, Queue};
@@ -64,7 +65,7 @@ impl PostgresStore {
             condition,
             figures: Figures::default(),
             own_news: Newsroom::default(),
-            all_news: Newsroom::default(),
+            all_news: Newsroom::remembering(),
         });
         let (background, stop) = (TaskTracker::new(), CancellationToken::new());
         background.spawn(stop.clone().run_until_cancelled_owned(probe(Arc::clone(&desk), session)));
@@ -78,11 +79,17 @@ impl PostgresStore {
     }
 
     /// Another node has told that a conversation has events up to this one. Told or found by looking, early, late,
-    /// twice or never: those who follow read the log from where they are.
-    pub fn hear(&self, conversation: &ConversationId, incarnation: Incarnation, last: EventNumber) {
+    /// twice or never: those who follow read the log from where they are. Returns whether that is new to any of them.
+    pub fn hear(&self, conversation: &ConversationId, incarnation: Incarnation, last: EventNumber) -> bool {
+        let (conversation, events) = (conversation.clone(), Vec::new());
+        self.hear_news(&News { conversation, incarnation, first: last, last, events })
+    }
+
+    /// The same of several events, which may be there to be handed on.
+    pub fn hear_news(&self, news: &News) -> bool {
         let mut gathered = Gathered::default();
-        gathered.add_heard(conversation, incarnation, last);
-        self.desk.all_news.tell(&gathered);
+        gathered.add_heard(news);
+        self.desk.all_news.tell(&gathered)
     }
 
     /// Another node has told that an account was deleted.
@@ -91,6 +98,37 @@ impl PostgresStore {
         gathered.add_heard_deleted(account, tiny_id);
         self.desk.all_news.tell(&gathered);
     }
+
+    /// What was heard is remembered for a while, so that it is told once. Called every so often, this ends the while
+    /// before.
+    pub fn forget_old_news(&self) {
+        self.desk.all_news.forget_old();
+    }
+
+    /// Which conversations have had events within the last [`Recent`] time, by the clocks of the nodes that committed
+    /// them: each with the numbers of the first and the last one. Of a conversation that is gone there is nothing. At
+    /// most [`MOST_RECENT`](Self::MOST_RECENT) of them, and no background work but this asks for it.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be asked.
+    pub async fn recent_news(&self, recent: Recent) -> Result<Vec<News>, StoreError> {
+        self.desk.condition.open()?;
+        let busy = |reason: String| StoreError::Busy { reason };
+        let mut borrowed = self.desk.pool.get().await?;
+        let pieces = vec![Piece::Prepared(recent.sql().into(), Vec::new())];
+        let answers = borrowed.session.flush(pieces).await.map_err(|fault| busy(fault.to_string()))?;
+        let mut found = Vec::new();
+        for answer in answers {
+            for row in answer.map_err(|fault| busy(fault.to_string()))? {
+                found.extend(told_by(&row)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Conversations that are found by [`recent_news`](Self::recent_news) at most.
+    pub const MOST_RECENT: usize = 50_000;
 
     /// The number of the last event of each of these lives, in their order; the start where there is none. In one round
     /// trip, for whoever looks whether it has missed anything.
@@ -138,6 +176,59 @@ impl PostgresStore {
     pub fn statement_texts(&self) -> Vec<String> {
         self.desk.pool.traffic().texts()
     }
+}
+
+/// How far back [`PostgresStore::recent_news`] looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recent {
+    /// Longer than a commit takes, and clocks differ: a quarter of a minute.
+    Moment,
+    /// Two minutes.
+    While,
+    /// Twenty minutes.
+    Long,
+}
+
+impl Recent {
+    /// How long that is.
+    pub const fn duration(self) -> Duration {
+        match self {
+            Self::Moment => Duration::from_secs(15),
+            Self::While => Duration::from_mins(2),
+            Self::Long => Duration::from_mins(20),
+        }
+    }
+
+    /// The times are part of the text, so that the plan is made for them.
+    fn sql(self) -> &'static str {
+        macro_rules! since {
+            ($millis:literal) => {
+                concat!(
+                    "SELECT c.app, c.name, e.incarnation, min(e.number), max(e.number) \
+                     FROM events AS e JOIN conversations AS c ON c.gkey = e.gkey AND c.incarnation = e.incarnation \
+                     WHERE e.at >= (extract(epoch FROM now()) * 1000)::bigint - ",
+                    $millis,
+                    " GROUP BY c.gkey, c.app, c.name, e.incarnation LIMIT 50000"
+                )
+            };
+        }
+        match self {
+            Self::Moment => since!("15000"),
+            Self::While => since!("120000"),
+            Self::Long => since!("1200000"),
+        }
+    }
+}
+
+/// A row of [`Recent::sql`].
+fn told_by(row: &Row) -> Result<Option<News>, StoreError> {
+    let unreadable = |error: tokio_postgres::Error| StoreError::Unreadable { reason: error.to_string() };
+    let number = |at: usize| row.try_get::<_, i64>(at).map_err(unreadable);
+    let name: &str = row.try_get(1).map_err(unreadable)?;
+    let app = u32::try_from(number(0)?).ok().map(AppId::new);
+    let Some(conversation) = app.and_then(|app| conversation_of(app, name)) else { return Ok(None) };
+    let [first, last] = [number(3)?, number(4)?].map(|number| EventNumber::new(number.unsigned_abs()));
+    Ok(Some(News { conversation, incarnation: life_of(number(2)?), first, last, events: Vec::new() }))
 }
 
 /// Asks the database again and again whether it is there and takes writes, on a connection of its own.

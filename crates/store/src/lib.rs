@@ -6,6 +6,7 @@
 
 mod error;
 
+pub mod audience;
 pub mod audit;
 pub mod debts;
 pub mod faulty;
@@ -16,6 +17,7 @@ pub mod news;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+use std::sync::Weak;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +26,7 @@ use sidenote_core::debt::Debt;
 use sidenote_core::query::{Answer, Ask, Query};
 use sidenote_core::{Outcome, Refusal};
 
+use audience::Audience;
 pub use error::StoreError;
 use news::Follower;
 pub use news::News;
@@ -44,6 +47,10 @@ pub trait Store: Send + Sync {
 
     /// What is new from now on, after it is durable and readable. See [`news`] for what it is worth.
     fn news(&self) -> Follower;
+
+    /// Who follows the [`news`](Self::news), and what they want to hear of. A store that is the only one to write to its
+    /// rows knows all that is new, and need not ask; the others find what others have committed, sooner or later.
+    fn attend(&self, _audience: Weak<dyn Audience>) {}
 
     /// Whether the store takes writes, and why not.
     fn health(&self) -> Result<(), StoreError>;
@@ -114,4 +121,25 @@ pub struct Statistics {
     pub round_trips: u64,
     /// Statements that were sent with them.
     pub statements: u64,
+    /// What nodes tell each other; `None` where there is one.
+    pub cluster: Option<ClusterStatistics>,
+}
+
+/// What a node counts of those that it shares a store with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClusterStatistics {
+    /// Messages that it sent.
+    pub published: u64,
+    /// Commits that it could tell nobody of, because the broker was away.
+    pub unpublished: u64,
+    /// Messages that it got.
+    pub heard: u64,
+    /// Of those, what it did not understand.
+    pub refused: u64,
+    /// Times that it looked into the tables for what it had not heard of.
+    pub looks: u64,
+    /// Conversations of which it found something new there.
+    pub found: u64,
+    /// Whether it is connected to the broker; `None` where none is configured.
+    pub connected: Option<bool>,
 }

@@ -23,6 +23,9 @@ const WAITING_EVENT_BYTES: usize = 16 * 1024 * 1024;
 /// What an event takes beside its texts, roughly.
 const EVENT_BYTES: usize = 256;
 
+/// Lives of conversations of which is remembered what a follower was told, where that counts; up to twice as many.
+const REMEMBERED: usize = 32 * 1024;
+
 /// What is new in one conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
@@ -54,6 +57,8 @@ pub struct Newsroom(Arc<Room>);
 #[derive(Debug, Default)]
 struct Room {
     desks: Mutex<Vec<Arc<Desk>>>,
+    /// Whether followers are told nothing twice although it is told twice here.
+    remembers: bool,
 }
 
 /// What waits for one follower.
@@ -71,9 +76,17 @@ pub struct Follower {
 }
 
 impl Newsroom {
+    /// One for a store that others write to as well, and that hears of it by several ways, early and late: of each
+    /// event a follower is told once, as far as memory reaches, and what was left out between two pieces is told with
+    /// the second.
+    pub fn remembering() -> Self {
+        Self(Arc::new(Room { desks: Mutex::default(), remembers: true }))
+    }
+
     /// Follows from now on.
     pub fn follow(&self) -> Follower {
         let desk = Arc::<Desk>::default();
+        lock(&desk.waiting).told = self.0.remembers.then(Memory::default);
         lock(&self.0.desks).push(Arc::clone(&desk));
         Follower { room: Arc::clone(&self.0), desk }
     }
@@ -82,13 +95,28 @@ impl Newsroom {
     ///
     /// A store gathers also while nobody follows, because somebody may come before it tells, and what could not be read
     /// yet at that time must be news then.
-    pub fn tell(&self, gathered: &Gathered) {
+    ///
+    /// Returns whether any of it was new to anybody who follows.
+    pub fn tell(&self, gathered: &Gathered) -> bool {
+        let mut is_new = false;
         if gathered.is_empty() {
-            return;
+            return is_new;
         }
         for desk in &*lock(&self.0.desks) {
-            lock(&desk.waiting).merge(gathered);
-            desk.bell.notify_one();
+            if lock(&desk.waiting).merge(gathered) {
+                is_new = true;
+                desk.bell.notify_one();
+            }
+        }
+        is_new
+    }
+
+    /// Forgets what was told before the last time that this was called.
+    pub fn forget_old(&self) {
+        for desk in &*lock(&self.0.desks) {
+            if let Some(told) = &mut lock(&desk.waiting).told {
+                told.older = std::mem::take(&mut told.newer);
+            }
         }
     }
 }
@@ -107,8 +135,9 @@ impl Follower {
 
     /// Takes the news that waits, without waiting for any.
     pub fn take(&mut self) -> Told {
-        let Gathered { news, deleted, .. } = std::mem::take(&mut *lock(&self.desk.waiting));
-        Told { news, deleted }
+        let mut waiting = lock(&self.desk.waiting);
+        (waiting.places, waiting.bytes) = (HashMap::new(), 0);
+        Told { news: std::mem::take(&mut waiting.news), deleted: std::mem::take(&mut waiting.deleted) }
     }
 }
 
@@ -131,6 +160,41 @@ pub struct Gathered {
     places: HashMap<Incarnation, usize>,
     bytes: usize,
     deleted: Vec<(AccountId, TinyId)>,
+    /// What the follower was told, where that counts.
+    told: Option<Memory>,
+}
+
+/// Numbers of events that a follower was told: for each life of a conversation the first and the last of a stretch.
+/// Bounded; what was not told of for the longest time is forgotten.
+#[derive(Debug, Default)]
+struct Memory {
+    newer: HashMap<Incarnation, (EventNumber, EventNumber)>,
+    older: HashMap<Incarnation, (EventNumber, EventNumber)>,
+}
+
+impl Memory {
+    /// What of these numbers was not told yet, and perhaps what was left out before them; from here on they are told.
+    fn untold(
+        &mut self,
+        life: Incarnation,
+        (first, last): (EventNumber, EventNumber),
+    ) -> Option<(EventNumber, EventNumber)> {
+        let told = self.newer.get(&life).or_else(|| self.older.get(&life)).copied();
+        let (untold, told) = match told {
+            None => ((first, last), (first, last)),
+            // Whatever lies between was told by nobody.
+            Some((from, to)) if first >= from && last > to => ((to.next(), last), (from, last)),
+            Some((from, _)) if first >= from => return None,
+            // Another node was first with the numbers, and is heard second.
+            Some((from, to)) if last <= to => ((first, EventNumber::new(from.get() - 1)), (first, to)),
+            Some(_) => ((first, last), (first, last)),
+        };
+        if self.newer.len() >= REMEMBERED && !self.newer.contains_key(&life) {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(life, told);
+        Some(untold)
+    }
 }
 
 impl Gathered {
@@ -152,10 +216,11 @@ impl Gathered {
         }
     }
 
-    /// Takes that there are events up to this one, which were committed elsewhere: of these there is nothing but the
-    /// number. Older than what was heard before, it says nothing.
-    pub fn add_heard(&mut self, conversation: &ConversationId, incarnation: Incarnation, last: EventNumber) {
-        self.put(conversation, incarnation, (last, last), &[], 0);
+    /// Takes news of what was committed elsewhere, with its events or without.
+    pub fn add_heard(&mut self, heard: &News) {
+        let News { conversation, incarnation, first, last, events } = heard;
+        let bytes = events.iter().map(|event| event_bytes(event)).sum();
+        self.put(conversation, *incarnation, (*first, *last), events, bytes);
     }
 
     /// Takes that an account was deleted elsewhere.
@@ -178,12 +243,28 @@ impl Gathered {
         self.news.is_empty() && self.deleted.is_empty()
     }
 
-    fn merge(&mut self, later: &Self) {
+    /// Whether any of it is new.
+    fn merge(&mut self, later: &Self) -> bool {
+        let mut is_new = !later.deleted.is_empty();
         self.deleted.extend_from_slice(&later.deleted);
         for News { conversation, incarnation, first, last, events } in &later.news {
+            let mut ends = (*first, *last);
+            if let Some(told) = &mut self.told {
+                match told.untold(*incarnation, ends) {
+                    Some(untold) => ends = untold,
+                    None => continue,
+                }
+            }
+            is_new = true;
+            // A part of them, or none where those do not reach as far back.
+            let from = events.partition_point(|event| event.number < ends.0);
+            let to = events.partition_point(|event| event.number <= ends.1);
+            let is_whole = events.get(from).is_some_and(|event| event.number == ends.0);
+            let events = if is_whole { &events[from..to] } else { &[] };
             let bytes = events.iter().map(|event| event_bytes(event)).sum();
-            self.put(conversation, *incarnation, (*first, *last), events, bytes);
+            self.put(conversation, *incarnation, ends, events, bytes);
         }
+        is_new
     }
 
     fn put(
@@ -202,7 +283,12 @@ impl Gathered {
         });
         let news = &mut self.news[place];
         if !is_new && last <= news.last {
-            // Told before: what others have heard comes late.
+            // What others have committed before may be heard late, and then all of it is read.
+            if first < news.first {
+                news.first = first;
+                let left_out = std::mem::take(&mut news.events);
+                self.bytes -= left_out.iter().map(|event| event_bytes(event)).sum::<usize>();
+            }
             return;
         }
         let follows = is_new || (!news.events.is_empty() && news.last.next() == first);
@@ -392,6 +478,97 @@ mod tests {
         newsroom.tell(&gathered);
         let told = follower.next().await;
         assert_eq!((told.news, told.deleted), (Vec::new(), vec![(account, TinyId::from_random(7))]));
+    }
+
+    /// News that came from elsewhere, without events.
+    fn hear(newsroom: &Newsroom, first: u64, last: u64) -> bool {
+        let (first, last) = (EventNumber::new(first), EventNumber::new(last));
+        let incarnation = Incarnation::from_random(1);
+        let heard = News { conversation: group("a"), incarnation, first, last, events: Vec::new() };
+        let mut gathered = Gathered::default();
+        gathered.add_heard(&heard);
+        newsroom.tell(&gathered)
+    }
+
+    #[test]
+    fn what_is_heard_again_is_told_once_and_what_is_heard_late_or_not_at_all_is_made_up_for() {
+        let newsroom = Newsroom::remembering();
+        let mut follower = newsroom.follow();
+        let mut told = || follower.take().news.iter().map(|news| (ends(news), numbers(news))).collect::<Vec<_>>();
+        tell(&newsroom, &[(1, "a", 7, 10)]);
+        assert_eq!(told(), [((7, 7), vec![7])]);
+        assert!(!hear(&newsroom, 7, 7));
+        assert_eq!(told(), []);
+        // Number 6 is another node's, and was committed before.
+        assert!(hear(&newsroom, 6, 6));
+        assert_eq!(told(), [((6, 6), vec![])]);
+        assert!(!hear(&newsroom, 6, 7));
+        // Nobody told of 8 and 9.
+        tell(&newsroom, &[(1, "a", 10, 10)]);
+        assert_eq!(told(), [((8, 10), vec![])]);
+        assert!(!hear(&newsroom, 8, 9));
+        // Of a piece that is known in part the rest is told.
+        let mut gathered = Gathered::default();
+        for number in 10..=12 {
+            gathered.add(&command(Action::Group(group("a"), GroupAction::Destroy)), &[change(1, number, 10)]);
+        }
+        assert!(newsroom.tell(&gathered));
+        assert_eq!(told(), [((11, 12), vec![11, 12])]);
+        // What waits and what comes late become one piece.
+        tell(&newsroom, &[(2, "b", 5, 10)]);
+        tell(&newsroom, &[(2, "b", 4, 10)]);
+        assert_eq!(told(), [((4, 5), vec![])]);
+    }
+
+    #[test]
+    fn what_was_told_long_ago_or_to_another_follower_is_no_longer_known() {
+        let newsroom = Newsroom::remembering();
+        assert!(!hear(&newsroom, 1, 1), "nobody follows");
+        let mut follower = newsroom.follow();
+        assert!(hear(&newsroom, 1, 1));
+        newsroom.forget_old();
+        assert!(!hear(&newsroom, 1, 1));
+        newsroom.forget_old();
+        newsroom.forget_old();
+        assert!(hear(&newsroom, 1, 1));
+        assert_eq!(follower.take().news.len(), 1);
+        let mut later = newsroom.follow();
+        assert!(hear(&newsroom, 1, 1));
+        assert_eq!((follower.take().news.len(), later.take().news.len()), (0, 1));
+    }
+
+    #[test]
+    fn numbers_told_in_any_order_are_each_told_once() {
+        // Every order of five pieces, some of which overlap; whoever follows must learn of each number, and of none twice.
+        let pieces = [(1, 2), (3, 3), (2, 4), (5, 5), (4, 6)];
+        let mut order = [0, 1, 2, 3, 4];
+        permute(&mut order, 0, &mut |order| {
+            let mut memory = Memory::default();
+            let life = Incarnation::from_random(1);
+            let mut told = Vec::new();
+            for place in order {
+                let (first, last) = pieces[*place];
+                let untold = memory.untold(life, (EventNumber::new(first), EventNumber::new(last)));
+                told.extend(untold.into_iter().flat_map(|(first, last)| first.get()..=last.get()));
+            }
+            told.sort_unstable();
+            let whole: Vec<u64> = (told[0]..=6).collect();
+            let mut distinct = told.clone();
+            distinct.dedup();
+            assert_eq!(distinct, whole, "{order:?}");
+            assert_eq!(told[0], 1, "{order:?}");
+        });
+    }
+
+    fn permute(order: &mut [usize; 5], from: usize, see: &mut impl FnMut(&[usize; 5])) {
+        if from == order.len() {
+            return see(order);
+        }
+        for other in from..order.len() {
+            order.swap(from, other);
+            permute(order, from + 1, see);
+            order.swap(from, other);
+        }
     }
 
     #[tokio::test]

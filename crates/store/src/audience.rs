@@ -1,0 +1,36 @@
+//! What is followed on this node, for a store that others write to as well: it looks for what they have committed where
+//! somebody wants to know.
+
+use sidenote_core::ids::{AccountId, ConversationId, EventNumber, Incarnation};
+use tokio::sync::watch;
+
+/// What is followed at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Followed {
+    /// Conversations that somebody follows by themselves or as a member.
+    pub conversations: Vec<FollowedConversation>,
+    /// Accounts that are connected: they hear of groups that they join, and of one-to-one conversations.
+    pub accounts: Vec<AccountId>,
+    /// Whether anybody follows whatever happens in an app.
+    pub has_apps: bool,
+}
+
+/// A life of a conversation that somebody follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowedConversation {
+    /// Where.
+    pub conversation: ConversationId,
+    /// In which of its lives.
+    pub incarnation: Incarnation,
+    /// Whoever follows knows what happened up to this event; `None` where only they know.
+    pub known: Option<EventNumber>,
+}
+
+/// Those who follow.
+pub trait Audience: Send + Sync {
+    /// What they follow now.
+    fn followed(&self) -> Followed;
+
+    /// Changes whenever that does, or soon after.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
