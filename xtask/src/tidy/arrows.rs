@@ -20,6 +20,10 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
         "sidenote-store-postgres",
         Some(&["sidenote-core", "sidenote-store", "sidenote-row-codec", "sidenote-postgres-for-tests"]),
     ),
+    (
+        "sidenote-cluster",
+        Some(&["sidenote-core", "sidenote-store", "sidenote-row-codec", "sidenote-store-postgres"]),
+    ),
     ("sidenote-postgres-for-tests", Some(&[])),
     ("sidenote-server", Some(&["sidenote-core", "sidenote-store"])),
     ("sidenote-properties", Some(&["sidenote-server", "sidenote-store", "sidenote-store-embedded"])),

@@ -45,6 +45,11 @@ impl Channel {
         self.members.is_empty() && self.readers.is_empty()
     }
 
+    /// Every event after this one is still to be handed out here, or was.
+    pub(super) const fn known(&self) -> Option<EventNumber> {
+        self.since
+    }
+
     /// Whether all that happens after this event is still to be handed out here.
     pub(super) fn has_all_after(&self, number: EventNumber) -> bool {
         self.since.is_some_and(|since| since <= number)

@@ -14,6 +14,9 @@
 //!   what lies between would be lost for everybody else.
 //! * Where there is a position, the next event is the one after it. One at or before it was told already; one beyond
 //!   is a *gap*: nothing is put to anybody, and the task reads the log from the position on.
+//! * Where others commit too, news of a later event may come before that of an earlier one, and the first that a channel
+//!   hears of need not be the first that it has to hand out. What members that are connected have read says how far back
+//!   the task goes then; readers notice a gap themselves.
 //! * Where nobody follows a conversation there is no position, and events are passed over. They are old for whoever comes
 //!   later. Only those that join a connected account to a group, and those between two accounts, are told even so.
 //! * Whoever follows an *app* hears what is handed out from now on. The positions of conversations that have no
@@ -35,6 +38,7 @@ use sidenote_core::event::{Event, Happening};
 use sidenote_core::ids::{
     AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, TinyId, UserId,
 };
+use sidenote_store::audience::{Followed, FollowedConversation};
 use slab::Slab;
 
 use super::channel::{Channel, Place, Positions};
@@ -49,6 +53,8 @@ pub(super) struct Followers {
     /// Nobody follows any more, and nobody can.
     pub(super) closed: bool,
     last_id: u64,
+    /// Counts how often what is followed has changed.
+    pub(super) changes: u64,
     /// One life of each conversation as a rule. For a moment there may be two: somebody has seen the next one before the
     /// end of this one was handed out.
     channels: HashMap<ConversationId, Vec<Channel>>,
@@ -111,6 +117,7 @@ impl Followers {
             let mailboxes = Vec::with_capacity(1);
             let names = self.accounts.entry(account.app).or_default().entry(account.user.clone());
             let place = self.listeners.insert(Listener { account, tiny_id, mailboxes, groups });
+            self.changes += 1;
             names.or_insert_with(|| Vec::with_capacity(1)).push(place);
             place
         });
@@ -120,6 +127,7 @@ impl Followers {
 
     pub(super) fn add_app(&mut self, app: AppId, mailbox: Mailbox) {
         self.owners.insert(mailbox.id, Owner::App(app));
+        self.changes += 1;
         self.apps.entry(app).or_default().push(mailbox);
     }
 
@@ -137,6 +145,7 @@ impl Followers {
         match self.owners.remove(&id) {
             None => {}
             Some(Owner::App(app)) => {
+                self.changes += 1;
                 if let Entry::Occupied(mut readers) = self.apps.entry(app) {
                     readers.get_mut().retain(|mailbox| mailbox.id != id);
                     if readers.get().is_empty() {
@@ -242,6 +251,7 @@ impl Followers {
 
     fn remove_listener(&mut self, place: usize) -> Vec<Mailbox> {
         let Listener { account, mailboxes, groups, .. } = self.listeners.remove(place);
+        self.changes += 1;
         if let Entry::Occupied(mut names) = self.accounts.entry(account.app) {
             if let Entry::Occupied(mut places) = names.get_mut().entry(account.user.clone()) {
                 places.get_mut().retain(|other| *other != place);
@@ -276,6 +286,7 @@ impl Followers {
         let lives = self.channels.entry(conversation.clone()).or_default();
         let place =
             lives.iter().position(|channel| channel.incarnation == incarnation).unwrap_or_else(|| {
+                self.changes += 1;
                 lives.push(Channel::new(incarnation, self.positions.remove(incarnation)));
                 lives.len() - 1
             });
@@ -298,6 +309,7 @@ impl Followers {
         let lives = self.channels.get_mut(conversation)?;
         let place = lives.iter().position(|channel| channel.incarnation == incarnation)?;
         let channel = lives.swap_remove(place);
+        self.changes += 1;
         if lives.is_empty() {
             self.channels.remove(conversation);
         }
@@ -308,6 +320,25 @@ impl Followers {
         let place = self.find_mut(group, incarnation).and_then(|channel| channel.members.remove(user));
         if let Some(listener) = place.and_then(|place| self.listeners.get_mut(place.listener)) {
             listener.groups.remove(&(group.clone(), incarnation));
+        }
+    }
+}
+
+/// For a store that looks for what others have committed.
+impl Followers {
+    pub(super) fn followed(&self) -> Followed {
+        let lives = self.channels.iter().flat_map(|(conversation, lives)| {
+            lives.iter().map(|life| FollowedConversation {
+                conversation: conversation.clone(),
+                incarnation: life.incarnation,
+                known: life.position.or(life.known()),
+            })
+        });
+        let accounts = self.listeners.iter().map(|(_, listener)| listener.account.clone());
+        Followed {
+            conversations: lives.collect(),
+            accounts: accounts.collect(),
+            has_apps: !self.apps.is_empty(),
         }
     }
 }
@@ -359,6 +390,16 @@ impl Followers {
             Some(channel) => channel.position,
             None => self.positions.get(incarnation),
         }
+    }
+
+    /// Up to which event whoever follows a conversation knows it without having been told: what comes after is still to
+    /// be handed out, also if news of a later event is first.
+    pub(super) fn known(
+        &self,
+        conversation: &ConversationId,
+        incarnation: Incarnation,
+    ) -> Option<EventNumber> {
+        self.find(conversation, incarnation).and_then(Channel::known)
     }
 
     /// There is news of one life of a conversation. If another one was told of before and has not ended, then its end was

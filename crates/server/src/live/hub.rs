@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use sidenote_core::event::{Event, Happening};
@@ -14,6 +14,7 @@ use sidenote_core::message::MessageBody;
 use sidenote_core::query::{
     Accounts, DescribeDirect, DescribeGroup, Events, FindMembers, FindMessage, JoinedGroups,
 };
+use sidenote_store::audience::{Audience, Followed};
 use sidenote_store::{News, Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,8 @@ pub(crate) struct Hub {
     following: watch::Sender<bool>,
     /// The server stops.
     closed: AtomicBool,
+    /// How often what is followed has changed, for whoever wants to know.
+    audience: watch::Sender<u64>,
 }
 
 /// A store has no form for people.
@@ -61,13 +64,23 @@ impl std::fmt::Debug for StoreHandle {
 impl Hub {
     /// A hub that nobody follows yet. [`run`](Self::run) makes it work.
     pub(crate) fn new(store: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self {
+        let hub = Arc::new(Self {
             store: StoreHandle(store),
             state: Mutex::default(),
             changed: Notify::new(),
             following: watch::Sender::new(false),
             closed: AtomicBool::new(false),
-        })
+            audience: watch::Sender::new(0),
+        });
+        let audience: Weak<Self> = Arc::downgrade(&hub);
+        hub.store().attend(audience);
+        hub
+    }
+
+    /// Says that what is followed has changed, if it has.
+    fn announce_changes(&self) {
+        let changes = self.state().changes;
+        self.audience.send_if_modified(|known| std::mem::replace(known, changes) != changes);
     }
 
     pub(super) fn store(&self) -> &dyn Store {
@@ -127,6 +140,7 @@ impl Hub {
         state.remove(id);
         let is_idle = state.is_idle();
         drop(state);
+        self.announce_changes();
         if is_idle {
             self.changed.notify_one();
         }
@@ -142,6 +156,7 @@ impl Hub {
             place(&mut state, mailbox);
         }
         drop(state);
+        self.announce_changes();
         self.changed.notify_one();
         inbox
     }
@@ -165,6 +180,7 @@ impl Hub {
             }
         };
         self.look_through_groups(account, tiny_id, &mut attach).await?;
+        self.announce_changes();
         if doubts.is_empty() {
             return Ok(());
         }
@@ -211,6 +227,16 @@ impl Hub {
     }
 }
 
+impl Audience for Hub {
+    fn followed(&self) -> Followed {
+        self.state().followed()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.audience.subscribe()
+    }
+}
+
 /// The task that hands events out.
 impl Hub {
     /// Works until it is told to stop; whoever follows then is told that the server closes.
@@ -249,6 +275,7 @@ impl Hub {
                     for news in &told.news {
                         self.pass_on(news, &mut burst).await;
                     }
+                    self.announce_changes();
                 }
                 () = self.changed.notified() => {
                     let state = self.state();
@@ -264,16 +291,17 @@ impl Hub {
 
     pub(super) async fn pass_on(&self, news: &News, burst: &mut Burst) {
         let (conversation, incarnation) = (&news.conversation, news.incarnation);
+        let before = EventNumber::new(news.first.get().saturating_sub(1));
         let position = {
             let mut state = self.state();
             if !state.may_want(conversation) {
                 return;
             }
             state.end_other_lives(conversation, incarnation);
-            state.position(conversation, incarnation)
+            let known = state.known(conversation, incarnation);
+            let first_time = known.map_or(before, |known| known.min(before));
+            state.position(conversation, incarnation).unwrap_or(first_time)
         };
-        let before = EventNumber::new(news.first.get().saturating_sub(1));
-        let position = position.unwrap_or(before);
         if position >= news.last {
             return;
         }

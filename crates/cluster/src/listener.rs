@@ -1,0 +1,149 @@
+//! Takes what other nodes tell, and listens to what somebody on this one follows.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_nats::Subscriber;
+use futures_util::StreamExt as _;
+use futures_util::stream::{SelectAll, TakeUntil};
+use sidenote_store::audience::{Audience, Followed};
+use sidenote_store_postgres::PostgresStore;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::broker::Broker;
+use crate::figures::Figures;
+use crate::message::Message;
+use crate::subject::{Subject, subjects_for};
+
+/// What is followed is asked for again after so many times as long as asking took, and no sooner than this.
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
+const PAUSE_FACTOR: u32 = 20;
+
+/// How long the broker may take to hear what is listened to. After this the tables are looked at once more.
+const SETTLED: Duration = Duration::from_millis(300);
+
+/// Messages that are taken before others get the worker.
+const AT_A_TIME: usize = 64;
+
+pub(crate) struct Listener {
+    pub(crate) store: Arc<PostgresStore>,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) figures: Arc<Figures>,
+    /// Rung when something may have been missed.
+    pub(crate) look: Arc<Notify>,
+    pub(crate) audience: watch::Receiver<Option<Weak<dyn Audience>>>,
+}
+
+type Ear = TakeUntil<Subscriber, WaitForCancellationFutureOwned>;
+
+#[derive(Default)]
+struct Ears {
+    heard: SelectAll<Ear>,
+    open: HashMap<Subject, CancellationToken>,
+}
+
+impl Listener {
+    pub(crate) async fn listen(mut self) {
+        let Some(mut changes) = changes_of(&mut self.audience).await else { return };
+        let mut ears = Ears::default();
+        let (mut due, mut settled) = (Some(Instant::now()), None);
+        loop {
+            tokio::select! {
+                Some(message) = ears.heard.next() => {
+                    let mut taken = 0;
+                    let mut next = Some(message);
+                    while let Some(message) = next {
+                        self.take(&message.payload);
+                        taken += 1;
+                        next = (taken < AT_A_TIME).then(|| futures_util::FutureExt::now_or_never(ears.heard.next()))
+                            .flatten()
+                            .flatten();
+                    }
+                }
+                changed = changes.changed(), if due.is_none() => {
+                    if changed.is_err() {
+                        // Nobody follows any more, and nobody will.
+                        return;
+                    }
+                    due = Some(Instant::now());
+                }
+                () = at(due) => {
+                    let began = Instant::now();
+                    changes.mark_unchanged();
+                    let Some(audience) = self.audience.borrow().as_ref().and_then(Weak::upgrade) else { return };
+                    let followed = audience.followed();
+                    drop(audience);
+                    let pause = (began.elapsed() * PAUSE_FACTOR).max(LEAST_PAUSE);
+                    if self.adjust(&mut ears, &followed).await {
+                        // What happened before the broker heard of it was told to nobody here.
+                        self.look.notify_one();
+                        settled = Some(Instant::now() + SETTLED);
+                    }
+                    tokio::time::sleep(pause).await;
+                    due = None;
+                }
+                () = at(settled) => {
+                    settled = None;
+                    self.look.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Listens to what is followed now, and to nothing else. Whether there is anything new to listen to.
+    async fn adjust(&self, ears: &mut Ears, followed: &Followed) -> bool {
+        let wanted: BTreeSet<_> = subjects_for(followed);
+        let mut has_more = false;
+        for subject in &wanted {
+            if ears.open.contains_key(subject) {
+                continue;
+            }
+            // If the broker is away, the subscription is made when it comes back; if it takes nothing, it is tried again.
+            let Ok(subscriber) = self.broker.subscribe(*subject).await else { break };
+            let token = CancellationToken::new();
+            ears.heard.push(subscriber.take_until(token.clone().cancelled_owned()));
+            ears.open.insert(*subject, token);
+            has_more = true;
+        }
+        // Only when what takes the place of these is there.
+        ears.open.retain(|subject, token| {
+            let stays = wanted.contains(subject);
+            if !stays {
+                token.cancel();
+            }
+            stays
+        });
+        has_more && self.broker.flush().await.is_ok()
+    }
+
+    fn take(&self, bytes: &[u8]) {
+        self.figures.heard.add(1);
+        match Message::decode(bytes) {
+            Ok(Message::News(news)) => {
+                self.store.hear_news(&news);
+            }
+            Ok(Message::Deleted(account, tiny_id)) => self.store.hear_deleted(account, tiny_id),
+            Err(error) => {
+                self.figures.refused.add(1);
+                tracing::debug!(%error, "what another node told is left alone");
+            }
+        }
+    }
+}
+
+/// Waits for those who follow, and says how to see that they change.
+async fn changes_of(audience: &mut watch::Receiver<Option<Weak<dyn Audience>>>) -> Option<watch::Receiver<u64>> {
+    let there = audience.wait_for(Option::is_some).await.ok()?;
+    there.as_ref().and_then(Weak::upgrade).map(|audience| audience.changes())
+}
+
+/// Waits until then, or for ever.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,162 @@
+//! What nodes tell each other, as bytes.
+//!
+//! The first byte is the version of the format. A node leaves alone what it does not understand: it finds the same by
+//! looking. So nodes of neighbouring releases may send each other anything.
+
+use std::sync::Arc;
+
+use minicbor::bytes::ByteSlice;
+use minicbor::{Decode, Encode};
+use sidenote_core::event::Event;
+use sidenote_core::ids::{AccountId, EventNumber, Incarnation, TinyId};
+use sidenote_core::rows::{Row, RowKey};
+use sidenote_row_codec::{decode_key, decode_row, encode_key, encode_row};
+use sidenote_store::News;
+
+/// The version of the format.
+const VERSION: u8 = 1;
+
+/// The longest message that is looked at, in bytes. Servers of NATS pass on up to 1 MiB.
+pub const MOST_BYTES: usize = 64 * 1024;
+
+/// Events are sent along if they take no more than so many bytes together; what is larger is read by those who want it.
+const MOST_EVENT_BYTES: usize = 32 * 1024;
+
+/// Events that are sent along at most.
+const MOST_EVENTS: usize = 128;
+
+/// The largest number of an event that a store can hold.
+const LAST_NUMBER: u64 = i64::MAX.unsigned_abs();
+
+/// What a node tells others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A conversation has new events, which may be there to be handed on.
+    News(News),
+    /// An account was deleted; its name may be somebody else's already.
+    Deleted(AccountId, TinyId),
+}
+
+/// The bytes are no message of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message of another node can't be understood: {0}")]
+pub struct NotUnderstood(&'static str);
+
+#[derive(Encode, Decode)]
+struct Wire<'a> {
+    /// The key of the conversation or of the account.
+    #[b(0)]
+    home: &'a ByteSlice,
+    /// The number of the life of the conversation, or of the account.
+    #[n(1)]
+    number: u64,
+    #[n(2)]
+    first: u64,
+    #[n(3)]
+    last: u64,
+    #[b(4)]
+    events: Vec<&'a ByteSlice>,
+}
+
+impl Message {
+    /// The message as bytes; never more than [`MOST_BYTES`].
+    pub fn encode(&self) -> Vec<u8> {
+        let (key, number, ends, events) = match self {
+            Self::News(news) => {
+                let key = RowKey::Conversation(news.conversation.clone());
+                let ends = (news.first.get(), news.last.get());
+                (key, news.incarnation.get(), ends, small_enough(&news.events))
+            }
+            Self::Deleted(account, tiny_id) => {
+                (RowKey::Account(account.clone()), tiny_id.get(), (0, 0), Vec::new())
+            }
+        };
+        let (home, (first, last)) = (encode_key(&key), ends);
+        let events = events.iter().map(|event| event.as_slice().into()).collect();
+        let wire = Wire { home: home.as_slice().into(), number, first, last, events };
+        let mut bytes = vec![VERSION];
+        minicbor::encode(wire, &mut bytes).expect("memory takes all bytes");
+        bytes
+    }
+
+    /// The message that these bytes are.
+    ///
+    /// # Errors
+    ///
+    /// If they are none of this version, whatever they are.
+    pub fn decode(bytes: &[u8]) -> Result<Self, NotUnderstood> {
+        if bytes.len() > MOST_BYTES {
+            return Err(NotUnderstood("it is too long"));
+        }
+        let Some((&VERSION, bytes)) = bytes.split_first() else {
+            return Err(NotUnderstood("it has another version"));
+        };
+        let mut decoder = minicbor::Decoder::new(bytes);
+        let wire: Wire<'_> = decoder.decode().map_err(|_| NotUnderstood("its fields are not there"))?;
+        if decoder.position() != bytes.len() {
+            return Err(NotUnderstood("bytes are left over"));
+        }
+        wire.read().ok_or(NotUnderstood("its fields do not fit each other"))
+    }
+}
+
+impl Wire<'_> {
+    fn read(self) -> Option<Message> {
+        let Self { home, number, first, last, events } = self;
+        match decode_key(home).ok()? {
+            RowKey::Account(account) if (first, last) == (0, 0) && events.is_empty() => {
+                let tiny_id = TinyId::from_random(number);
+                (tiny_id.get() == number).then_some(Message::Deleted(account, tiny_id))
+            }
+            RowKey::Conversation(conversation) => {
+                if first == 0 || first > last || last > LAST_NUMBER {
+                    return None;
+                }
+                let incarnation = Incarnation::from_random(number);
+                let is_whole = u64::try_from(events.len()).ok()? == last - first + 1;
+                if !events.is_empty() && !is_whole {
+                    return None;
+                }
+                let events = events.into_iter().zip(first..=last);
+                let events = events.map(|(event, number)| read_event(incarnation, event, number));
+                Some(Message::News(News {
+                    conversation,
+                    incarnation,
+                    first: EventNumber::new(first),
+                    last: EventNumber::new(last),
+                    events: events.collect::<Option<_>>()?,
+                }))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn read_event(incarnation: Incarnation, bytes: &[u8], number: u64) -> Option<Arc<Event>> {
+    let number = EventNumber::new(number);
+    match decode_row(&RowKey::Event(incarnation, number), bytes).ok()? {
+        Row::Event(event) if event.number == number => Some(event),
+        _ => None,
+    }
+}
+
+/// The events as bytes, or none where they are too many or too large.
+fn small_enough(events: &[Arc<Event>]) -> Vec<Vec<u8>> {
+    if events.len() > MOST_EVENTS {
+        return Vec::new();
+    }
+    let mut encoded = Vec::with_capacity(events.len());
+    let mut bytes = 0;
+    for event in events {
+        let event = encode_row(&Row::Event(Arc::clone(event)));
+        bytes += event.len();
+        if bytes > MOST_EVENT_BYTES {
+            return Vec::new();
+        }
+        encoded.push(event);
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests;

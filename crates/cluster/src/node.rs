@@ -1,0 +1,143 @@
+//! One of several nodes: a store in PostgreSQL that tells and hears.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sidenote_core::command::Command;
+use sidenote_core::query::{Answer, Query};
+use sidenote_store::audience::Audience;
+use sidenote_store::news::Follower;
+use sidenote_store::{Committed, Statistics, Store, StoreError};
+use sidenote_store_postgres::PostgresStore;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::{self, BadAddress, Broker};
+use crate::figures::Figures;
+use crate::listener::Listener;
+use crate::teller::tell;
+use crate::watcher::Watcher;
+
+/// How a node learns what others have committed.
+#[derive(Clone)]
+pub struct ClusterOptions {
+    /// Addresses of servers of NATS, which may hold passwords; none: the node only looks.
+    pub nats: Vec<String>,
+    /// How often a node looks while it can't hear.
+    pub poll: Duration,
+}
+
+impl ClusterOptions {
+    /// Whether they can be used, as far as that can be said without connecting.
+    ///
+    /// # Errors
+    ///
+    /// If an address makes no sense.
+    pub fn check(&self) -> Result<(), BadAddress> {
+        broker::parse(&self.nats).map(drop)
+    }
+}
+
+impl std::fmt::Debug for ClusterOptions {
+    /// Without the addresses.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { nats, poll } = self;
+        f.debug_struct("ClusterOptions").field("nats", &nats.len()).field("poll", poll).finish()
+    }
+}
+
+/// A store that several nodes share.
+pub struct Node {
+    store: Arc<PostgresStore>,
+    broker: Option<Arc<Broker>>,
+    figures: Arc<Figures>,
+    audience: watch::Sender<Option<Weak<dyn Audience>>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Node {
+    /// Lets a store hear of other nodes. It does not wait for the broker, which may come later and go again.
+    ///
+    /// # Errors
+    ///
+    /// If an address of the broker makes no sense.
+    pub async fn start(store: Arc<PostgresStore>, options: &ClusterOptions) -> Result<Self, BadAddress> {
+        let servers = broker::parse(&options.nats)?;
+        let broker = if servers.is_empty() { None } else { Broker::connect(servers).await.map(Arc::new) };
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (figures, audience) = (Arc::<Figures>::default(), watch::Sender::new(None));
+        let look = broker.as_ref().map_or_else(Arc::<Notify>::default, |broker| Arc::clone(&broker.upset));
+        if let Some(broker) = &broker {
+            let (own, broker, figures) = (store.own_commits(), Arc::clone(broker), Arc::clone(&figures));
+            let telling = async move { tell(own, &broker, &figures).await };
+            tasks.spawn(stop.clone().run_until_cancelled_owned(telling));
+        }
+        if let Some(broker) = &broker {
+            let (store, broker, figures) = (Arc::clone(&store), Arc::clone(broker), Arc::clone(&figures));
+            let listener =
+                Listener { store, broker, figures, look: Arc::clone(&look), audience: audience.subscribe() };
+            tasks.spawn(stop.clone().run_until_cancelled_owned(listener.listen()));
+        }
+        let watcher = Watcher {
+            store: Arc::clone(&store),
+            broker: broker.clone(),
+            figures: Arc::clone(&figures),
+            look,
+            audience: audience.subscribe(),
+            poll: options.poll,
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watcher.watch()));
+        Ok(Self { store, broker, figures, audience, stop, tasks })
+    }
+}
+
+#[async_trait]
+impl Store for Node {
+    async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
+        self.store.commit(command).await
+    }
+
+    async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
+        self.store.answer(query).await
+    }
+
+    fn news(&self) -> Follower {
+        self.store.news()
+    }
+
+    fn attend(&self, audience: Weak<dyn Audience>) {
+        self.audience.send_replace(Some(audience));
+    }
+
+    /// A broker that is away is no illness: everything works, only later.
+    fn health(&self) -> Result<(), StoreError> {
+        self.store.health()
+    }
+
+    fn statistics(&self) -> Statistics {
+        let connected = self.broker.as_ref().map(|broker| broker.is_connected());
+        Statistics { cluster: Some(self.figures.read(connected)), ..self.store.statistics() }
+    }
+
+    async fn close(&self) {
+        // What was committed last is told as long as the store finishes its work; the rest others find.
+        self.store.close().await;
+        if let Some(broker) = &self.broker {
+            // It may be away, and there is nothing else to do about it.
+            drop(broker.flush().await);
+        }
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Node {
+    /// The tasks of a node that was not closed end too.
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,185 @@
+//! Where on the broker a message goes. No text of a user is part of it: it is a number made of a hash.
+//!
+//! Whoever follows a conversation, or is connected as an account, has a number of 4096, and a node listens to the numbers
+//! of those it knows. So it hears a little more than it needs, and what it did not need is dropped unread.
+
+use std::collections::BTreeSet;
+
+use sidenote_core::event::Happening;
+use sidenote_core::ids::{AccountId, Conversation, ConversationId, UserId};
+use sidenote_core::rows::RowKey;
+use sidenote_row_codec::encode_key;
+use sidenote_store::News;
+use sidenote_store::audience::Followed;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::message::Message;
+
+/// So many numbers there are. All nodes must agree on it, so another number is another [`PREFIX`].
+const SHARDS: u64 = 4096;
+
+const PREFIX: &str = "sidenote.v1";
+
+/// A message is sent to so many numbers at most; what concerns more goes to everybody.
+const MOST_SHARDS: usize = 16;
+
+/// A node that would listen to more numbers than this listens to all.
+const MOST_EARS: usize = 2048;
+
+/// A part of what is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Subject {
+    /// What concerns conversations or accounts of this number.
+    Shard(u16),
+    /// What concerns too many. Every node listens to it.
+    Everybody,
+    /// All of it, for those who listen.
+    All,
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Shard(number) => write!(f, "{PREFIX}.{number:03x}"),
+            Self::Everybody => write!(f, "{PREFIX}.everybody"),
+            Self::All => write!(f, "{PREFIX}.*"),
+        }
+    }
+}
+
+/// Where a message is sent to.
+pub(crate) fn subjects_of(message: &Message) -> BTreeSet<Subject> {
+    let subjects = match message {
+        Message::Deleted(account, _) => Some(BTreeSet::from([of_account(account)])),
+        Message::News(news) => of_news(news),
+    };
+    subjects.unwrap_or_else(|| BTreeSet::from([Subject::Everybody]))
+}
+
+/// What a node listens to for those who follow.
+pub(crate) fn subjects_for(followed: &Followed) -> BTreeSet<Subject> {
+    let conversations = followed.conversations.iter().map(|followed| of_conversation(&followed.conversation));
+    let mut subjects: BTreeSet<_> = conversations.chain(followed.accounts.iter().map(of_account)).collect();
+    if followed.has_apps || subjects.len() > MOST_EARS {
+        return BTreeSet::from([Subject::All]);
+    }
+    subjects.insert(Subject::Everybody);
+    subjects
+}
+
+/// Besides those who follow the conversation: accounts that join a group, and the two of a one-to-one conversation. `None`
+/// if they are too many or not known.
+fn of_news(news: &News) -> Option<BTreeSet<Subject>> {
+    let app = news.conversation.app;
+    let of_user = |user: &UserId| of_account(&AccountId { app, user: user.clone() });
+    let mut subjects = BTreeSet::from([of_conversation(&news.conversation)]);
+    match &news.conversation.conversation {
+        Conversation::Direct(one, other) => subjects.extend([one, other].map(of_user)),
+        Conversation::Group(_) if news.events.is_empty() => return None,
+        Conversation::Group(_) => {
+            for event in &news.events {
+                if let Happening::MembersJoined { users, .. } = &event.what {
+                    if users.len() > MOST_SHARDS {
+                        return None;
+                    }
+                    subjects.extend(users.iter().map(of_user));
+                }
+            }
+        }
+    }
+    (subjects.len() <= MOST_SHARDS).then_some(subjects)
+}
+
+fn of_conversation(id: &ConversationId) -> Subject {
+    shard(&RowKey::Conversation(id.clone()))
+}
+
+fn of_account(id: &AccountId) -> Subject {
+    shard(&RowKey::Account(id.clone()))
+}
+
+fn shard(key: &RowKey) -> Subject {
+    let number = xxh3_64(&encode_key(key)) % SHARDS;
+    Subject::Shard(u16::try_from(number).expect("there are fewer numbers"))
+}
+
+#[cfg(test)]
+mod tests {
+    use sidenote_core::event::{Event, Operator};
+    use sidenote_core::ids::{AppId, EventNumber, GroupId, Incarnation, Timestamp, TinyId};
+    use sidenote_store::audience::FollowedConversation;
+
+    use super::*;
+
+    const APP: AppId = AppId::new(1_400_000_001);
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    fn account(name: &str) -> AccountId {
+        AccountId { app: APP, user: user(name) }
+    }
+
+    fn group(name: &str) -> ConversationId {
+        ConversationId::group(APP, GroupId::new(name).unwrap())
+    }
+
+    fn news(conversation: ConversationId, what: Vec<Happening>) -> Message {
+        let events = (1_u64..).zip(what).map(|(number, what)| {
+            let (number, at) = (EventNumber::new(number), Timestamp::from_millis(1));
+            Event { number, at, operator: Operator::server(user("administrator")), what }.into()
+        });
+        let (first, last, incarnation) = (EventNumber::new(1), EventNumber::new(1), Incarnation::from_random(1));
+        Message::News(News { conversation, incarnation, first, last, events: events.collect() })
+    }
+
+    fn joined(count: usize) -> Happening {
+        let users = (0..count).map(|number| user(&format!("user{number}"))).collect();
+        Happening::MembersJoined { users, imported: false }
+    }
+
+    #[test]
+    fn subjects_hold_no_text_and_never_change() {
+        assert_eq!(of_conversation(&group("g")).to_string(), "sidenote.v1.SHARD_OF_GROUP");
+        assert_eq!(of_account(&account("ann")).to_string(), "sidenote.v1.SHARD_OF_ACCOUNT");
+        assert_eq!(Subject::Shard(0xa).to_string(), "sidenote.v1.00a");
+    }
+
+    #[test]
+    fn whoever_is_concerned_listens_where_it_is_told() {
+        let nobody = Followed::default();
+        let ann = Followed { accounts: vec![account("ann")], ..nobody.clone() };
+        let room = FollowedConversation { conversation: group("room"), incarnation: Incarnation::from_random(1), known: None };
+        let room = Followed { conversations: vec![room], ..nobody.clone() };
+        let app = Followed { has_apps: true, ..nobody.clone() };
+        let hears = |who: &Followed, message: &Message| {
+            let ears = subjects_for(who);
+            ears.contains(&Subject::All) || subjects_of(message).iter().any(|subject| ears.contains(subject))
+        };
+        let direct = news(ConversationId::direct(APP, user("bob"), user("ann")), vec![Happening::GroupChanged]);
+        let change = news(group("room"), vec![Happening::GroupChanged]);
+        let many = news(group("other"), vec![joined(17)]);
+        let unknown = news(group("other"), Vec::new());
+        let of_ann = Happening::MembersJoined { users: vec![user("ann")], imported: false };
+        let joins = news(group("other"), vec![Happening::GroupChanged, of_ann]);
+        let deleted = Message::Deleted(account("ann"), TinyId::from_random(1));
+        for (who, heard) in [
+            (&nobody, [false, false, true, true, false, false]),
+            (&ann, [true, false, true, true, true, true]),
+            (&room, [false, true, true, true, false, false]),
+            (&app, [true; 6]),
+        ] {
+            let all = [&direct, &change, &many, &unknown, &joins, &deleted];
+            assert_eq!(all.map(|message| hears(who, message)), heard, "{who:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_follows_very_much_listens_to_all() {
+        let accounts = (0..20_000).map(|number| account(&format!("user{number}"))).collect();
+        let subjects = subjects_for(&Followed { accounts, ..Followed::default() });
+        assert_eq!(subjects, BTreeSet::from([Subject::All]));
+        assert!(subjects_of(&news(group("g"), vec![joined(16)])).len() <= MOST_SHARDS);
+    }
+}
