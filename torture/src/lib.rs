@@ -6,6 +6,7 @@
 
 pub mod server;
 
+pub mod broker;
 pub mod cluster;
 
 pub mod caller;

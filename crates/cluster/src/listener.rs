@@ -25,6 +25,9 @@ const PAUSE_FACTOR: u32 = 20;
 /// How long the broker may take to hear what is listened to. After this the tables are looked at once more.
 const SETTLED: Duration = Duration::from_millis(300);
 
+/// What the broker did not take is asked for again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Messages that are taken before others get the worker.
 const AT_A_TIME: usize = 64;
 
@@ -45,11 +48,23 @@ struct Ears {
     open: HashMap<Subject, CancellationToken>,
 }
 
+/// What became of the wish to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Adjusted {
+    /// There is nothing new to listen to.
+    Already,
+    /// The broker was asked for all of it.
+    Fully,
+    /// It did not take all.
+    InPart,
+}
+
 impl Listener {
     pub(crate) async fn listen(mut self) {
         let Some(mut changes) = changes_of(&mut self.audience).await else { return };
         let mut ears = Ears::default();
-        let (mut due, mut settled) = (Some(Instant::now()), None);
+        let mut rested = Instant::now();
+        let (mut due, mut settled) = (Some(rested), None);
         loop {
             tokio::select! {
                 Some(message) = ears.heard.next() => {
@@ -68,7 +83,7 @@ impl Listener {
                         // Nobody follows any more, and nobody will.
                         return;
                     }
-                    due = Some(Instant::now());
+                    due = Some(rested.max(Instant::now()));
                 }
                 () = at(due) => {
                     let began = Instant::now();
@@ -77,13 +92,14 @@ impl Listener {
                     let followed = audience.followed();
                     drop(audience);
                     let pause = (began.elapsed() * PAUSE_FACTOR).max(LEAST_PAUSE);
-                    if self.adjust(&mut ears, &followed).await {
+                    let adjusted = self.adjust(&mut ears, &followed).await;
+                    rested = Instant::now() + pause;
+                    due = (adjusted == Adjusted::InPart).then(|| rested + AGAIN);
+                    if adjusted != Adjusted::Already {
                         // What happened before the broker heard of it was told to nobody here.
                         self.look.notify_one();
                         settled = Some(Instant::now() + SETTLED);
                     }
-                    tokio::time::sleep(pause).await;
-                    due = None;
                 }
                 () = at(settled) => {
                     settled = None;
@@ -93,20 +109,20 @@ impl Listener {
         }
     }
 
-    /// Listens to what is followed now, and to nothing else. Whether there is anything new to listen to.
-    async fn adjust(&self, ears: &mut Ears, followed: &Followed) -> bool {
+    /// Listens to what is followed now, and to nothing else.
+    async fn adjust(&self, ears: &mut Ears, followed: &Followed) -> Adjusted {
         let wanted: BTreeSet<_> = subjects_for(followed);
-        let mut has_more = false;
+        let mut adjusted = Adjusted::Already;
         for subject in &wanted {
             if ears.open.contains_key(subject) {
                 continue;
             }
-            // If the broker is away, the subscription is made when it comes back; if it takes nothing, it is tried again.
-            let Ok(subscriber) = self.broker.subscribe(*subject).await else { break };
+            // If the broker is away, the subscription is made when it comes back.
+            let Ok(subscriber) = self.broker.subscribe(*subject).await else { return Adjusted::InPart };
             let token = CancellationToken::new();
             ears.heard.push(subscriber.take_until(token.clone().cancelled_owned()));
             ears.open.insert(*subject, token);
-            has_more = true;
+            adjusted = Adjusted::Fully;
         }
         // Only when what takes the place of these is there.
         ears.open.retain(|subject, token| {
@@ -116,7 +132,11 @@ impl Listener {
             }
             stays
         });
-        has_more && self.broker.flush().await.is_ok()
+        if adjusted == Adjusted::Fully {
+            // In vain if it is away. Then it is told when it is back, and the tables are looked at.
+            drop(self.broker.flush().await);
+        }
+        adjusted
     }
 
     fn take(&self, bytes: &[u8]) {

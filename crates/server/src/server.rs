@@ -303,5 +303,6 @@ fn statistics(
         connections: u64::try_from(connections).unwrap_or(u64::MAX),
         logins: u64::try_from(logins).unwrap_or(u64::MAX),
         webhooks: Vec::new(),
+        cluster: store.cluster,
     }
 }

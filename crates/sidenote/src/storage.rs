@@ -40,7 +40,7 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Opened> {
     match &config.store {
         Options::Embedded(embedded) => open_embedded(config, embedded),
         Options::Postgres(options) => {
-            let store = postgres::open(options, rule_limits(config)).await?;
+            let store = postgres::open(options, &config.cluster, rule_limits(config)).await?;
             Ok(Opened { store, files: None })
         }
     }

@@ -15,6 +15,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use sidenote_store::ClusterStatistics;
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,6 +41,8 @@ pub struct Statistics {
     pub logins: u64,
     /// Each app that has webhooks.
     pub webhooks: Vec<WebhookStatistics>,
+    /// What nodes tell each other; `None` where there is one.
+    pub cluster: Option<ClusterStatistics>,
 }
 
 /// What the webhooks of an app count.
@@ -199,7 +202,7 @@ impl fmt::Debug for Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Statistics { store, caches, connections, logins, webhooks } = (self.0)();
+        let Statistics { store, caches, connections, logins, webhooks, cluster } = (self.0)();
         let encoder = &mut encoder;
         let mut distributions = [
             ("store_batch_commands", "Commands in one durable batch", None, store.batch_commands),
@@ -248,8 +251,29 @@ impl Collector for Scrape {
                 .encode_family(&[("cache", cache.name)])?
                 .encode_counter::<NoLabelSet, _, f64>(&cache.misses, None)?;
         }
+        encode_cluster(encoder, cluster)?;
         encode_webhooks(encoder, &webhooks)
     }
+}
+
+/// All of it is there also where a server is alone, so that a dashboard need not know.
+fn encode_cluster(encoder: &mut DescriptorEncoder<'_>, cluster: Option<ClusterStatistics>) -> fmt::Result {
+    let it = cluster.unwrap_or_default();
+    for (name, help, count) in [
+        ("cluster_published", "Messages sent to other nodes", it.published),
+        ("cluster_unpublished", "Commits that other nodes were not told of", it.unpublished),
+        ("cluster_heard", "Messages from other nodes", it.heard),
+        ("cluster_refused", "Messages from other nodes that made no sense", it.refused),
+        ("cluster_looks", "Times that the tables were looked at for what was not heard of", it.looks),
+        ("cluster_found", "Conversations of which something new was found then", it.found),
+    ] {
+        encoder
+            .encode_descriptor(name, help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, f64>(&count, None)?;
+    }
+    let connected = u64::from(it.connected == Some(true));
+    let help = "Whether this node is connected to NATS";
+    encoder.encode_descriptor("cluster_nats_connected", help, None, MetricType::Gauge)?.encode_gauge(&connected)
 }
 
 fn encode_webhooks(encoder: &mut DescriptorEncoder<'_>, webhooks: &[WebhookStatistics]) -> fmt::Result {
@@ -327,6 +351,12 @@ mod tests {
                 oldest_seconds: 12,
                 ..WebhookStatistics::default()
             }],
+            cluster: Some(ClusterStatistics {
+                published: 21,
+                found: 2,
+                connected: Some(true),
+                ..ClusterStatistics::default()
+            }),
         }
     }
 
@@ -370,6 +400,9 @@ mod tests {
             "sidenote_store_ready 1",
             "sidenote_store_round_trips_total 11",
             "sidenote_store_statements_total 70",
+            "sidenote_cluster_published_total 21",
+            "sidenote_cluster_found_total 2",
+            "sidenote_cluster_nats_connected 1",
             "sidenote_connections 9",
             "sidenote_long_connection_logins 8",
             "sidenote_webhook_events_total{app=\"7\"} 3",

@@ -31,7 +31,7 @@ impl CheckConfig {
             Tls::load(files)?;
         }
         if let Store::Postgres(options) = &config.store {
-            storage::postgres::check(options)?;
+            storage::postgres::check(options, &config.cluster)?;
         }
         let mut output = std::io::stdout().lock();
         write!(output, "{} is fine\n{}", self.file.display(), summary(&config))?;

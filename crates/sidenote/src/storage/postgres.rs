@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use sidenote_cluster::{ClusterOptions, Node};
 use sidenote_core::Limits;
-use sidenote_server::config::Postgres;
+use sidenote_server::config::{Cluster, Postgres};
 use sidenote_store::Store;
 use sidenote_store_postgres::{PostgresOptions, PostgresStore, schema};
 
@@ -12,15 +13,29 @@ use crate::failure::Usage;
 
 pub(crate) use sidenote_store_postgres::OpenError;
 
-/// Connects to a database whose schema this program can use.
-pub(crate) async fn open(options: &Postgres, limits: Limits) -> anyhow::Result<Arc<dyn Store>> {
+/// Connects to a database whose schema this program can use, as one of the nodes that do.
+pub(crate) async fn open(
+    options: &Postgres,
+    cluster: &Cluster,
+    limits: Limits,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let others = others(cluster)?;
     let store = PostgresStore::open(given(options), limits).await.map_err(explain);
-    Ok(Arc::new(store.context("cannot open the store")?))
+    let store = Arc::new(store.context("cannot open the store")?);
+    Ok(Arc::new(Node::start(store, &others).await?))
 }
 
 /// Says what is wrong with the options, as far as that can be seen without connecting.
-pub(crate) fn check(options: &Postgres) -> anyhow::Result<()> {
+pub(crate) fn check(options: &Postgres, cluster: &Cluster) -> anyhow::Result<()> {
+    others(cluster)?;
     given(options).check().map_err(explain)
+}
+
+fn others(Cluster { nats, poll }: &Cluster) -> anyhow::Result<ClusterOptions> {
+    let nats = nats.iter().map(|server| server.expose_text().to_owned()).collect();
+    let options = ClusterOptions { nats, poll: *poll };
+    options.check().map_err(|error| Usage::error(format!("cluster.nats: {error}")))?;
+    Ok(options)
 }
 
 /// Brings the schema up to date; the one that was there before (0: none) and the one that is there now.
@@ -111,9 +126,22 @@ mod tests {
         let config = Config::from_toml(&text).unwrap();
         let Store::Postgres(options) = &config.store else { panic!("{:?}", config.store) };
         assert!(!format!("{config:?}").contains("hunter2"));
-        let error = check(options).unwrap_err();
+        let error = check(options, &config.cluster).unwrap_err();
         assert!(error.is::<Usage>());
         error.to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_broker_is_said_without_its_password() {
+        let text = "[store]\nengine = \"postgres\"\nurl = \"postgres://host/db\"\n[cluster]\n\
+            nats = [\"nats://ok:4222\", \"nats://ann:hunter2@host:port\"]\n\
+            [[apps]]\nsdk_app_id = 1\nsecret_key = \"key\"\n";
+        let config = Config::from_toml(text).unwrap();
+        let Store::Postgres(options) = &config.store else { panic!("{:?}", config.store) };
+        let error = check(options, &config.cluster).unwrap_err();
+        assert!(error.is::<Usage>());
+        let said = error.to_string();
+        assert!(said.starts_with("cluster.nats: address 2 ") && !said.contains("hunter2"), "{said}");
     }
 
     #[test]

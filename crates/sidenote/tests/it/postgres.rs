@@ -7,6 +7,8 @@ mod start;
 mod faults;
 mod load;
 
+mod pushes;
+
 use sidenote_postgres_for_tests::{Postgres, Settings};
 use sidenote_torture::cluster::migrate;
 

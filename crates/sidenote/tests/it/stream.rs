@@ -20,18 +20,18 @@ const SEND: &str = "group_open_http_svc/send_group_msg";
 const REMOVE: &str = "group_open_http_svc/delete_group_member";
 
 /// A stream that is being read.
-struct Stream {
+pub(crate) struct Stream {
     lines: BufReader<TcpStream>,
     status: u16,
 }
 
 /// One event of it.
 #[derive(Debug, Default, PartialEq)]
-struct Frame {
+pub(crate) struct Frame {
     /// `message` where the frame names none.
     event: String,
-    id: String,
-    data: Value,
+    pub(crate) id: String,
+    pub(crate) data: Value,
 }
 
 impl Stream {
@@ -54,7 +54,7 @@ impl Stream {
         Self { lines, status }
     }
 
-    fn of_group(server: &Running, user: &str, group: &str, after: &str) -> Self {
+    pub(crate) fn of_group(server: &Running, user: &str, group: &str, after: &str) -> Self {
         let stream =
             Self::open(server, &format!("/v1/groups/{group}/events?{}", query(APP, user)), &cursor(after));
         assert_eq!(stream.status, 200);
@@ -88,7 +88,7 @@ impl Stream {
     }
 
     /// The next event that tells of a change.
-    fn event(&mut self) -> Frame {
+    pub(crate) fn event(&mut self) -> Frame {
         let frame = self.next().expect("the stream goes on");
         assert_eq!(frame.event, "message", "{frame:?}");
         frame

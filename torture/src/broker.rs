@@ -1,0 +1,75 @@
+//! A NATS server of a test's own, on the loopback interface, which can be killed, stopped and started again.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cluster::until;
+
+/// Where packages put it, besides the search path.
+const PLACES: [&str; 3] = ["/usr/sbin/nats-server", "/usr/bin/nats-server", "/usr/local/bin/nats-server"];
+
+/// A server. It ends when this is dropped.
+pub struct Broker {
+    program: PathBuf,
+    port: u16,
+    server: Option<Child>,
+}
+
+impl Broker {
+    /// Starts a server; `None` if there is none on this machine, in which case `test` is named as skipped. Where
+    /// `SIDENOTE_REQUIRE_NATS` is set that is a failure.
+    pub fn start_or_skip(test: &str) -> Option<Self> {
+        let Some(program) = PLACES.iter().map(Path::new).find(|place| place.is_file()) else {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "tests are told what must be there by the environment"
+            )]
+            let required = std::env::var("SIDENOTE_REQUIRE_NATS").is_ok();
+            assert!(!required, "{test}: NATS is not installed (apt install nats-server)");
+            println!("{test}: skipped, because NATS is not installed (apt install nats-server)");
+            return None;
+        };
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let mut broker = Self { program: program.to_owned(), port, server: None };
+        broker.start();
+        Some(broker)
+    }
+
+    /// The section of a configuration that names it.
+    pub fn section(&self, poll_ms: u64) -> String {
+        format!("[cluster]\nnats = [\"nats://127.0.0.1:{}\"]\npoll_ms = {poll_ms}", self.port)
+    }
+
+    /// Starts it again, on the same port.
+    pub fn start(&mut self) {
+        assert!(self.server.is_none(), "it runs already");
+        let mut command = Command::new(&self.program);
+        command.args(["--addr", "127.0.0.1", "--port", &self.port.to_string()]);
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.server = Some(command.spawn().unwrap());
+        until(|| TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok(), "NATS does not start");
+    }
+
+    /// Kills it in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        let mut server = self.server.take().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    /// Sends it a signal, such as SIGSTOP.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.server.as_ref().unwrap()), signal).unwrap();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if self.server.is_some() {
+            self.kill();
+        }
+    }
+}
