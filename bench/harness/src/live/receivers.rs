@@ -46,6 +46,8 @@ struct Shared {
     failures: AtomicU64,
     first_failure: Mutex<Option<String>>,
     round: Mutex<Round>,
+    /// How often the value of the round has changed.
+    turns: AtomicU64,
     complete: Condvar,
 }
 
@@ -94,6 +96,7 @@ impl Receivers {
         value.as_bytes().clone_into(&mut round.value);
         round.wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         round.arrivals.clear();
+        self.shared.turns.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Waits until all pushes that were expected have come, for [`PATIENCE`] at most, and returns when each did.
@@ -102,6 +105,7 @@ impl Receivers {
         let waited = self.shared.complete.wait_timeout_while(self.shared.round(), PATIENCE, waits);
         let mut round = waited.unwrap_or_else(PoisonError::into_inner).0;
         round.value.clear();
+        self.shared.turns.fetch_add(1, Ordering::AcqRel);
         std::mem::take(&mut round.arrivals)
     }
 
@@ -173,8 +177,9 @@ struct Listening<'a> {
     outgoing: Vec<u8>,
     /// Arrivals that the others have not been told of.
     arrivals: VecDeque<Instant>,
-    /// What pushes have to hold, as of the last look.
+    /// What pushes have to hold, as of this turn.
     value: Vec<u8>,
+    turn: u64,
 }
 
 fn listen(
@@ -228,6 +233,7 @@ impl<'a> Listening<'a> {
             outgoing: Vec::new(),
             arrivals: VecDeque::new(),
             value: Vec::new(),
+            turn: 0,
         })
     }
 
@@ -242,7 +248,6 @@ impl<'a> Listening<'a> {
             if events.is_empty() {
                 continue;
             }
-            self.value.clone_from(&self.shared.round().value);
             for event in events.drain(..) {
                 let number = usize::try_from(event.data.u64()).context("it was made from an index")?;
                 if let Err(problem) = self.receive(number) {
@@ -277,6 +282,12 @@ impl<'a> Listening<'a> {
     /// Looks into all that is whole of what was received at `time`, and keeps the rest. What came together is
     /// acknowledged together, with the last of it.
     fn take(&mut self, number: usize, mut received: &[u8], time: Instant) -> Result<(), String> {
+        // Looked at after reading: what was read may be of a round that began when others were read already.
+        let turn = self.shared.turns.load(Ordering::Acquire);
+        if turn != self.turn {
+            self.value.clone_from(&self.shared.round().value);
+            self.turn = turn;
+        }
         let listener = &mut self.receivers[number];
         self.outgoing.clear();
         let (mut session, mut heard) = (&[][..], 0);
