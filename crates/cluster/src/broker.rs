@@ -44,9 +44,10 @@ pub(crate) struct Away;
 
 /// Takes addresses apart. What is wrong is told without them, for they may hold passwords.
 pub(crate) fn parse(addresses: &[String]) -> Result<Vec<ServerAddr>, BadAddress> {
-    let parsed = addresses.iter().enumerate().map(|(place, address)| {
-        address.parse::<ServerAddr>().map_err(|_| BadAddress(place))
-    });
+    let parsed = addresses
+        .iter()
+        .enumerate()
+        .map(|(place, address)| address.parse::<ServerAddr>().map_err(|_| BadAddress(place)));
     parsed.collect()
 }
 
@@ -63,7 +64,8 @@ impl Broker {
             .connection_timeout(CONNECT_TIMEOUT)
             .subscription_capacity(MOST_WAITING)
             .reconnect_delay_callback(|attempts| {
-                let doubled = Duration::from_millis(50) * 2_u32.saturating_pow(u32::try_from(attempts).unwrap_or(u32::MAX).min(8));
+                let doubled = Duration::from_millis(50)
+                    * 2_u32.saturating_pow(u32::try_from(attempts).unwrap_or(u32::MAX).min(8));
                 doubled.min(LONGEST_PAUSE)
             })
             .event_callback(move |event| {

@@ -155,7 +155,9 @@ impl Listener {
 }
 
 /// Waits for those who follow, and says how to see that they change.
-async fn changes_of(audience: &mut watch::Receiver<Option<Weak<dyn Audience>>>) -> Option<watch::Receiver<u64>> {
+async fn changes_of(
+    audience: &mut watch::Receiver<Option<Weak<dyn Audience>>>,
+) -> Option<watch::Receiver<u64>> {
     let there = audience.wait_for(Option::is_some).await.ok()?;
     there.as_ref().and_then(Weak::upgrade).map(|audience| audience.changes())
 }

@@ -59,7 +59,8 @@ pub(crate) fn subjects_of(message: &Message) -> BTreeSet<Subject> {
 /// What a node listens to for those who follow.
 pub(crate) fn subjects_for(followed: &Followed) -> BTreeSet<Subject> {
     let conversations = followed.conversations.iter().map(|followed| of_conversation(&followed.conversation));
-    let mut subjects: BTreeSet<_> = conversations.chain(followed.accounts.iter().map(of_account)).collect();
+    let mut subjects: BTreeSet<_> =
+        conversations.chain(followed.accounts.iter().map(|(account, _)| of_account(account))).collect();
     if followed.has_apps || subjects.len() > MOST_EARS {
         return BTreeSet::from([Subject::All]);
     }
@@ -130,7 +131,8 @@ mod tests {
             let (number, at) = (EventNumber::new(number), Timestamp::from_millis(1));
             Event { number, at, operator: Operator::server(user("administrator")), what }.into()
         });
-        let (first, last, incarnation) = (EventNumber::new(1), EventNumber::new(1), Incarnation::from_random(1));
+        let (first, last, incarnation) =
+            (EventNumber::new(1), EventNumber::new(1), Incarnation::from_random(1));
         Message::News(News { conversation, incarnation, first, last, events: events.collect() })
     }
 
@@ -149,15 +151,20 @@ mod tests {
     #[test]
     fn whoever_is_concerned_listens_where_it_is_told() {
         let nobody = Followed::default();
-        let ann = Followed { accounts: vec![account("ann")], ..nobody.clone() };
-        let room = FollowedConversation { conversation: group("room"), incarnation: Incarnation::from_random(1), known: None };
+        let ann = Followed { accounts: vec![(account("ann"), TinyId::from_random(1))], ..nobody.clone() };
+        let room = FollowedConversation {
+            conversation: group("room"),
+            incarnation: Incarnation::from_random(1),
+            known: None,
+        };
         let room = Followed { conversations: vec![room], ..nobody.clone() };
         let app = Followed { has_apps: true, ..nobody.clone() };
         let hears = |who: &Followed, message: &Message| {
             let ears = subjects_for(who);
             ears.contains(&Subject::All) || subjects_of(message).iter().any(|subject| ears.contains(subject))
         };
-        let direct = news(ConversationId::direct(APP, user("bob"), user("ann")), vec![Happening::GroupChanged]);
+        let direct =
+            news(ConversationId::direct(APP, user("bob"), user("ann")), vec![Happening::GroupChanged]);
         let change = news(group("room"), vec![Happening::GroupChanged]);
         let many = news(group("other"), vec![joined(17)]);
         let unknown = news(group("other"), Vec::new());
@@ -177,7 +184,9 @@ mod tests {
 
     #[test]
     fn whoever_follows_very_much_listens_to_all() {
-        let accounts = (0..20_000).map(|number| account(&format!("user{number}"))).collect();
+        let accounts = (0..20_000)
+            .map(|number| (account(&format!("user{number}")), TinyId::from_random(number)))
+            .collect();
         let subjects = subjects_for(&Followed { accounts, ..Followed::default() });
         assert_eq!(subjects, BTreeSet::from([Subject::All]));
         assert!(subjects_of(&news(group("g"), vec![joined(16)])).len() <= MOST_SHARDS);

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use sidenote_core::ids::{EventNumber, Incarnation};
+use sidenote_core::ids::{AccountId, EventNumber, Incarnation, TinyId};
+use sidenote_core::query::Accounts;
 use sidenote_store::audience::{Audience, FollowedConversation};
-use sidenote_store::{News, StoreError};
+use sidenote_store::{News, Store, StoreError};
 use sidenote_store_postgres::{PostgresStore, Recent};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -19,6 +20,12 @@ const COMPARE: Duration = Duration::from_secs(3);
 
 /// Conversations whose numbers are asked for in one round trip.
 const AT_A_TIME: usize = 500;
+
+/// How often a node looks whether accounts that are connected are still there.
+const ACCOUNTS: Duration = Duration::from_secs(5);
+
+/// Accounts that are asked for at a time.
+const ACCOUNTS_AT_A_TIME: usize = 100;
 
 /// What was found is remembered so long, at least: longer than a look goes back.
 const MEMORY: Duration = Duration::from_mins(1);
@@ -50,7 +57,8 @@ impl Found {
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         let mut new = Vec::new();
         for mut news in found {
-            let known = self.newer.get(&news.incarnation).or_else(|| self.older.get(&news.incarnation)).copied();
+            let known =
+                self.newer.get(&news.incarnation).or_else(|| self.older.get(&news.incarnation)).copied();
             self.newer.insert(news.incarnation, known.map_or(news.last, |known| known.max(news.last)));
             if is_first || known.is_some_and(|known| known >= news.last) {
                 continue;
@@ -74,13 +82,18 @@ impl Watcher {
         let began = Instant::now();
         let mut found = Found::default();
         let (mut last_look, mut last_forgotten) = (began, began);
+        let mut last_accounts = began;
         let mut told = None;
         loop {
             let looked_at = Instant::now();
             let back = how_far_back(looked_at - last_look);
-            match self.look_around(&mut found, back).await {
+            let with_accounts = looked_at - last_accounts >= ACCOUNTS;
+            match self.look_around(&mut found, back, with_accounts).await {
                 Ok(()) => {
                     last_look = looked_at;
+                    if with_accounts {
+                        last_accounts = looked_at;
+                    }
                     if looked_at - last_forgotten >= MEMORY {
                         last_forgotten = looked_at;
                         found.forget_old();
@@ -121,14 +134,21 @@ impl Watcher {
         *told = is_heard;
     }
 
-    async fn look_around(&self, found: &mut Found, back: Recent) -> Result<(), StoreError> {
+    async fn look_around(
+        &self,
+        found: &mut Found,
+        back: Recent,
+        with_accounts: bool,
+    ) -> Result<(), StoreError> {
         self.figures.looks.add(1);
         // Before the numbers are asked for, so that what comes in between is no surprise.
         let audience = self.audience.borrow().as_ref().and_then(Weak::upgrade);
         let followed = audience.map(|audience| audience.followed()).unwrap_or_default();
         let recent = self.store.recent_news(back).await?;
         if recent.len() >= PostgresStore::MOST_RECENT {
-            tracing::warn!("more conversations had events lately than are looked at; some pushes may be missing");
+            tracing::warn!(
+                "more conversations had events lately than are looked at; some pushes may be missing"
+            );
         }
         let mut count = 0;
         for news in found.new_of(recent) {
@@ -144,6 +164,24 @@ impl Watcher {
             }
         }
         self.figures.found.add(count);
+        if with_accounts {
+            for some in followed.accounts.chunks(ACCOUNTS_AT_A_TIME) {
+                self.look_for(some).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of those that are there no more, or are others by now.
+    async fn look_for(&self, accounts: &[(AccountId, TinyId)]) -> Result<(), StoreError> {
+        let store: &dyn Store = &*self.store;
+        let ids = accounts.iter().map(|(account, _)| account.clone()).collect();
+        let found = store.ask(Accounts { ids }).await?;
+        for ((account, tiny_id), found) in accounts.iter().zip(found) {
+            if found.is_none_or(|found| found.tiny_id != *tiny_id) {
+                self.store.hear_deleted(account.clone(), *tiny_id);
+            }
+        }
         Ok(())
     }
 }
@@ -206,18 +244,18 @@ mod tests {
         let missed = |known, last| missed(&followed(known), EventNumber::new(last));
         assert_eq!(missed(Some(4), 6), Some(news(1, 5, 6)));
         assert_eq!((missed(Some(6), 6), missed(Some(7), 6)), (None, None));
-        assert_eq!((missed(None, 6), missed(None, 0), missed(Some(0), 1)), (Some(news(1, 6, 6)), None, Some(news(1, 1, 1))));
+        assert_eq!(
+            (missed(None, 6), missed(None, 0), missed(Some(0), 1)),
+            (Some(news(1, 6, 6)), None, Some(news(1, 1, 1)))
+        );
     }
 
     #[test]
     fn after_a_long_time_a_look_goes_back_further() {
         let back = |seconds| how_far_back(Duration::from_secs(seconds));
-        assert_eq!([back(0), back(3), back(10), back(100), back(200)], [
-            Recent::Moment,
-            Recent::Moment,
-            Recent::While,
-            Recent::While,
-            Recent::Long,
-        ]);
+        assert_eq!(
+            [back(0), back(3), back(10), back(100), back(200)],
+            [Recent::Moment, Recent::Moment, Recent::While, Recent::While, Recent::Long,]
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What is followed on this node, for a store that others write to as well: it looks for what they have committed where
 //! somebody wants to know.
 
-use sidenote_core::ids::{AccountId, ConversationId, EventNumber, Incarnation};
+use sidenote_core::ids::{AccountId, ConversationId, EventNumber, Incarnation, TinyId};
 use tokio::sync::watch;
 
 /// What is followed at one moment.
@@ -9,8 +9,9 @@ use tokio::sync::watch;
 pub struct Followed {
     /// Conversations that somebody follows by themselves or as a member.
     pub conversations: Vec<FollowedConversation>,
-    /// Accounts that are connected: they hear of groups that they join, and of one-to-one conversations.
-    pub accounts: Vec<AccountId>,
+    /// Accounts that are connected, each with its number: they hear of groups that they join, of one-to-one
+    /// conversations, and of their end.
+    pub accounts: Vec<(AccountId, TinyId)>,
     /// Whether anybody follows whatever happens in an app.
     pub has_apps: bool,
 }

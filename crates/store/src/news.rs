@@ -494,7 +494,8 @@ mod tests {
     fn what_is_heard_again_is_told_once_and_what_is_heard_late_or_not_at_all_is_made_up_for() {
         let newsroom = Newsroom::remembering();
         let mut follower = newsroom.follow();
-        let mut told = || follower.take().news.iter().map(|news| (ends(news), numbers(news))).collect::<Vec<_>>();
+        let mut told =
+            || follower.take().news.iter().map(|news| (ends(news), numbers(news))).collect::<Vec<_>>();
         tell(&newsroom, &[(1, "a", 7, 10)]);
         assert_eq!(told(), [((7, 7), vec![7])]);
         assert!(!hear(&newsroom, 7, 7));

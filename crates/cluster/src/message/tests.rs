@@ -82,7 +82,12 @@ fn holds(bytes: &[u8]) {
     if let Ok(message) = Message::decode(bytes) {
         if let Message::News(news) = &message {
             assert!(news.first <= news.last && news.last.next() > news.last);
-            assert!(news.events.iter().zip(news.first.get()..).all(|(event, number)| event.number.get() == number));
+            assert!(
+                news.events
+                    .iter()
+                    .zip(news.first.get()..)
+                    .all(|(event, number)| event.number.get() == number)
+            );
         }
         assert_eq!(Message::decode(&message.encode()), Ok(message));
     }

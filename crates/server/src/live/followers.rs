@@ -334,7 +334,7 @@ impl Followers {
                 known: life.position.or(life.known()),
             })
         });
-        let accounts = self.listeners.iter().map(|(_, listener)| listener.account.clone());
+        let accounts = self.listeners.iter().map(|(_, it)| (it.account.clone(), it.tiny_id));
         Followed {
             conversations: lives.collect(),
             accounts: accounts.collect(),

@@ -273,7 +273,9 @@ fn encode_cluster(encoder: &mut DescriptorEncoder<'_>, cluster: Option<ClusterSt
     }
     let connected = u64::from(it.connected == Some(true));
     let help = "Whether this node is connected to NATS";
-    encoder.encode_descriptor("cluster_nats_connected", help, None, MetricType::Gauge)?.encode_gauge(&connected)
+    encoder
+        .encode_descriptor("cluster_nats_connected", help, None, MetricType::Gauge)?
+        .encode_gauge(&connected)
 }
 
 fn encode_webhooks(encoder: &mut DescriptorEncoder<'_>, webhooks: &[WebhookStatistics]) -> fmt::Result {

@@ -86,7 +86,8 @@ fn pushes_cross(cluster: &Cluster) {
         set(if value % 2 == 0 { &there } else { &here }, value);
     }
     for client in [&mut ann, &mut bob] {
-        let told: Vec<_> = (0..10).map(|_| client.event()["MsgExtensionNotify"]["MsgLastSeq"].clone()).collect();
+        let told: Vec<_> =
+            (0..10).map(|_| client.event()["MsgExtensionNotify"]["MsgLastSeq"].clone()).collect();
         assert_eq!(json!(told), json!((1..=10).collect::<Vec<_>>()));
     }
     // A message for bob alone, of a conversation that there was not before.
@@ -96,7 +97,10 @@ fn pushes_cross(cluster: &Cluster) {
     assert_eq!(bob.event()["C2cMsgArray"][0]["From_Account"], "ann");
     // A group that cid joins while he is connected, and what happens in it from then on.
     let mut cid = LongClient::logged_in(cluster.nodes[1].address, "cid");
-    here.ok("group_open_http_svc/add_group_member", r#"{"GroupId":"g","MemberList":[{"Member_Account":"cid"}]}"#);
+    here.ok(
+        "group_open_http_svc/add_group_member",
+        r#"{"GroupId":"g","MemberList":[{"Member_Account":"cid"}]}"#,
+    );
     send(&here, 5000);
     assert_eq!((next_message(&mut cid), next_message(&mut bob)), (32, 32));
     // Whoever is deleted is cut off, wherever he is.
@@ -104,7 +108,10 @@ fn pushes_cross(cluster: &Cluster) {
     while let Ok(frame) = cid.frame() {
         assert_ne!(frame["head"]["servcmd"], Value::Null);
     }
-    assert_eq!((bob.events(), ann.events()).0.iter().filter(|event| event["GroupMsgArray"].is_array()).count(), 0);
+    assert_eq!(
+        (bob.events(), ann.events()).0.iter().filter(|event| event["GroupMsgArray"].is_array()).count(),
+        0
+    );
 }
 
 #[test]
