@@ -2,6 +2,7 @@
 
 mod any_order;
 mod arrivals;
+mod elsewhere;
 mod people;
 
 use std::sync::Arc;

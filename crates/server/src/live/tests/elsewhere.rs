@@ -1,0 +1,136 @@
+//! What other nodes commit: news of it comes early, late, twice or never.
+
+use std::sync::{Mutex, Weak};
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use sidenote_core::query::{Answer, Query};
+use sidenote_store::audience::{Audience, Followed, FollowedConversation};
+use sidenote_store::news::{Follower, Gathered, Newsroom};
+use sidenote_store::{Committed, News, Statistics, StoreError};
+use tokio::task::yield_now;
+
+use super::*;
+
+/// A store of which nothing is heard but what the test tells.
+struct Far {
+    inner: MemoryStore,
+    newsroom: Newsroom,
+    audience: Mutex<Option<Weak<dyn Audience>>>,
+}
+
+impl Far {
+    fn new() -> Arc<Self> {
+        let inner = MemoryStore::new(Limits::default());
+        Arc::new(Self { inner, newsroom: Newsroom::remembering(), audience: Mutex::default() })
+    }
+
+    /// Another node tells that a group has had these events.
+    fn tell(&self, name: &str, numbers: (u64, u64)) {
+        let (first, last) = (EventNumber::new(numbers.0), EventNumber::new(numbers.1));
+        let (conversation, incarnation) = (group(name), Incarnation::from_random(1));
+        let mut gathered = Gathered::default();
+        gathered.add_heard(&News { conversation, incarnation, first, last, events: Vec::new() });
+        self.newsroom.tell(&gathered);
+    }
+
+    fn audience(&self) -> Arc<dyn Audience> {
+        self.audience.lock().unwrap().as_ref().unwrap().upgrade().unwrap()
+    }
+}
+
+#[async_trait]
+impl Store for Far {
+    async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
+        self.inner.commit(command).await
+    }
+
+    async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
+        self.inner.answer(query).await
+    }
+
+    fn news(&self) -> Follower {
+        self.newsroom.follow()
+    }
+
+    fn attend(&self, audience: Weak<dyn Audience>) {
+        *self.audience.lock().unwrap() = Some(audience);
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        self.inner.health()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.inner.statistics()
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+async fn scene(far: &Arc<Far>) -> Scene {
+    let store: Arc<dyn Store> = Arc::<Far>::clone(far);
+    let scene = Scene::over(store);
+    scene.import("ann").await;
+    // Created, joined.
+    scene.create("a", 1, &["ann"]).await;
+    scene
+}
+
+#[tokio::test]
+async fn news_of_a_later_event_that_comes_first_tells_the_earlier_ones_too() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    let mut ann = scene.connect("ann").await;
+    for random in 1..=3 {
+        scene.send("a", random).await;
+    }
+    far.tell("a", (4, 4));
+    assert_eq!((next(&mut ann).await.1, next(&mut ann).await.1), (3, 4));
+    for late in [(3, 3), (4, 4), (3, 4)] {
+        far.tell("a", late);
+    }
+    far.tell("a", (5, 5));
+    assert_eq!(next(&mut ann).await.1, 5);
+    assert!(ann.next().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn the_store_learns_what_is_followed_and_up_to_where_it_is_known() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    let audience = far.audience();
+    let mut changes = audience.changes();
+    let is_nothing = |followed: Followed| {
+        followed.conversations.is_empty() && followed.accounts.is_empty() && !followed.has_apps
+    };
+    assert!(is_nothing(audience.followed()));
+    changes.mark_unchanged();
+    let mut ann = scene.connect("ann").await;
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    let known = || {
+        let Followed { conversations, accounts, has_apps } = audience.followed();
+        assert_eq!((accounts, has_apps), (vec![(account("ann"), tiny_id("ann"))], false));
+        let [FollowedConversation { conversation, incarnation, known }] = &conversations[..] else {
+            panic!("{conversations:?}");
+        };
+        assert_eq!((conversation, incarnation.get()), (&group("a"), 1));
+        known.unwrap().get()
+    };
+    assert_eq!(known(), 2);
+    scene.send("a", 1).await;
+    assert_eq!(known(), 2);
+    far.tell("a", (3, 3));
+    assert_eq!((next(&mut ann).await.1, known()), (3, 3));
+    drop(ann);
+    assert!(changes.has_changed().unwrap() && is_nothing(audience.followed()));
+    let everything = scene.hub.follow_app(APP).await;
+    assert!(audience.followed().has_apps);
+    drop(everything);
+    while !is_nothing(audience.followed()) {
+        yield_now().await;
+    }
+}
