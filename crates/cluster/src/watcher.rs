@@ -159,7 +159,7 @@ impl Watcher {
             let last = self.store.last_events(&lives).await?;
             for (followed, last) in some.iter().zip(last) {
                 if let Some(news) = missed(followed, last) {
-                    count += u64::from(self.store.hear_news(&news));
+                    count += u64::from(self.store.hear_missed(&news));
                 }
             }
         }

@@ -92,6 +92,13 @@ impl PostgresStore {
         self.desk.all_news.tell(&gathered)
     }
 
+    /// The same for what those who follow say they do not know. They are told it also if they were told it before.
+    pub fn hear_missed(&self, news: &News) -> bool {
+        let mut gathered = Gathered::default();
+        gathered.add_missed(news);
+        self.desk.all_news.tell(&gathered)
+    }
+
     /// Another node has told that an account was deleted.
     pub fn hear_deleted(&self, account: AccountId, tiny_id: TinyId) {
         let mut gathered = Gathered::default();

@@ -103,8 +103,9 @@ impl Newsroom {
             return is_new;
         }
         for desk in &*lock(&self.0.desks) {
-            if lock(&desk.waiting).merge(gathered) {
-                is_new = true;
+            let mut waiting = lock(&desk.waiting);
+            is_new |= waiting.merge(gathered);
+            if !waiting.is_empty() {
                 desk.bell.notify_one();
             }
         }
@@ -162,6 +163,8 @@ pub struct Gathered {
     deleted: Vec<(AccountId, TinyId)>,
     /// What the follower was told, where that counts.
     told: Option<Memory>,
+    /// It is told whatever was told before.
+    insists: bool,
 }
 
 /// Numbers of events that a follower was told: for each life of a conversation the first and the last of a stretch.
@@ -223,6 +226,13 @@ impl Gathered {
         self.put(conversation, *incarnation, (*first, *last), events, bytes);
     }
 
+    /// Takes news of what a follower says it does not know. It is told also if it was told before: a follower may have
+    /// had no use for it then.
+    pub fn add_missed(&mut self, missed: &News) {
+        self.insists = true;
+        self.add_heard(missed);
+    }
+
     /// Takes that an account was deleted elsewhere.
     pub fn add_heard_deleted(&mut self, account: AccountId, tiny_id: TinyId) {
         self.deleted.push((account, tiny_id));
@@ -250,12 +260,16 @@ impl Gathered {
         for News { conversation, incarnation, first, last, events } in &later.news {
             let mut ends = (*first, *last);
             if let Some(told) = &mut self.told {
-                match told.untold(*incarnation, ends) {
+                let untold = told.untold(*incarnation, ends);
+                is_new |= untold.is_some();
+                match untold {
+                    _ if later.insists => {}
                     Some(untold) => ends = untold,
                     None => continue,
                 }
+            } else {
+                is_new = true;
             }
-            is_new = true;
             // A part of them, or none where those do not reach as far back.
             let from = events.partition_point(|event| event.number < ends.0);
             let to = events.partition_point(|event| event.number <= ends.1);
@@ -504,6 +518,13 @@ mod tests {
         assert!(hear(&newsroom, 6, 6));
         assert_eq!(told(), [((6, 6), vec![])]);
         assert!(!hear(&newsroom, 6, 7));
+        // Told again to whoever says that it does not know it.
+        let [first, last] = [6, 7].map(EventNumber::new);
+        let (conversation, incarnation) = (group("a"), Incarnation::from_random(1));
+        let mut gathered = Gathered::default();
+        gathered.add_missed(&News { conversation, incarnation, first, last, events: Vec::new() });
+        assert!(!newsroom.tell(&gathered));
+        assert_eq!(told(), [((6, 7), vec![])]);
         // Nobody told of 8 and 9.
         tell(&newsroom, &[(1, "a", 10, 10)]);
         assert_eq!(told(), [((8, 10), vec![])]);

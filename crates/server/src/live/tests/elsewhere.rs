@@ -27,10 +27,19 @@ impl Far {
 
     /// Another node tells that a group has had these events.
     fn tell(&self, name: &str, numbers: (u64, u64)) {
+        self.tell_by(Gathered::add_heard, name, numbers);
+    }
+
+    /// The store finds that whoever follows does not know of them.
+    fn tell_missed(&self, name: &str, numbers: (u64, u64)) {
+        self.tell_by(Gathered::add_missed, name, numbers);
+    }
+
+    fn tell_by(&self, add: fn(&mut Gathered, &News), name: &str, numbers: (u64, u64)) {
         let (first, last) = (EventNumber::new(numbers.0), EventNumber::new(numbers.1));
         let (conversation, incarnation) = (group(name), Incarnation::from_random(1));
         let mut gathered = Gathered::default();
-        gathered.add_heard(&News { conversation, incarnation, first, last, events: Vec::new() });
+        add(&mut gathered, &News { conversation, incarnation, first, last, events: Vec::new() });
         self.newsroom.tell(&gathered);
     }
 
@@ -95,6 +104,30 @@ async fn news_of_a_later_event_that_comes_first_tells_the_earlier_ones_too() {
     far.tell("a", (5, 5));
     assert_eq!(next(&mut ann).await.1, 5);
     assert!(ann.next().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn what_was_passed_over_before_a_joining_was_heard_of_is_told_when_the_store_looks() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.import("bob").await;
+    let mut bob = scene.connect("bob").await;
+    scene.add("a", "bob").await;
+    scene.send("a", 1).await;
+    // Two nodes have written, and the second is heard first.
+    far.tell("a", (4, 4));
+    // The task that hands events out runs when this test waits.
+    for _ in 0..20 {
+        yield_now().await;
+    }
+    far.tell("a", (3, 3));
+    assert_eq!(next(&mut bob).await.1, 3);
+    let known = scene.hub.followed().conversations[0].known;
+    assert_eq!(known, Some(EventNumber::new(3)));
+    far.tell("a", (4, 4));
+    far.tell_missed("a", (4, 4));
+    assert_eq!(next(&mut bob).await.1, 4);
+    assert!(bob.next().now_or_never().is_none());
 }
 
 #[tokio::test]
