@@ -1,0 +1,244 @@
+use sidenote_core::command::{AccountAction, GroupAction};
+use sidenote_core::event::{ChangedPair, ExtensionChange, Operation, Operator};
+use sidenote_core::extension::{Key, Seq, Value};
+use sidenote_core::ids::{AccountId, AppId, GroupId, MessageName, MsgSeq, Timestamp, TinyId, UserId};
+
+use super::*;
+
+fn group(name: &str) -> ConversationId {
+    ConversationId::group(AppId::new(1), GroupId::new(name).unwrap())
+}
+
+fn command(action: Action) -> Command {
+    let operator = Operator::server(UserId::new("ann").unwrap());
+    Command { operator, at: Timestamp::from_millis(1), action }
+}
+
+/// A change of one pair with a value of so many bytes.
+fn change(incarnation: u64, number: u64, value_bytes: usize) -> Change {
+    let pair = ChangedPair {
+        key: Key::new("k").unwrap(),
+        value: Some(Value::new(&"v".repeat(value_bytes)).unwrap()),
+        seq: Seq::new(number).unwrap(),
+        previous: None,
+    };
+    let what = Happening::Extension(ExtensionChange {
+        message: MessageName::Seq(MsgSeq::new(1).unwrap()),
+        sender_tiny_id: TinyId::from_random(1),
+        client_time: 1,
+        random: 1,
+        operation: Operation::Set,
+        compaction: false,
+        pairs: vec![pair],
+        latest: Seq::new(number).unwrap(),
+        clear: Seq::NEVER,
+    });
+    let number = EventNumber::new(number);
+    let operator = Operator::server(UserId::new("ann").unwrap());
+    let event = Event { number, at: Timestamp::from_millis(1), operator, what };
+    let key = RowKey::Event(Incarnation::from_random(incarnation), number);
+    Change { key, row: Some(Row::Event(Arc::new(event))) }
+}
+
+fn numbers(news: &News) -> Vec<u64> {
+    news.events.iter().map(|event| event.number.get()).collect()
+}
+
+fn ends(news: &News) -> (u64, u64) {
+    (news.first.get(), news.last.get())
+}
+
+/// A commit that changes a conversation, by its number and name.
+fn tell(newsroom: &Newsroom, changes: &[(u64, &str, u64, usize)]) {
+    let mut gathered = Gathered::default();
+    for (incarnation, name, number, bytes) in changes {
+        let command = command(Action::Group(group(name), GroupAction::Destroy));
+        gathered.add(&command, &[change(*incarnation, *number, *bytes)]);
+    }
+    newsroom.tell(&gathered);
+}
+
+#[tokio::test]
+async fn the_events_of_a_commit_are_told_by_conversation_in_their_order() {
+    let newsroom = Newsroom::default();
+    let mut follower = newsroom.follow();
+    tell(&newsroom, &[(1, "a", 7, 10), (1, "a", 8, 10), (2, "b", 1, 10), (1, "a", 9, 10)]);
+    let told = follower.next().await.news;
+    let [first, second] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((&first.conversation, ends(first), numbers(first)), (&group("a"), (7, 9), vec![7, 8, 9]));
+    assert_eq!((&second.conversation, ends(second), numbers(second)), (&group("b"), (1, 1), vec![1]));
+    assert_eq!(follower.take().news, []);
+    drop(follower);
+    assert!(lock(&newsroom.0.desks).is_empty());
+}
+
+#[test]
+fn what_falls_out_of_the_retention_and_a_commit_without_events_are_no_news() {
+    let newsroom = Newsroom::default();
+    let mut follower = newsroom.follow();
+    let account = AccountId { app: AppId::new(1), user: UserId::new("ann").unwrap() };
+    let mut gathered = Gathered::default();
+    gathered.add(&command(Action::Account(account, AccountAction::Delete)), &[]);
+    let old = Change { key: RowKey::Event(Incarnation::from_random(1), EventNumber::new(1)), row: None };
+    gathered.add(&command(Action::Group(group("a"), GroupAction::Destroy)), &[old]);
+    newsroom.tell(&gathered);
+    assert_eq!(follower.take().news, []);
+}
+
+#[test]
+fn news_that_waits_becomes_one_piece_for_each_conversation() {
+    let newsroom = Newsroom::default();
+    let mut followers = [newsroom.follow(), newsroom.follow()];
+    tell(&newsroom, &[(1, "a", 1, 10)]);
+    tell(&newsroom, &[(1, "a", 2, 10), (2, "b", 5, 10)]);
+    tell(&newsroom, &[(1, "a", 3, 10)]);
+    for follower in &mut followers {
+        let told = follower.take().news;
+        assert_eq!(told.iter().map(ends).collect::<Vec<_>>(), [(1, 3), (5, 5)]);
+        assert_eq!((numbers(&told[0]), numbers(&told[1])), (vec![1, 2, 3], vec![5]));
+    }
+    // A conversation that was made again is another one.
+    tell(&newsroom, &[(1, "a", 4, 10), (3, "a", 1, 10)]);
+    assert_eq!(followers[0].take().news.iter().map(ends).collect::<Vec<_>>(), [(4, 4), (1, 1)]);
+}
+
+#[test]
+fn events_that_are_too_large_to_wait_are_told_by_their_numbers_and_all_of_a_piece_or_none() {
+    let newsroom = Newsroom::default();
+    let mut follower = newsroom.follow();
+    let many = WAITING_EVENT_BYTES as u64 / 10_000 + 1;
+    tell(&newsroom, &[(2, "b", 1, 10)]);
+    for number in 1..=many {
+        tell(&newsroom, &[(1, "a", number, 10_000)]);
+    }
+    tell(&newsroom, &[(2, "b", 2, 10)]);
+    let told = follower.take().news;
+    assert_eq!(told.iter().map(ends).collect::<Vec<_>>(), [(1, 2), (1, many)]);
+    assert_eq!((numbers(&told[0]), numbers(&told[1])), (vec![1, 2], vec![]));
+    // What was taken makes room.
+    tell(&newsroom, &[(1, "a", many + 1, 10_000)]);
+    assert_eq!(numbers(&follower.take().news[0]), [many + 1]);
+}
+
+#[tokio::test]
+async fn an_account_that_was_deleted_is_told_with_its_number() {
+    let newsroom = Newsroom::default();
+    let mut follower = newsroom.follow();
+    let account = AccountId { app: AppId::new(1), user: UserId::new("ann").unwrap() };
+    let owed = |task| Change {
+        key: RowKey::Debt(Debt { due: Timestamp::from_millis(1), task }),
+        row: Some(Row::Debt),
+    };
+    let mut gathered = Gathered::default();
+    let forsake = Task::Forsake(account.clone(), TinyId::from_random(7));
+    gathered.add(&command(Action::Account(account.clone(), AccountAction::Delete)), &[owed(forsake)]);
+    newsroom.tell(&gathered);
+    let told = follower.next().await;
+    assert_eq!((told.news, told.deleted), (Vec::new(), vec![(account, TinyId::from_random(7))]));
+}
+
+/// News that came from elsewhere, without events.
+fn hear(newsroom: &Newsroom, first: u64, last: u64) -> bool {
+    let (first, last) = (EventNumber::new(first), EventNumber::new(last));
+    let incarnation = Incarnation::from_random(1);
+    let heard = News { conversation: group("a"), incarnation, first, last, events: Vec::new() };
+    let mut gathered = Gathered::default();
+    gathered.add_heard(&heard);
+    newsroom.tell(&gathered)
+}
+
+#[test]
+fn what_is_heard_again_is_told_once_and_what_is_heard_late_or_not_at_all_is_made_up_for() {
+    let newsroom = Newsroom::remembering();
+    let mut follower = newsroom.follow();
+    let mut told = || follower.take().news.iter().map(|news| (ends(news), numbers(news))).collect::<Vec<_>>();
+    tell(&newsroom, &[(1, "a", 7, 10)]);
+    assert_eq!(told(), [((7, 7), vec![7])]);
+    assert!(!hear(&newsroom, 7, 7));
+    assert_eq!(told(), []);
+    // Number 6 is another node's, and was committed before.
+    assert!(hear(&newsroom, 6, 6));
+    assert_eq!(told(), [((6, 6), vec![])]);
+    assert!(!hear(&newsroom, 6, 7));
+    // Told again to whoever says that it does not know it.
+    let [first, last] = [6, 7].map(EventNumber::new);
+    let (conversation, incarnation) = (group("a"), Incarnation::from_random(1));
+    let mut gathered = Gathered::default();
+    gathered.add_missed(&News { conversation, incarnation, first, last, events: Vec::new() });
+    assert!(!newsroom.tell(&gathered));
+    assert_eq!(told(), [((6, 7), vec![])]);
+    // Nobody told of 8 and 9.
+    tell(&newsroom, &[(1, "a", 10, 10)]);
+    assert_eq!(told(), [((8, 10), vec![])]);
+    assert!(!hear(&newsroom, 8, 9));
+    // Of a piece that is known in part the rest is told.
+    let mut gathered = Gathered::default();
+    for number in 10..=12 {
+        gathered.add(&command(Action::Group(group("a"), GroupAction::Destroy)), &[change(1, number, 10)]);
+    }
+    assert!(newsroom.tell(&gathered));
+    assert_eq!(told(), [((11, 12), vec![11, 12])]);
+    // What waits and what comes late become one piece.
+    tell(&newsroom, &[(2, "b", 5, 10)]);
+    tell(&newsroom, &[(2, "b", 4, 10)]);
+    assert_eq!(told(), [((4, 5), vec![])]);
+}
+
+#[test]
+fn what_was_told_long_ago_or_to_another_follower_is_no_longer_known() {
+    let newsroom = Newsroom::remembering();
+    assert!(!hear(&newsroom, 1, 1), "nobody follows");
+    let mut follower = newsroom.follow();
+    assert!(hear(&newsroom, 1, 1));
+    newsroom.forget_old();
+    assert!(!hear(&newsroom, 1, 1));
+    newsroom.forget_old();
+    newsroom.forget_old();
+    assert!(hear(&newsroom, 1, 1));
+    assert_eq!(follower.take().news.len(), 1);
+    let mut later = newsroom.follow();
+    assert!(hear(&newsroom, 1, 1));
+    assert_eq!((follower.take().news.len(), later.take().news.len()), (0, 1));
+}
+
+#[test]
+fn numbers_told_in_any_order_are_each_told_once() {
+    // Every order of five pieces, some of which overlap; whoever follows must learn of each number, and of none twice.
+    let pieces = [(1, 2), (3, 3), (2, 4), (5, 5), (4, 6)];
+    let mut order = [0, 1, 2, 3, 4];
+    permute(&mut order, 0, &mut |order| {
+        let mut memory = Memory::default();
+        let life = Incarnation::from_random(1);
+        let mut told = Vec::new();
+        for place in order {
+            let (first, last) = pieces[*place];
+            let untold = memory.untold(life, (EventNumber::new(first), EventNumber::new(last)));
+            told.extend(untold.into_iter().flat_map(|(first, last)| first.get()..=last.get()));
+        }
+        told.sort_unstable();
+        let whole: Vec<u64> = (told[0]..=6).collect();
+        let mut distinct = told.clone();
+        distinct.dedup();
+        assert_eq!(distinct, whole, "{order:?}");
+        assert_eq!(told[0], 1, "{order:?}");
+    });
+}
+
+fn permute(order: &mut [usize; 5], from: usize, see: &mut impl FnMut(&[usize; 5])) {
+    if from == order.len() {
+        return see(order);
+    }
+    for other in from..order.len() {
+        order.swap(from, other);
+        permute(order, from + 1, see);
+        order.swap(from, other);
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_is_woken() {
+    let newsroom = Newsroom::default();
+    let mut follower = newsroom.follow();
+    let told = tokio::join!(follower.next(), async { tell(&newsroom, &[(1, "a", 1, 10)]) }).0;
+    assert_eq!(told.news.len(), 1);
+}
