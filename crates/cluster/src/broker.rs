@@ -39,7 +39,7 @@ pub(crate) struct Broker {
 }
 
 /// The broker did not take it in time, or is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Away;
 
 /// Takes addresses apart. What is wrong is told without them, for they may hold passwords.

@@ -1,6 +1,7 @@
 //! Takes what other nodes tell, and listens to what somebody on this one follows.
 
 use std::collections::{BTreeSet, HashMap};
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ pub(crate) struct Listener {
     pub(crate) audience: watch::Receiver<Option<Weak<dyn Audience>>>,
 }
 
-type Ear = TakeUntil<Subscriber, WaitForCancellationFutureOwned>;
+type Ear = Pin<Box<TakeUntil<Subscriber, WaitForCancellationFutureOwned>>>;
 
 #[derive(Default)]
 struct Ears {
@@ -120,7 +121,7 @@ impl Listener {
             // If the broker is away, the subscription is made when it comes back.
             let Ok(subscriber) = self.broker.subscribe(*subject).await else { return Adjusted::InPart };
             let token = CancellationToken::new();
-            ears.heard.push(subscriber.take_until(token.clone().cancelled_owned()));
+            ears.heard.push(Box::pin(subscriber.take_until(token.clone().cancelled_owned())));
             ears.open.insert(*subject, token);
             adjusted = Adjusted::Fully;
         }
