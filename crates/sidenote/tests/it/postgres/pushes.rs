@@ -108,10 +108,12 @@ fn pushes_cross(cluster: &Cluster) {
     while let Ok(frame) = cid.frame() {
         assert_ne!(frame["head"]["servcmd"], Value::Null);
     }
-    assert_eq!(
-        (bob.events(), ann.events()).0.iter().filter(|event| event["GroupMsgArray"].is_array()).count(),
-        0
-    );
+    for client in [&mut ann, &mut bob] {
+        assert!(
+            client.events().iter().all(|event| event["GroupMsgArray"].is_null()),
+            "something was told twice"
+        );
+    }
 }
 
 #[test]
