@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn subjects_hold_no_text_and_never_change() {
-        assert_eq!(of_conversation(&group("g")).to_string(), "sidenote.v1.SHARD_OF_GROUP");
-        assert_eq!(of_account(&account("ann")).to_string(), "sidenote.v1.SHARD_OF_ACCOUNT");
+        assert_eq!(of_conversation(&group("g")).to_string(), "sidenote.v1.13b");
+        assert_eq!(of_account(&account("ann")).to_string(), "sidenote.v1.4cd");
         assert_eq!(Subject::Shard(0xa).to_string(), "sidenote.v1.00a");
     }
 
