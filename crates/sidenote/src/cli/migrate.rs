@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use sidenote_server::config::{Config, Overrides, Store};
@@ -45,7 +46,8 @@ impl Migrate {
         let mut output = std::io::stdout().lock();
         if check {
             runtime.block_on(async {
-                let store = postgres::open(options, rule_limits(&config)).await?;
+                let store: Arc<dyn sidenote_store::Store> =
+                    postgres::open_alone(options, rule_limits(&config)).await?;
                 store.close().await;
                 anyhow::Ok(())
             })?;

@@ -20,9 +20,14 @@ pub(crate) async fn open(
     limits: Limits,
 ) -> anyhow::Result<Arc<dyn Store>> {
     let others = others(cluster)?;
-    let store = PostgresStore::open(given(options), limits).await.map_err(explain);
-    let store = Arc::new(store.context("cannot open the store")?);
+    let store = open_alone(options, limits).await?;
     Ok(Arc::new(Node::start(store, &others).await?))
+}
+
+/// The same without hearing of others.
+pub(crate) async fn open_alone(options: &Postgres, limits: Limits) -> anyhow::Result<Arc<PostgresStore>> {
+    let store = PostgresStore::open(given(options), limits).await.map_err(explain);
+    store.map(Arc::new).context("cannot open the store")
 }
 
 /// Says what is wrong with the options, as far as that can be seen without connecting.
