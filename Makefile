@@ -21,24 +21,28 @@ test: ## run every test; brings the published signature packages on the first ru
 	@tools/need.sh cc curl strace
 	@if [ -x tests/signers/install.sh ]; then tests/signers/install.sh; fi
 	@if [ -x tests/stock-client/install.sh ]; then tests/stock-client/install.sh; fi
+# Without PostgreSQL its tests are skipped, each by its name.
+	@tools/need.sh initdb setpriv || echo "skipped: what needs PostgreSQL (install the package postgresql)"
 	SIDENOTE_REQUIRE_SIGNERS=1 cargo test --workspace --locked
 
 soak: ## the long tests: failures under load, hundreds of rounds, each with the line that repeats it
-	@tools/need.sh cc
+	@tools/need.sh cc initdb setpriv
 	cargo build --locked --package sidenote --package sidenote-torture
 	target/debug/sidenote-torture crash --lives 20
 	target/debug/sidenote-torture power --lives 30
 	target/debug/sidenote-torture linear-power --rounds 100
 	target/debug/sidenote-torture linear --lives 20 --rounds 25
+	SIDENOTE_REQUIRE_POSTGRES=1 target/debug/sidenote-torture linear-nodes --lives 5 --rounds 40
 	SIDENOTE_SIMULATION_SEEDS=5000 cargo test --locked --package sidenote-store-embedded --lib simulation::nobody
 	SIDENOTE_SOAK=1 cargo test --locked --package sidenote --test it hostile::
 
-check: ## formatting, lints, documentation, tidiness, and dependencies where cargo-deny is installed
+check: ## formatting, lints, documentation, tidiness, deploy/, and dependencies where cargo-deny is installed
 	@tools/need.sh cc
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	cargo run --quiet --locked --package xtask -- tidy
+	deploy/check.sh
 # Advisories come from a database on the network; the other three need nothing but the lock file.
 	@if ! cargo deny --version >/dev/null 2>&1; then \
 		echo "skipped: cargo deny check (cargo-deny is not installed)"; \

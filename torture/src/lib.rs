@@ -6,6 +6,8 @@
 
 pub mod server;
 
+pub mod cluster;
+
 pub mod caller;
 pub mod long;
 pub mod model;

@@ -13,6 +13,8 @@ mod clients;
 mod search;
 mod specification;
 
+pub mod nodes;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -156,7 +158,7 @@ pub fn record(
     answers: usize,
     crash: impl FnOnce(),
 ) -> History {
-    History { moments: clients::contend(server, before, seed, answers, crash) }
+    History { moments: clients::contend(&[server], before, seed, answers, crash) }
 }
 
 impl History {

@@ -44,6 +44,12 @@ Examples:
     Linear(Repeats),
     /// The same, and the power is lost with each kill: what was not synced is gone
     LinearPower(Repeats),
+    /// The same over three servers on one database: servers are killed or cut off, and the database is killed
+    #[command(after_help = "\
+Example: sidenote-torture linear-nodes --rounds 100   one hundred histories, three of four with a failure
+
+Needs PostgreSQL (Debian: apt install postgresql); it starts a server of its own in a temporary folder.")]
+    LinearNodes(Repeats),
 }
 
 #[derive(Args)]
@@ -102,6 +108,11 @@ fn main() -> ExitCode {
         Ordeal::LinearPower(repeats) => repeats.live("linear-power", |seed, rounds| {
             let plan = linear::Plan { seed, rounds, power: true };
             linear::run(plan, &mut |line| println!("  {line}")).to_string()
+        }),
+        Ordeal::LinearNodes(repeats) => repeats.live("linear-nodes", |seed, rounds| {
+            let plan = linear::nodes::Plan { seed, rounds, nodes: 3 };
+            let tally = linear::nodes::run(plan, &mut |line| println!("  {line}"));
+            tally.map_or_else(|| "skipped".to_owned(), |tally| tally.to_string())
         }),
     }
     ExitCode::SUCCESS

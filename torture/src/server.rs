@@ -53,14 +53,19 @@ pub struct ConfigOptions {
     pub more: String,
     /// Plan of the first app, if not "ultimate".
     pub plan: Option<&'static str>,
+    /// URL of a database that keeps the data, instead of a folder of the server's own.
+    pub database: Option<String>,
 }
 
 impl ConfigOptions {
     /// The text of a configuration that listens on a free port and keeps its data in `data`.
     pub fn toml(&self, data: &Path) -> String {
-        let Self { store, limits, http, more, plan } = self;
-        let mut text =
-            format!("listen = \"127.0.0.1:0\"\n\n[store]\npath = {:?}\n{store}\n", data.to_str().unwrap());
+        let Self { store, limits, http, more, plan, database } = self;
+        let place = match database {
+            Some(url) => format!("engine = \"postgres\"\nurl = {url:?}"),
+            None => format!("path = {:?}", data.to_str().unwrap()),
+        };
+        let mut text = format!("listen = \"127.0.0.1:0\"\n\n[store]\n{place}\n{store}\n");
         for (app, plan) in [(APP, plan.unwrap_or("ultimate")), (OTHER_APP, "ultimate")] {
             let key = key_of(app);
             write!(
@@ -279,6 +284,12 @@ impl Running {
         let connection = TcpStream::connect(self.address).unwrap();
         connection.set_read_timeout(Some(PATIENCE)).unwrap();
         connection
+    }
+
+    /// What a path answers a GET with: the status and the body.
+    pub fn probe(&self, path: &str) -> (u16, String) {
+        let mut answer = self.agent.get(format!("{}{path}", self.url())).call().unwrap();
+        (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
     }
 
     /// Kills it in the middle of whatever it does. [`restart`](Self::restart) starts it again.

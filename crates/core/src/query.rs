@@ -312,7 +312,9 @@ fn page(
 /// Asks for events of one incarnation of a conversation, in order.
 #[derive(Clone, Debug)]
 pub struct Events {
-    /// Of which.
+    /// Of which conversation. A store that is spread over several machines finds the right one by it.
+    pub id: ConversationId,
+    /// Of which of its lives.
     pub incarnation: Incarnation,
     /// Only those after this one.
     pub after: EventNumber,
@@ -495,6 +497,8 @@ impl DueDebts {
 /// Asks for a message of one incarnation of a conversation.
 #[derive(Clone, Debug)]
 pub struct FindMessage {
+    /// In which conversation.
+    pub id: ConversationId,
     /// In which incarnation.
     pub incarnation: Incarnation,
     /// Which.
@@ -521,7 +525,9 @@ impl FindMessage {
 /// Asks which members the next part of reaping a conversation will remove, so that their accounts can be told.
 #[derive(Clone, Debug)]
 pub struct NextReaped {
-    /// The conversation that is gone.
+    /// The conversation.
+    pub id: ConversationId,
+    /// Its life that is gone.
     pub incarnation: Incarnation,
 }
 

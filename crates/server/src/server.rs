@@ -131,7 +131,7 @@ impl Server {
             let webhooks = Arc::clone(&webhooks);
             move || Statistics {
                 webhooks: webhooks.statistics(),
-                ..statistics(&store.statistics(), &signatures, connections.open(), presence.count())
+                ..statistics(&*store, &signatures, connections.open(), presence.count())
             }
         }));
         let health = Health::new(vec![
@@ -264,11 +264,12 @@ async fn keep_house(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stop: Cancella
 }
 
 fn statistics(
-    store: &sidenote_store::Statistics,
+    store: &dyn Store,
     signatures: &VerifiedSignatures,
     connections: usize,
     logins: usize,
 ) -> Statistics {
+    let (ready, store) = (store.health().is_ok(), store.statistics());
     #[expect(clippy::cast_precision_loss, reason = "a figure for people, exact up to 2^53")]
     let float = |count: u64| count as f64;
     // What lies above the last bound is a class of its own in the text format.
@@ -288,6 +289,9 @@ fn statistics(
         },
         queued_commands: store.queue_depth,
         stored_bytes: store.disk_bytes,
+        ready,
+        round_trips: store.round_trips,
+        statements: store.statements,
     };
     let caches = vec![
         CacheStatistics { name: "signatures", hits: signatures.hits(), misses: signatures.misses() },

@@ -7,6 +7,7 @@ mod check_config;
 mod demo;
 mod export;
 mod import;
+mod migrate;
 mod origin;
 mod restore;
 mod serve;
@@ -45,6 +46,7 @@ enum Command {
     Export(export::Export),
     Import(import::Import),
     Webhooks(webhooks::Webhooks),
+    Migrate(migrate::Migrate),
 }
 
 impl Cli {
@@ -63,6 +65,7 @@ impl Cli {
             Command::Export(export) => export.run(),
             Command::Import(import) => import.run(),
             Command::Webhooks(webhooks) => webhooks.run(),
+            Command::Migrate(migrate) => migrate.run(),
         }
     }
 }

@@ -1,13 +1,15 @@
-//! The one place that names a storage engine.
+//! The one place that names storage engines.
+
+pub(crate) mod postgres;
 
 use std::collections::VecDeque;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use sidenote_core::rows::{Row, RowKey};
-use sidenote_server::config::{Config, Store as Options};
+use sidenote_server::config::{Config, Embedded, Store as Options};
 use sidenote_server::rule_limits;
 use sidenote_store::Store;
 use sidenote_store_embedded::backup::{Reader, Walk};
@@ -22,14 +24,31 @@ pub(crate) use sidenote_store_embedded::backup::{
 /// A store that is open.
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
-    /// The way to all of its rows at once.
+    /// The way to all of its rows at once, and the folder that they are in. A database has ways of its own.
+    pub(crate) files: Option<Files>,
+}
+
+/// The files of a store that this process holds alone.
+pub(crate) struct Files {
+    pub(crate) folder: PathBuf,
     pub(crate) snapshots: Snapshots,
 }
 
-/// Opens the store that the configuration asks for, which reads and checks its files.
-pub(crate) fn open(config: &Config) -> anyhow::Result<Opened> {
-    let Options { path, block_cache_bytes, state_cache_bytes, queue_length, batch_commands, reader_threads } =
-        &config.store;
+/// Opens the store that the configuration asks for: reads and checks its files, or connects to its database. Must be
+/// called inside of a runtime.
+pub(crate) async fn open(config: &Config) -> anyhow::Result<Opened> {
+    match &config.store {
+        Options::Embedded(embedded) => open_embedded(config, embedded),
+        Options::Postgres(options) => {
+            let store = postgres::open(options, rule_limits(config)).await?;
+            Ok(Opened { store, files: None })
+        }
+    }
+}
+
+fn open_embedded(config: &Config, embedded: &Embedded) -> anyhow::Result<Opened> {
+    let Embedded { path, block_cache_bytes, state_cache_bytes, queue_length, batch_commands, reader_threads } =
+        embedded;
     let settings = Settings {
         engine: engine::Settings { block_cache_bytes: *block_cache_bytes },
         queue: *queue_length,
@@ -38,8 +57,8 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Opened> {
         row_cache_bytes: *state_cache_bytes,
     };
     let store = EmbeddedStore::open(path, &settings, rule_limits(config)).context("cannot open the store")?;
-    let snapshots = store.snapshots();
-    Ok(Opened { store: Arc::new(store), snapshots })
+    let files = Files { folder: path.clone(), snapshots: store.snapshots() };
+    Ok(Opened { store: Arc::new(store), files: Some(files) })
 }
 
 /// All rows of a store as of one batch, from wherever they come.

@@ -3,7 +3,7 @@
 //! [`EmbeddedStore`] is a [`Store`](sidenote_store::Store) made of layers, from the bottom up:
 //!
 //! * [`engine`]: atomic durable batches of bytes, and snapshots of them;
-//! * [`schema`]: keys and rows as bytes;
+//! * [`schema`]: keys and rows as bytes, a crate of its own that other backends use too;
 //! * `cache`: rows in memory, shared by all;
 //! * `views` and `desk`: what a rule looks at, away from the writer and at it;
 //! * `readers`: threads that read files;
@@ -16,7 +16,8 @@
 
 pub mod engine;
 
-pub mod schema;
+/// Keys and rows as bytes, in the form that every backend shares.
+pub use sidenote_row_codec as schema;
 
 mod inner_engine;
 
@@ -28,7 +29,6 @@ mod views;
 
 mod answers;
 mod condition;
-mod figures;
 mod readers;
 mod writer;
 

@@ -16,10 +16,13 @@
 //! * [`run`] plays named scenarios, each on a store of its own;
 //! * [`check_property`] plays random requests on a store and on a [model](model::Model) of the rules that shares
 //!   no code with `sidenote-core`, and compares every answer;
-//! * [`check_letters`] does the same with messages between two accounts and a plain list of them.
+//! * [`check_letters`] does the same with messages between two accounts and a plain list of them;
+//! * [`check_agreement`] plays random commands on a store and on the [plain one](crate::memory), and asks both everything
+//!   that can be asked.
 //!
 //! All fail by panicking, as tests do.
 
+pub mod agreement;
 pub mod model;
 
 mod letters;
@@ -33,6 +36,7 @@ use sidenote_core::Limits;
 
 use crate::Store;
 
+pub use agreement::check_agreement;
 pub use letters::check_letters;
 pub use property::check_property;
 

@@ -76,7 +76,7 @@ pub fn pay<'a>(
         }
         loop {
             if let (Task::Reap(id, incarnation), Some(group)) = (&debt.task, group_of(debt)) {
-                let users = store.ask(NextReaped { incarnation: *incarnation }).await?;
+                let users = store.ask(NextReaped { id: id.clone(), incarnation: *incarnation }).await?;
                 let last = EventNumber::new(u64::MAX);
                 let left = |_: &UserId| AccountAction::Left(group.clone(), *incarnation, last);
                 tell(store, id, &users, left, now).await?;
@@ -102,7 +102,7 @@ async fn announce(
 ) -> Result<(), StoreError> {
     let Conversation::Group(group) = &id.conversation else { return Ok(()) };
     let after = EventNumber::new(number.get().saturating_sub(1));
-    let page = store.ask(Events { incarnation, after, limit: 1 }).await?;
+    let page = store.ask(Events { id: id.clone(), incarnation, after, limit: 1 }).await?;
     let Some(event) = page.events.first().filter(|event| event.number == number) else {
         return Ok(());
     };

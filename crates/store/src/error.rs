@@ -14,6 +14,13 @@ pub enum StoreError {
         /// What failed.
         reason: String,
     },
+    /// The connection to the database was lost while the change was committed: it happened, or it did not. Whoever
+    /// asks again may find it done.
+    #[error("it is not known whether the change happened: {reason}")]
+    Unknown {
+        /// What was lost.
+        reason: String,
+    },
     /// The store could not do it now and did nothing. Worth another try.
     #[error("the store could not serve the request now: {reason}")]
     Busy {

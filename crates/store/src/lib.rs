@@ -9,6 +9,7 @@ mod error;
 pub mod audit;
 pub mod debts;
 pub mod faulty;
+pub mod figures;
 pub mod memory;
 pub mod news;
 
@@ -109,4 +110,8 @@ pub struct Statistics {
     pub cache_bytes: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
+    /// Times that a database was asked, and answered; 0 where there is none.
+    pub round_trips: u64,
+    /// Statements that were sent with them.
+    pub statements: u64,
 }

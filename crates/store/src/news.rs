@@ -152,6 +152,17 @@ impl Gathered {
         }
     }
 
+    /// Takes that there are events up to this one, which were committed elsewhere: of these there is nothing but the
+    /// number. Older than what was heard before, it says nothing.
+    pub fn add_heard(&mut self, conversation: &ConversationId, incarnation: Incarnation, last: EventNumber) {
+        self.put(conversation, incarnation, (last, last), &[], 0);
+    }
+
+    /// Takes that an account was deleted elsewhere.
+    pub fn add_heard_deleted(&mut self, account: AccountId, tiny_id: TinyId) {
+        self.deleted.push((account, tiny_id));
+    }
+
     /// Whoever deletes an account owes that it leaves its groups; the debt says which number it had.
     fn add_deleted(&mut self, changes: &[Change]) {
         for change in changes {
@@ -190,6 +201,10 @@ impl Gathered {
             self.news.len() - 1
         });
         let news = &mut self.news[place];
+        if !is_new && last <= news.last {
+            // Told before: what others have heard comes late.
+            return;
+        }
         let follows = is_new || (!news.events.is_empty() && news.last.next() == first);
         news.last = last;
         // All events or none, so that nobody takes a part for the whole.

@@ -40,10 +40,11 @@ pub(super) fn replay(data: &Path) -> Told {
         let store: &dyn Store = &store;
         let group = GroupId::new(GROUP).unwrap();
         let id = ConversationId::group(AppId::new(APP), group);
-        let view = store.ask(DescribeGroup { id }).await.unwrap().unwrap();
+        let view = store.ask(DescribeGroup { id: id.clone() }).await.unwrap().unwrap();
         let mut after = EventNumber::START;
         loop {
-            let events = Events { incarnation: view.group.incarnation, after, limit: AT_ONCE };
+            let (id, incarnation) = (id.clone(), view.group.incarnation);
+            let events = Events { id, incarnation, after, limit: AT_ONCE };
             let page = store.ask(events).await.unwrap();
             assert!(!page.cursor_too_old, "events are gone that should be kept");
             for event in &page.events {

@@ -52,9 +52,9 @@ pub(super) fn user_of(client: usize) -> String {
     format!("member{client}")
 }
 
-/// See [`record`](super::record).
+/// See [`record`](super::record). Clients are spread over the servers.
 pub(super) fn contend(
-    server: SocketAddr,
+    servers: &[SocketAddr],
     before: &[Set],
     seed: u64,
     answers: usize,
@@ -66,7 +66,7 @@ pub(super) fn contend(
         let mut seeds = StdRng::seed_from_u64(seed);
         for number in 0..CLIENTS {
             let (record, answered, seed) = (&record, answered.clone(), seeds.random());
-            let caller = Caller::new(server, APP, &user_of(number));
+            let caller = Caller::new(servers[number % servers.len()], APP, &user_of(number));
             let mut client = Client {
                 number,
                 caller,

@@ -11,7 +11,16 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("sidenote-core", Some(&[])),
     ("sidenote-store", Some(&["sidenote-core"])),
     ("sidenote-export", Some(&["sidenote-core", "sidenote-store"])),
-    ("sidenote-store-embedded", Some(&["sidenote-core", "sidenote-store", "sidenote-export"])),
+    ("sidenote-row-codec", Some(&["sidenote-core", "sidenote-store"])),
+    (
+        "sidenote-store-embedded",
+        Some(&["sidenote-core", "sidenote-store", "sidenote-row-codec", "sidenote-export"]),
+    ),
+    (
+        "sidenote-store-postgres",
+        Some(&["sidenote-core", "sidenote-store", "sidenote-row-codec", "sidenote-postgres-for-tests"]),
+    ),
+    ("sidenote-postgres-for-tests", Some(&[])),
     ("sidenote-server", Some(&["sidenote-core", "sidenote-store"])),
     ("sidenote-properties", Some(&["sidenote-server", "sidenote-store", "sidenote-store-embedded"])),
     ("sidenote", None),

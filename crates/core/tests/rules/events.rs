@@ -93,7 +93,7 @@ fn events_beyond_the_count_that_is_kept_go_with_the_commit_that_brings_new_ones(
     assert_eq!(kept.iter().rev().take(3).copied().collect::<Vec<_>>(), [9, 8, 7]);
     let page = |after| {
         let after = EventNumber::new(after);
-        world.ask(Events { incarnation: world.incarnation(), after, limit: 10 })
+        world.ask(Events { id: group(), incarnation: world.incarnation(), after, limit: 10 })
     };
     assert!(page(4).cursor_too_old);
     assert!(!page(8).cursor_too_old);

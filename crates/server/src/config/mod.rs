@@ -12,11 +12,13 @@ mod raw;
 mod resolve;
 mod secret;
 mod sources;
+mod store;
 mod webhook;
 
 pub use secret::{EmptySecret, Secret};
 pub use sources::ConfigError;
 use sources::Sources;
+pub use store::{Cluster, Embedded, Postgres, Store};
 
 use crate::webhooks::{Callback, Network, ReceiverUrl};
 
@@ -27,6 +29,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the data is kept.
     pub store: Store,
+    /// What nodes tell each other; only with a store that they share.
+    pub cluster: Cluster,
     /// The apps that are served; at least one, each SDKAppID once.
     pub apps: Vec<App>,
     /// What one request, message or group may hold.
@@ -46,23 +50,6 @@ pub struct Config {
     /// Environment variables that begin as ours do and are not ours, such as those an orchestrator sets for a
     /// service called "sidenote". They are worth a line in the log: one of them may be a slip.
     pub ignored_variables: Vec<String>,
-}
-
-/// `[store]`: the embedded store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Store {
-    /// The folder.
-    pub path: PathBuf,
-    /// Memory for blocks of the data files, in bytes.
-    pub block_cache_bytes: u64,
-    /// Memory for the state that the writer decides on, in bytes.
-    pub state_cache_bytes: u64,
-    /// How many commands may wait for the writer.
-    pub queue_length: usize,
-    /// How many commands one commit may hold.
-    pub batch_commands: usize,
-    /// Threads that read.
-    pub reader_threads: usize,
 }
 
 /// One of `[[apps]]`.
@@ -236,7 +223,7 @@ pub struct Groups {
 pub struct Overrides {
     /// Instead of `listen`.
     pub listen: Option<SocketAddr>,
-    /// Instead of `store.path`.
+    /// Instead of `store.path`; refused where the store is no folder.
     pub data: Option<PathBuf>,
 }
 

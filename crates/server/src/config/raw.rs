@@ -10,6 +10,7 @@ use serde::Deserialize;
 pub(super) struct Raw {
     pub(super) listen: String,
     pub(super) store: Store,
+    pub(super) cluster: Cluster,
     pub(super) apps: Vec<App>,
     pub(super) limits: Limits,
     pub(super) events: Events,
@@ -31,6 +32,20 @@ pub(super) struct Store {
     pub(super) queue_length: u64,
     pub(super) batch_commands: u64,
     pub(super) reader_threads: u64,
+    pub(super) url: Option<String>,
+    pub(super) url_file: Option<String>,
+    pub(super) connections: u64,
+    pub(super) statement_timeout_ms: u64,
+    pub(super) lock_timeout_ms: u64,
+    pub(super) ca: Option<String>,
+}
+
+#[derive(Clone, Deserialize)]
+#[cfg_attr(test, derive(Debug, PartialEq, serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Cluster {
+    pub(super) nats: Vec<String>,
+    pub(super) poll_ms: u64,
 }
 
 #[derive(Clone, Deserialize)]
@@ -156,6 +171,7 @@ impl Default for Raw {
         Self {
             listen: "127.0.0.1:7780".to_owned(),
             store: Store::default(),
+            cluster: Cluster::default(),
             apps: Vec::new(),
             limits: Limits::default(),
             events: Events::default(),
@@ -178,7 +194,19 @@ impl Default for Store {
             queue_length: 4096,
             batch_commands: 1024,
             reader_threads: 2,
+            url: None,
+            url_file: None,
+            connections: 16,
+            statement_timeout_ms: 5000,
+            lock_timeout_ms: 3000,
+            ca: None,
         }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { nats: Vec::new(), poll_ms: 1000 }
     }
 }
 

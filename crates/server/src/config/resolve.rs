@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
 use super::sources::{ConfigError, Sources, read_text};
 use super::{
-    App, Config, Events, Groups, Http, Limits, Log, LogFormat, LongConnection, Overrides, Secret, Store, Tls,
-    raw, webhook,
+    App, Config, Events, Groups, Http, Limits, Log, LogFormat, LongConnection, Overrides, Secret, Tls, raw,
+    store, webhook,
 };
 
 pub(super) fn resolve(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigError> {
@@ -22,7 +22,8 @@ pub(super) fn resolve(sources: &Sources, overrides: Overrides) -> Result<Config,
             Some(listen) => listen,
             None => listen(sources)?,
         },
-        store: store(sources, overrides.data)?,
+        store: store::resolve(sources, overrides.data)?,
+        cluster: store::cluster(sources)?,
         apps: apps(sources)?,
         limits: limits(sources)?,
         events: events(sources)?,
@@ -43,7 +44,7 @@ const MAX_USER_ID_BYTES: usize = 32;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
-const GIB: u64 = 1024 * MIB;
+pub(super) const GIB: u64 = 1024 * MIB;
 pub(super) const MAX_TIMEOUT_MS: u64 = 3_600_000;
 
 fn listen(sources: &Sources) -> Result<SocketAddr, ConfigError> {
@@ -53,43 +54,6 @@ fn listen(sources: &Sources) -> Result<SocketAddr, ConfigError> {
             "listen",
             format!("{text:?} is not an address; write an IP address and a port, such as 127.0.0.1:7780"),
         )
-    })
-}
-
-fn store(sources: &Sources, data: Option<PathBuf>) -> Result<Store, ConfigError> {
-    let raw = &sources.raw.store;
-    match raw.engine.as_str() {
-        "embedded" => {}
-        "postgres" => {
-            return Err(sources.wrong(
-                "store.engine",
-                "the PostgreSQL store is not built into this version; use \"embedded\"",
-            ));
-        }
-        other => {
-            return Err(sources.wrong(
-                "store.engine",
-                format!("there is no store engine called {other:?}; use \"embedded\""),
-            ));
-        }
-    }
-    let path = data.unwrap_or_else(|| PathBuf::from(&raw.path));
-    if path.as_os_str().is_empty() {
-        return Err(sources.wrong("store.path", "the path is empty; name the folder for the data"));
-    }
-    let cache = 0..=1024 * GIB;
-    Ok(Store {
-        path,
-        block_cache_bytes: number(
-            sources,
-            "store.block_cache_bytes",
-            raw.block_cache_bytes.0,
-            cache.clone(),
-        )?,
-        state_cache_bytes: number(sources, "store.state_cache_bytes", raw.state_cache_bytes.0, cache)?,
-        queue_length: number(sources, "store.queue_length", raw.queue_length, 1..=1_048_576)?,
-        batch_commands: number(sources, "store.batch_commands", raw.batch_commands, 1..=65_536)?,
-        reader_threads: number(sources, "store.reader_threads", raw.reader_threads, 1..=256)?,
     })
 }
 

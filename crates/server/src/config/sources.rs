@@ -29,6 +29,9 @@ pub struct ConfigError {
 /// Every variable of ours begins so; what follows is the key, with two underscores between its parts.
 const PREFIX: &str = "SIDENOTE_";
 
+/// A second name of `SIDENOTE_STORE__URL`, as databases are named where programs run in containers.
+const STORE_URL: &str = "SIDENOTE_STORE_URL";
+
 /// More than any configuration needs, and little enough to read a wrong file (a device, say) without harm.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -39,6 +42,8 @@ pub(super) struct Sources {
     file: Option<(PathBuf, String)>,
     /// Variables that were used, with the key that each stands for.
     variables: Vec<(String, String)>,
+    /// What file and variables say, without defaults.
+    said: Figment,
 }
 
 #[derive(Debug)]
@@ -79,6 +84,7 @@ impl Sources {
             ignored_variables: Vec::new(),
             file: file.map(|(path, text)| (path.to_owned(), text)),
             variables: Vec::new(),
+            said: Figment::new(),
         };
         let mut merged = sources.parse_file()?;
 
@@ -89,7 +95,10 @@ impl Sources {
             .collect();
         environment.sort();
         for (name, value) in environment {
-            let key = name[PREFIX.len()..].to_ascii_lowercase().replace("__", ".");
+            let key = match name.as_str() {
+                STORE_URL => "store.url".to_owned(),
+                name => name[PREFIX.len()..].to_ascii_lowercase().replace("__", "."),
+            };
             if !key.contains('.') && !TOP.contains(&key.as_str()) {
                 sources.ignored_variables.push(name);
                 continue;
@@ -114,7 +123,18 @@ impl Sources {
             }
             sources.variables.push((name, key));
         }
+        sources.said = merged;
         Ok(sources)
+    }
+
+    /// Whether file or environment say anything about `key`, also if it is what holds without it.
+    pub(super) fn say(&self, key: &str) -> bool {
+        self.said.contains(key)
+    }
+
+    /// Whether a variable of the environment stands for exactly this key.
+    pub(super) fn environment_says(&self, key: &str) -> bool {
+        self.variables.iter().any(|(_, of)| of == key)
     }
 
     /// An error about the value of `key`, which is written like `limits.key_bytes` or `apps[1].admins`.
@@ -160,7 +180,19 @@ impl Sources {
 }
 
 /// Sections and options at the top.
-const TOP: &[&str] = &["listen", "store", "apps", "limits", "events", "http", "tls", "log", "groups"];
+const TOP: &[&str] = &[
+    "listen",
+    "store",
+    "cluster",
+    "apps",
+    "limits",
+    "events",
+    "http",
+    "long_connection",
+    "tls",
+    "log",
+    "groups",
+];
 
 /// Reads a text file of a size that a configuration or a key may have.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {

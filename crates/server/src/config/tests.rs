@@ -31,7 +31,7 @@ fn said(text: &str) -> String {
 fn an_app_is_all_that_has_to_be_configured() {
     let config = from_file(APP).unwrap();
     assert_eq!(config.listen, "127.0.0.1:7780".parse().unwrap());
-    assert_eq!(config.store.path, PathBuf::from("./sidenote-data"));
+    assert_eq!(config.store.folder(), Some(Path::new("./sidenote-data")));
     assert_eq!(config.limits.pairs_per_message, 300);
     assert_eq!(config.limits.attempts_per_minute, Some(200));
     assert_eq!(config.limits.calls_per_second, None);
@@ -63,15 +63,16 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let config = with_environment(&text, &environment, Overrides::default()).unwrap();
     assert_eq!(config.listen.port(), 2);
     assert_eq!((config.limits.key_bytes, config.limits.value_bytes), (30, 20));
-    assert_eq!(config.store.block_cache_bytes, 8 * 1024 * 1024);
-    assert_eq!(config.store.path, PathBuf::from("/from/environment"));
+    let Store::Embedded(embedded) = &config.store else { panic!("{:?}", config.store) };
+    assert_eq!(embedded.block_cache_bytes, 8 * 1024 * 1024);
+    assert_eq!(embedded.path, PathBuf::from("/from/environment"));
     assert_eq!(config.log.level, "info,sidenote_server=debug");
     assert!(config.groups.community_extensions);
 
     let overrides =
         Overrides { listen: Some("127.0.0.1:3".parse().unwrap()), data: Some("/from/flag".into()) };
     let config = with_environment(&text, &environment, overrides).unwrap();
-    assert_eq!((config.listen.port(), config.store.path), (3, PathBuf::from("/from/flag")));
+    assert_eq!((config.listen.port(), config.store.folder()), (3, Some(Path::new("/from/flag"))));
 }
 
 #[test]
@@ -165,7 +166,7 @@ fn a_mistake_in_the_file_is_told_with_its_line() {
     for (text, message) in [
         (
             "listen = \"127.0.0.1:1\"\nlisen = 3\n",
-            ":2: lisen: unknown key; known here: listen, store, apps, limits, events, http, long_connection, tls, log, groups",
+            ":2: lisen: unknown key; known here: listen, store, cluster, apps, limits, events, http, long_connection, tls, log, groups",
         ),
         (
             "[limits]\n\npairs = 3\n",
@@ -173,7 +174,7 @@ fn a_mistake_in_the_file_is_told_with_its_line() {
         ),
         (
             "[limit]\n",
-            ":1: limit: unknown key; known here: listen, store, apps, limits, events, http, long_connection, tls, log, groups",
+            ":1: limit: unknown key; known here: listen, store, cluster, apps, limits, events, http, long_connection, tls, log, groups",
         ),
         ("[limits]\nkey_bytes = \"100\"\n", ":2: limits.key_bytes: expected a whole number, found a text"),
         ("[limits]\nkey_bytes = -1\n", ":2: limits.key_bytes: expected a whole number, found a negative one"),
@@ -265,12 +266,8 @@ fn a_value_out_of_range_is_told_with_its_line_and_its_limit() {
             "1: listen: \"7780\" is not an address; write an IP address and a port, such as 127.0.0.1:7780",
         ),
         (
-            "[store]\nengine = \"postgres\"",
-            "2: store.engine: the PostgreSQL store is not built into this version; use \"embedded\"",
-        ),
-        (
             "[store]\nengine = \"sqlite\"",
-            "2: store.engine: there is no store engine called \"sqlite\"; use \"embedded\"",
+            "2: store.engine: there is no store engine called \"sqlite\"; use \"embedded\" or \"postgres\"",
         ),
         ("[store]\npath = \"\"", "2: store.path: the path is empty; name the folder for the data"),
         ("[store]\nqueue_length = 0", "2: store.queue_length: 0 is too small; the least is 1"),

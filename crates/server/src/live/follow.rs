@@ -183,7 +183,8 @@ impl Follow {
             let view = hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await?;
             is_alive = view.is_some_and(|view| view.group.incarnation == self.incarnation);
         }
-        let question = Events { incarnation: self.incarnation, after: self.cursor, limit: EVENTS_PER_READ };
+        let (id, incarnation) = (self.conversation.clone(), self.incarnation);
+        let question = Events { id, incarnation, after: self.cursor, limit: EVENTS_PER_READ };
         let page = hub.store().ask(question).await?;
         if page.cursor_too_old {
             let view = hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await?;

@@ -294,7 +294,8 @@ impl Hub {
         burst: &mut Burst,
     ) {
         while position < last {
-            let question = Events { incarnation, after: position, limit: EVENTS_PER_READ };
+            let id = conversation.clone();
+            let question = Events { id, incarnation, after: position, limit: EVENTS_PER_READ };
             let page = match self.store().ask(question).await {
                 Ok(page) if !page.cursor_too_old => page,
                 Ok(_) => return self.state().lose_events(conversation, incarnation),
@@ -447,7 +448,8 @@ impl Hub {
         // are told late there is anything to read.
         let mut after = number;
         while !people.is_empty() {
-            let page = self.store().ask(Events { incarnation, after, limit: EVENTS_PER_READ }).await?;
+            let id = group.clone();
+            let page = self.store().ask(Events { id, incarnation, after, limit: EVENTS_PER_READ }).await?;
             let Some(last) = page.events.last() else { break };
             after = last.number;
             for later in &page.events {
@@ -466,13 +468,14 @@ impl Hub {
         event: &Arc<Event>,
         people: Vec<(UserId, TinyId)>,
     ) -> Result<Delivery, StoreError> {
-        let body = self.body(incarnation, event).await?;
+        let body = self.body(conversation, incarnation, event).await?;
         Ok(Delivery::new(conversation.clone(), incarnation, Arc::clone(event), body, people))
     }
 
     /// What a message says. It may have been recalled since.
     async fn body(
         &self,
+        conversation: &ConversationId,
         incarnation: Incarnation,
         event: &Event,
     ) -> Result<Option<Arc<MessageBody>>, StoreError> {
@@ -484,7 +487,8 @@ impl Hub {
             Happening::DirectSent { key, .. } => MessageName::Key(*key),
             _ => return Ok(None),
         };
-        Ok(self.store().ask(FindMessage { incarnation, name }).await?.and_then(|message| message.body))
+        let id = conversation.clone();
+        Ok(self.store().ask(FindMessage { id, incarnation, name }).await?.and_then(|message| message.body))
     }
 }
 

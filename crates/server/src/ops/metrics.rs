@@ -80,6 +80,12 @@ pub struct StoreStatistics {
     pub queued_commands: u64,
     /// Size of the files, in bytes.
     pub stored_bytes: u64,
+    /// Whether it takes writes.
+    pub ready: bool,
+    /// Times that the database was asked.
+    pub round_trips: u64,
+    /// Statements that it was asked with.
+    pub statements: u64,
 }
 
 /// What a cache counts.
@@ -206,11 +212,20 @@ impl Collector for Scrape {
         let gauges = [
             ("store_queued_commands", "Commands that wait for the writer", None, store.queued_commands),
             ("store_size", "Size of the files of the store", Some(&Unit::Bytes), store.stored_bytes),
+            ("store_ready", "Whether the store takes writes", None, store.ready.into()),
             ("connections", "Open connections", None, connections),
             ("long_connection_logins", "Long connections that are logged in", None, logins),
         ];
         for (name, help, unit, value) in gauges {
             encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
+        for (name, help, count) in [
+            ("store_round_trips", "Times that the database was asked", store.round_trips),
+            ("store_statements", "Statements that the database was asked with", store.statements),
+        ] {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Counter)?
+                .encode_counter::<NoLabelSet, _, f64>(&count, None)?;
         }
         let mut hits = encoder.encode_descriptor(
             "cache_hits",
@@ -296,6 +311,9 @@ mod tests {
                 sync_seconds: Distribution { buckets: vec![(0.001, 7)], above: 0, sum: 0.0035 },
                 queued_commands: 3,
                 stored_bytes: 4096,
+                ready: true,
+                round_trips: 11,
+                statements: 70,
             },
             caches: vec![
                 CacheStatistics { name: "signatures", hits: 10, misses: 2 },
@@ -349,6 +367,9 @@ mod tests {
             "sidenote_store_sync_seconds_count 7",
             "sidenote_store_queued_commands 3",
             "sidenote_store_size_bytes 4096",
+            "sidenote_store_ready 1",
+            "sidenote_store_round_trips_total 11",
+            "sidenote_store_statements_total 70",
             "sidenote_connections 9",
             "sidenote_long_connection_logins 8",
             "sidenote_webhook_events_total{app=\"7\"} 3",

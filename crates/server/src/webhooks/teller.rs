@@ -282,7 +282,12 @@ impl Teller {
         work: &mut Work,
         stop: &CancellationToken,
     ) -> Result<Page, StoreError> {
-        let question = Events { incarnation: place.incarnation, after: place.told, limit: EVENTS_PER_TURN };
+        let question = Events {
+            id: id.clone(),
+            incarnation: place.incarnation,
+            after: place.told,
+            limit: EVENTS_PER_TURN,
+        };
         let page = self.store.ask(question).await?;
         self.pass_over_gap(id, place, &page).await?;
         work.oldest = page.events.first().map(|event| event.at);
@@ -356,7 +361,10 @@ impl Teller {
             return Ok(Told::Done);
         };
         let message = match body::message_of(event) {
-            Some(name) => self.store.ask(FindMessage { incarnation: place.incarnation, name }).await?,
+            Some(name) => {
+                let (id, incarnation) = (id.clone(), place.incarnation);
+                self.store.ask(FindMessage { id, incarnation, name }).await?
+            }
             None => None,
         };
         let telling = Telling {

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use sidenote_server::config::{Config, Overrides};
+use sidenote_server::config::{Config, Overrides, Postgres, Store};
 use sidenote_server::listener::Tls;
 
 use crate::credentials;
+use crate::storage;
 
 /// Read a configuration as `serve` would, and say what is wrong with it or what it means
 #[derive(Args)]
@@ -29,6 +30,9 @@ impl CheckConfig {
         if let Some(files) = &config.tls {
             Tls::load(files)?;
         }
+        if let Store::Postgres(options) = &config.store {
+            storage::postgres::check(options)?;
+        }
         let mut output = std::io::stdout().lock();
         write!(output, "{} is fine\n{}", self.file.display(), summary(&config))?;
         output.flush()?;
@@ -42,7 +46,13 @@ fn summary(config: &Config) -> String {
         |text: String| writeln!(lines, "  {text}").expect("a String takes whatever is written to it");
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     line(format!("listens on {scheme}://{}", config.listen));
-    line(format!("keeps its data in {}", config.store.path.display()));
+    match &config.store {
+        Store::Embedded(embedded) => line(format!("keeps its data in {}", embedded.path.display())),
+        Store::Postgres(Postgres { connections, .. }) => line(format!(
+            "keeps its data in a PostgreSQL database, over {connections} connections at most; \
+             `sidenote migrate --check` says whether that can be reached"
+        )),
+    }
     for app in &config.apps {
         let plan = if app.ultimate { "" } else { ", plan without extensions" };
         let keys = app.keys.len();

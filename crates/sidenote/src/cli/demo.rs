@@ -59,7 +59,7 @@ impl Demo {
 /// Serves until a signal comes. With `any_port` a port that is taken is replaced by a free one.
 async fn demonstrate(config: Config, any_port: bool, folder: &Folder) -> anyhow::Result<()> {
     let mut signals = Signals::listen(true)?;
-    let store = storage::open(&config)?.store;
+    let store = storage::open(&config).await?.store;
     let server = match start(&config, any_port, &store).await {
         Ok(server) => server,
         Err(error) => {

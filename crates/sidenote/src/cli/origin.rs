@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::Args;
 use sidenote_server::clock::{Clock as _, SystemClock};
-use sidenote_server::config::{Config, Overrides};
+use sidenote_server::config::{Config, Overrides, Store};
 
 use crate::control;
 use crate::failure::Usage;
@@ -133,9 +133,17 @@ pub(super) fn open_backup(path: &Path) -> anyhow::Result<Source> {
 fn path_of(config: Option<PathBuf>, data: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     match (config, data) {
         (_, Some(data)) => Ok(data),
-        (config, None) => Ok(Config::load(config.as_deref(), Overrides::default())?.store.path),
+        (config, None) => match Config::load(config.as_deref(), Overrides::default())?.store {
+            Store::Embedded(embedded) => Ok(embedded.path),
+            Store::Postgres(_) => Err(Usage::error(IN_POSTGRES)),
+        },
     }
 }
+
+/// What commands about files say where there are none.
+const IN_POSTGRES: &str = "this command is for the folder of the embedded store, and this configuration keeps the data in \
+     PostgreSQL: back it up, restore and check it with PostgreSQL's own tools (docs/operations.md); \
+     `sidenote migrate --check` looks at its schema";
 
 fn rate(raw: &str) -> Result<u64, String> {
     match raw.parse::<ByteSize>() {

@@ -34,7 +34,7 @@ pub(crate) struct Serve {
     /// IP address and port to listen on, instead of `listen` in the file; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Folder of the data, instead of `store.path` in the file
+    /// Folder of the data, instead of `store.path` in the file; only for the embedded store
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -70,7 +70,7 @@ pub(super) fn explain(error: StartError) -> anyhow::Error {
 
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen(false)?;
-    let Opened { store, snapshots } = storage::open(config)?;
+    let Opened { store, files } = storage::open(config).await?;
     let server = match Server::start(config, Arc::clone(&store), Arc::new(SystemClock)).await {
         Ok(server) => server,
         Err(error) => {
@@ -79,7 +79,7 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         }
     };
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let control = control(config, &store, snapshots)?;
+    let control = files.map(|files| control(config, &store, files)).transpose()?.flatten();
     tracing::info!("listening on {scheme}://{}", server.local_addr());
 
     let signal = signals.next().await;
@@ -96,10 +96,10 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
 fn control(
     config: &Config,
     store: &Arc<dyn Store>,
-    snapshots: storage::Snapshots,
+    storage::Files { folder, snapshots }: storage::Files,
 ) -> anyhow::Result<Option<Control>> {
     let letters = DeadLetters::new(config, Arc::clone(store), Arc::new(SystemClock))?;
-    Ok(match Control::listen(&config.store.path, snapshots, letters, Handle::current()) {
+    Ok(match Control::listen(&folder, snapshots, letters, Handle::current()) {
         Ok(control) => Some(control),
         Err(error) => {
             tracing::warn!(

@@ -25,7 +25,8 @@ const MAX_LINE_BYTES: u64 = 64 * 1024 * 1024;
 #[command(after_help = "\
 Example: sidenote webhooks list --config sidenote.toml
 
-A running server is asked; run this as the user that it runs as. Without one the store is opened. docs/webhooks.md says
+A running server is asked; run this as the user that it runs as. Without one the store is opened; one in PostgreSQL is
+opened in any case. docs/webhooks.md says
 what becomes a dead letter and when.")]
 pub(crate) struct Webhooks {
     #[command(subcommand)]
@@ -84,7 +85,11 @@ impl Webhooks {
         let config = Config::load(Some(&of.config), Overrides { listen: None, data: of.data })?;
         let request = Request { deed, app: app(&config, of.app)?, letters };
         let mut output = std::io::stdout().lock();
-        let worked = match control::letters_of(&config.store.path, &request)? {
+        let server = match config.store.folder() {
+            Some(folder) => control::letters_of(folder, &request)?,
+            None => None,
+        };
+        let worked = match server {
             Some(lines) => relay(lines, &mut output)?,
             None => on_store(&config, &request, &mut output)?,
         };
@@ -122,13 +127,13 @@ fn relay(mut lines: impl std::io::BufRead, output: &mut impl std::io::Write) -> 
     }
 }
 
-/// Does it on a store that no server uses.
+/// Does it on a store in a folder that no server uses, or in a database, which any number of processes may use.
 fn on_store(config: &Config, request: &Request, output: &mut impl std::io::Write) -> anyhow::Result<bool> {
-    if storage::is_vacant(&config.store.path) {
-        return Err(Usage::error(format!("there is no store in {}", config.store.path.display())));
+    if let Some(folder) = config.store.folder().filter(|folder| storage::is_vacant(folder)) {
+        return Err(Usage::error(format!("there is no store in {}", folder.display())));
     }
     let runtime = runtime()?;
-    let store = storage::open(config)?.store;
+    let store = runtime.block_on(storage::open(config))?.store;
     let letters = DeadLetters::new(config, Arc::clone(&store), Arc::new(SystemClock))?;
     let outcome = carry_out(request, &letters, runtime.handle(), output);
     runtime.block_on(store.close());

@@ -56,6 +56,7 @@ fn every_subcommand_has_help_with_an_example() {
         "export",
         "import",
         "webhooks",
+        "migrate",
         "watch",
     ] {
         let help = stdout(&run(&[command, "--help"]));

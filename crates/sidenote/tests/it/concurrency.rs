@@ -1,6 +1,7 @@
 //! Members who want the same pair at the same time, and who try again as the protocol says.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::thread;
 
@@ -54,7 +55,12 @@ fn race(caller: &Caller, member: usize) -> Seen {
 fn of_all_who_saw_the_same_version_one_wins() {
     let limits = "attempts_per_minute = 0".to_owned();
     let server = Running::start(&ConfigOptions { limits, ..ConfigOptions::default() });
-    let administrator = Caller::new(server.address, APP, ADMINISTRATOR);
+    race_through(&[server.address]);
+}
+
+/// Members race, spread over servers that share a store without limits on attempts.
+pub(crate) fn race_through(servers: &[SocketAddr]) {
+    let administrator = Caller::new(servers[0], APP, ADMINISTRATOR);
     let users: Vec<_> = (0..MEMBERS).map(|member| format!("member{member}")).collect();
     administrator.ok("im_open_login_svc/multiaccount_import", &json!({"Accounts": users}).to_string());
     let members: Vec<_> = users.iter().map(|user| json!({"Member_Account": user})).collect();
@@ -70,7 +76,7 @@ fn of_all_who_saw_the_same_version_one_wins() {
             .iter()
             .enumerate()
             .map(|(member, user)| {
-                let (start, address) = (&start, server.address);
+                let (start, address) = (&start, servers[member % servers.len()]);
                 scope.spawn(move || {
                     let caller = Caller::new(address, APP, user);
                     start.wait();

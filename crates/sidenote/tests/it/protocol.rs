@@ -29,24 +29,28 @@ use crate::server::{ADMINISTRATOR, ConfigOptions, Running};
 
 #[test]
 fn every_transcript_is_what_the_server_says() {
+    play_all(&|| None, rewrite());
+}
+
+/// Plays each transcript on a store of its own: in a folder, or in the database that is named for it.
+pub(crate) fn play_all(database: &(dyn Fn() -> Option<String> + Sync), rewrite: bool) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protocol");
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(files.len() >= 10, "the transcripts are not where they should be");
-    let rewrite = rewrite();
-    // Each has a server of its own, so they can run side by side.
-    let threads: Vec<_> = files
-        .into_iter()
-        .map(|file| std::thread::spawn(move || (file.clone(), play(&file, rewrite))))
-        .collect();
     let mut differences = String::new();
-    for thread in threads {
-        let (file, difference) = thread.join().unwrap();
-        if let Some(difference) = difference {
-            write!(differences, "\n{}:\n{difference}", file.display()).unwrap();
+    // Each has a server of its own, so they can run side by side.
+    std::thread::scope(|scope| {
+        let play = |file: PathBuf| scope.spawn(move || (play(&file, database(), rewrite), file));
+        let threads: Vec<_> = files.into_iter().map(play).collect();
+        for thread in threads {
+            let (difference, file) = thread.join().unwrap();
+            if let Some(difference) = difference {
+                write!(differences, "\n{}:\n{difference}", file.display()).unwrap();
+            }
         }
-    }
+    });
     assert!(differences.is_empty(), "{differences}");
 }
 
@@ -56,9 +60,9 @@ fn rewrite() -> bool {
 }
 
 /// Plays one transcript. Gives the differences, if there are any.
-fn play(file: &Path, rewrite: bool) -> Option<String> {
+fn play(file: &Path, database: Option<String>, rewrite: bool) -> Option<String> {
     let text = std::fs::read_to_string(file).unwrap();
-    let mut options = ConfigOptions::default();
+    let mut options = ConfigOptions { database, ..ConfigOptions::default() };
     for line in text.lines() {
         if let Some(limit) = line.strip_prefix("config limits.") {
             writeln!(options.limits, "{limit}").unwrap();

@@ -224,6 +224,8 @@ impl Judge {
             StoreError::Busy { reason } => reason.contains("kept changing"),
             StoreError::Unreadable { reason } => reason.contains("on purpose"),
             StoreError::Closed => true,
+            // Files are at hand or broken; there is no connection that could be lost.
+            StoreError::Unknown { .. } => false,
         };
         if is_possible { Ok(()) } else { Err(format!("{what}\n failed: {error}")) }
     }

@@ -206,9 +206,9 @@ pub(super) fn any_question(random: &mut Random, known: &Known) -> Query {
         }
         8 => DueDebts { by: Timestamp::from_millis(u64::MAX / 2), after: None, limit: 5 }.into_query(),
         9..=11 => {
-            let incarnation = known.home(random).map_or(Incarnation::from_random(0), |(_, life)| life);
+            let (id, incarnation) = known.home(random).unwrap_or((id, Incarnation::from_random(0)));
             let after = EventNumber::new(random.within(0..20));
-            Events { incarnation, after, limit: 4 }.into_query()
+            Events { id, incarnation, after, limit: 4 }.into_query()
         }
         12..=17 => direct::any_question(random, known),
         18 => outboxes::any_question(random),

@@ -66,7 +66,8 @@ fn everything_is_there_after_reopening() {
 }
 
 async fn events(store: &dyn Store) -> Vec<Arc<Event>> {
-    let question = Events { incarnation: Incarnation::from_random(77), after: EventNumber::START, limit: 99 };
+    let (id, incarnation) = (group("g"), Incarnation::from_random(77));
+    let question = Events { id, incarnation, after: EventNumber::START, limit: 99 };
     store.ask(question).await.unwrap().events
 }
 
@@ -152,7 +153,8 @@ fn a_large_group_is_reaped_part_by_part() {
         sidenote_store::debts::pay_due(store, at(11), None, 10).await.unwrap();
         let left = store.ask(DueDebts { by: at(11), after: None, limit: 9 }).await.unwrap();
         assert_eq!(left, []);
-        let reaped = sidenote_core::query::NextReaped { incarnation: Incarnation::from_random(77) };
+        let (id, incarnation) = (group("g"), Incarnation::from_random(77));
+        let reaped = sidenote_core::query::NextReaped { id, incarnation };
         assert_eq!(store.ask(reaped).await.unwrap(), []);
         commit(store, 12, create("g", 78, 12, member("ann", tiny_id("ann")))).await;
         let sent = commit(store, 13, send("g", "ann", 1)).await;

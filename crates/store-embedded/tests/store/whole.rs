@@ -7,13 +7,13 @@ use sidenote_core::event::{CallerKind, Operator};
 use sidenote_core::rows::{Row, RowKey};
 use sidenote_export as export;
 use sidenote_store::audit::{Audit, Finding, Totals, Weight};
+use sidenote_store::conformance::agreement::{Step, limits, steps, tiny};
 use sidenote_store::{Store, debts};
 use sidenote_store_embedded::backup::{BackupError, Header, Loader, Reader, Walk, Writer};
 use sidenote_store_embedded::engine::{Engine, Settings as EngineSettings};
 use sidenote_store_embedded::schema::{decode_key, decode_row, encode_key, encode_row};
 use sidenote_store_embedded::{EmbeddedStore, OpenError, Settings};
 
-use crate::agreement::{Step, limits, steps, tiny};
 use crate::scene::{at, command, import as import_account, open, runtime, user};
 
 pub(crate) type Rows = Vec<(RowKey, Row)>;

@@ -1,7 +1,8 @@
 //! What scenarios are told with: an app of a store, in few words.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use sidenote_core::command::{
     AccountAction, Action, Claim, Command, DirectAction, Extend, GroupAction, Items, NewDirectMessage,
@@ -31,6 +32,8 @@ use crate::{Committed, Store, debts};
 pub(super) struct World {
     pub(super) store: Arc<dyn Store>,
     pub(super) app: AppId,
+    /// Which conversation lived under which number, as far as that was asked.
+    lives: Arc<Mutex<HashMap<Incarnation, ConversationId>>>,
     clock: Arc<AtomicU64>,
     drawn: Arc<AtomicU64>,
 }
@@ -38,7 +41,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
         let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
-        Self { store, app: AppId::new(1), clock, drawn: Arc::default() }
+        Self { store, app: AppId::new(1), lives: Arc::default(), clock, drawn: Arc::default() }
     }
 
     /// Another app of the same store.
@@ -161,7 +164,12 @@ impl World {
     }
 
     pub(super) async fn describe(&self, group: &str) -> Option<sidenote_core::group::GroupView> {
-        self.store.ask(DescribeGroup { id: self.group_id(group) }).await.expect("the store works")
+        let id = self.group_id(group);
+        let view = self.store.ask(DescribeGroup { id: id.clone() }).await.expect("the store works");
+        if let Some(view) = &view {
+            self.lives().insert(view.group.incarnation, id);
+        }
+        view
     }
 
     pub(super) async fn incarnation(&self, group: &str) -> Incarnation {
@@ -344,7 +352,11 @@ impl World {
     }
 
     pub(super) async fn describe_between(&self, peers: &Peers) -> Option<DirectView> {
-        self.store.ask(DescribeDirect { id: peers.id() }).await.expect("the store works")
+        let view = self.store.ask(DescribeDirect { id: peers.id() }).await.expect("the store works");
+        if let Some(view) = &view {
+            self.lives().insert(view.direct.incarnation, peers.id());
+        }
+        view
     }
 
     /// A page of what two accounts wrote, of these seconds, as an administrator reads it.
@@ -360,13 +372,18 @@ impl World {
         self.store.ask(question).await.expect("the store works").expect("an administrator may read it")
     }
 
-    /// All events of an incarnation that are kept, read a few at a time.
+    fn lives(&self) -> MutexGuard<'_, HashMap<Incarnation, ConversationId>> {
+        self.lives.lock().expect("nothing panics while it holds this lock")
+    }
+
+    /// All events of an incarnation that are kept, read a few at a time. It must have been described before.
     pub(super) async fn events(&self, incarnation: Incarnation, after: u64) -> Vec<Arc<Event>> {
+        let id = self.lives().get(&incarnation).cloned().expect("it was described before");
         let mut events: Vec<Arc<Event>> = Vec::new();
         loop {
             let after = events.last().map_or(EventNumber::new(after), |event| event.number);
-            let page =
-                self.store.ask(Events { incarnation, after, limit: 7 }).await.expect("the store works");
+            let question = Events { id: id.clone(), incarnation, after, limit: 7 };
+            let page = self.store.ask(question).await.expect("the store works");
             assert!(page.events.len() <= 7, "a page holds what was asked for");
             if page.events.is_empty() {
                 return events;

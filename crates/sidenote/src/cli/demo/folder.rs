@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use sidenote_server::config::Config;
+use sidenote_server::config::{Config, Store};
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::failure::Usage;
@@ -63,7 +63,13 @@ impl Folder {
         let unusable = || format!("{} is not usable for a demo", path.display());
         let text = fs::read_to_string(&path).with_context(unusable)?;
         let mut config = Config::from_toml(&text).with_context(unusable)?;
-        config.store.path = self.path.join(STORE);
+        match &mut config.store {
+            Store::Embedded(embedded) => embedded.path = self.path.join(STORE),
+            Store::Postgres(_) => {
+                let sentence = "a demo keeps its data in its own folder; leave store.engine out of it";
+                return Err(Usage::error(sentence)).with_context(unusable);
+            }
+        }
         config.tls = None;
         Ok(config)
     }
@@ -162,7 +168,7 @@ mod tests {
     fn a_throw_away_folder_is_gone_afterwards() {
         let folder = Folder::open(None).unwrap();
         let path = folder.path.clone();
-        assert_eq!(folder.config().unwrap().store.path, path.join("store"));
+        assert_eq!(folder.config().unwrap().store.folder().unwrap(), path.join("store"));
         assert!(path.join("demo.toml").exists());
         folder.leave().unwrap();
         assert!(!path.exists());

@@ -95,7 +95,8 @@ pub(super) async fn a_cursor_too_old_is_told(world: World) {
     for (after, expected, cursor_too_old) in
         [(0, 5, true), (4, 5, true), (5, 5, false), (6, 4, false), (10, 0, false)]
     {
-        let question = Events { incarnation, after: EventNumber::new(after), limit: 100 };
+        let (id, after_number) = (world.group_id("room"), EventNumber::new(after));
+        let question = Events { id, incarnation, after: after_number, limit: 100 };
         let page = world.store.ask(question).await.expect("the store works");
         assert_eq!((page.events.len(), page.cursor_too_old), (expected, cursor_too_old), "after {after}");
     }

@@ -108,7 +108,11 @@ pub(super) async fn a_destroyed_group_is_gone_at_once_and_its_rows_soon(world: W
     assert_eq!(world.act_on("room", GroupAction::Destroy).await, Err(Refusal::NoSuchGroup));
 
     world.settle().await;
-    let left = world.store.ask(NextReaped { incarnation }).await.expect("the store works");
+    let left = world
+        .store
+        .ask(NextReaped { id: world.group_id("room"), incarnation })
+        .await
+        .expect("the store works");
     assert_eq!(left, []);
     assert_eq!((world.lines("ann").await, world.lines("guest-299").await), (0, 0));
     assert!(!world.owed().await.iter().any(|debt| matches!(debt.task, Task::Reap(..))));

@@ -99,7 +99,8 @@ pub(super) async fn dead_letters_are_kept_in_order_until_they_are_discarded(worl
     for number in 1..=3 {
         let poll = world.send("room", false).await;
         let seq = MsgSeq::new(poll).expect("messages count from 1");
-        let body = FindMessage { incarnation: of, name: MessageName::Seq(seq) };
+        let (id, name) = (world.group_id("room"), MessageName::Seq(seq));
+        let body = FindMessage { id, incarnation: of, name };
         let found = world.store.ask(body).await.expect("the store works").expect("it was sent");
         assert!(found.body.is_some() && poll == number);
         settle(&world, "room", of, number, vec![(EventNumber::new(number), letter(number))]).await;

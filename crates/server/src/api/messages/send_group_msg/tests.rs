@@ -184,8 +184,10 @@ async fn a_message_for_those_online_has_no_number_and_no_place_in_history() {
     assert_eq!(world.ok(SEND, &message(&json!({"OnlineOnlyFlag":0}))).await["MsgSeq"], 1);
 
     let call = world.call("administrator");
-    let view = call.ask(DescribeGroup { id: call.group(&group("@TGS#2C5SZEAEF")) }).await.unwrap().unwrap();
-    let events = Events { incarnation: view.group.incarnation, after: EventNumber::START, limit: 10 };
+    let id = call.group(&group("@TGS#2C5SZEAEF"));
+    let view = call.ask(DescribeGroup { id: id.clone() }).await.unwrap().unwrap();
+    let incarnation = view.group.incarnation;
+    let events = Events { id, incarnation, after: EventNumber::START, limit: 10 };
     let events = call.ask(events).await.unwrap().events;
     let told = events.iter().any(|event| match &event.what {
         Happening::TransientMessage { body, .. } => body.elements == msg_body,

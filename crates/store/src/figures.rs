@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sidenote_store::Statistics;
+use crate::Statistics;
 
 /// Upper bounds of batch sizes, in commands.
 const SIZES: [u64; 12] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, u64::MAX];
@@ -26,8 +26,9 @@ const MICROS: [u64; 14] = [
     u64::MAX,
 ];
 
-#[derive(Default)]
-pub(crate) struct Figures {
+/// Counts what a backend commits. One for each store.
+#[derive(Debug, Default)]
+pub struct Figures {
     commits: AtomicU64,
     commands: AtomicU64,
     sizes: [AtomicU64; SIZES.len()],
@@ -39,7 +40,7 @@ pub(crate) struct Figures {
 
 impl Figures {
     /// A batch of so many commands was made durable in that time.
-    pub(crate) fn committed(&self, commands: u64, took: Duration) {
+    pub fn committed(&self, commands: u64, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.commands.fetch_add(commands, Ordering::Relaxed);
@@ -49,17 +50,17 @@ impl Figures {
     }
 
     /// A command was sent to fetch rows.
-    pub(crate) fn fetch(&self) {
+    pub fn fetch(&self) {
         self.fetches.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The files take so much room.
-    pub(crate) fn disk_bytes(&self, bytes: u64) {
+    pub fn disk_bytes(&self, bytes: u64) {
         self.disk_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// All of it; what is counted elsewhere is 0.
-    pub(crate) fn read(&self) -> Statistics {
+    pub fn read(&self) -> Statistics {
         let get = |it: &AtomicU64| it.load(Ordering::Relaxed);
         Statistics {
             commits: get(&self.commits),

@@ -1,0 +1,137 @@
+//! The store in a PostgreSQL database.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use sidenote_core::Limits;
+use sidenote_server::config::Postgres;
+use sidenote_store::Store;
+use sidenote_store_postgres::{PostgresOptions, PostgresStore, schema};
+
+use crate::failure::Usage;
+
+pub(crate) use sidenote_store_postgres::OpenError;
+
+/// Connects to a database whose schema this program can use.
+pub(crate) async fn open(options: &Postgres, limits: Limits) -> anyhow::Result<Arc<dyn Store>> {
+    let store = PostgresStore::open(given(options), limits).await.map_err(explain);
+    Ok(Arc::new(store.context("cannot open the store")?))
+}
+
+/// Says what is wrong with the options, as far as that can be seen without connecting.
+pub(crate) fn check(options: &Postgres) -> anyhow::Result<()> {
+    given(options).check().map_err(explain)
+}
+
+/// Brings the schema up to date; the one that was there before (0: none) and the one that is there now.
+pub(crate) async fn migrate(options: &Postgres) -> anyhow::Result<(u32, u32)> {
+    let migrated = schema::migrate(&given(options)).await.map_err(explain)?;
+    Ok((migrated.from, migrated.to))
+}
+
+/// Spreads the tables over the workers of a Citus cluster.
+pub(crate) async fn distribute(options: &Postgres) -> anyhow::Result<()> {
+    schema::distribute(&given(options)).await.map_err(explain)
+}
+
+fn given(options: &Postgres) -> PostgresOptions {
+    let Postgres { url, connections, statement_timeout, lock_timeout, ca } = options;
+    PostgresOptions {
+        connections: *connections,
+        statement_timeout: *statement_timeout,
+        lock_timeout: *lock_timeout,
+        root_certificates: ca.clone(),
+        ..PostgresOptions::new(url.expose_text())
+    }
+}
+
+/// A mistake in the configuration is told as one, and without what may be a part of the password.
+fn explain(error: OpenError) -> anyhow::Error {
+    match error {
+        OpenError::Dsn { reason } => Usage::error(format!(
+            "store.url can't be used: {}; write it like postgres://sidenote@host:5432/sidenote?sslmode=require, with \
+             %40 for an @ and %25 for a % in the password",
+            without_secrets(&reason)
+        )),
+        OpenError::Certificates { path, reason } => {
+            Usage::error(format!("store.ca: {} can't be used: {reason}", path.display()))
+        }
+        other => other.into(),
+    }
+}
+
+/// Options that other programs take in such a URL, and that are worth a word if they are not taken here.
+const KNOWN_ELSEWHERE: [&str; 11] = [
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslcrl",
+    "passfile",
+    "service",
+    "fallback_application_name",
+    "gssencmode",
+    "client_encoding",
+    "sslsni",
+    "require_auth",
+];
+
+/// What the parser says of the URL, but for what it repeats of it: where a sign of the password is not written as it must
+/// be, the parser takes the rest for something else.
+fn without_secrets(reason: &str) -> String {
+    let quoted = |reason: &str| reason.split('`').nth(1).map(str::to_owned);
+    if reason.contains("unknown option") {
+        return match quoted(reason).filter(|name| KNOWN_ELSEWHERE.contains(&name.as_str())) {
+            Some(name) if name == "sslrootcert" => {
+                "it has the option sslrootcert, instead of which there is store.ca".to_owned()
+            }
+            Some(name) => format!("it has the option {name}, which is not known here"),
+            None => "it has an option that is not known".to_owned(),
+        };
+    }
+    if let Some(at) = reason.find("invalid value for option `") {
+        return reason[at..].to_owned();
+    }
+    if reason == "it names no host" {
+        return reason.to_owned();
+    }
+    "it is not one that makes sense".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use sidenote_server::config::{Config, Store};
+
+    use super::*;
+
+    /// What is said of a URL that can't be used.
+    fn said(url: &str) -> String {
+        let text = format!(
+            "[store]\nengine = \"postgres\"\nurl = {url:?}\n[[apps]]\nsdk_app_id = 1\nsecret_key = \"key\"\n"
+        );
+        let config = Config::from_toml(&text).unwrap();
+        let Store::Postgres(options) = &config.store else { panic!("{:?}", config.store) };
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let error = check(options).unwrap_err();
+        assert!(error.is::<Usage>());
+        error.to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_said_without_its_password() {
+        for (url, problem) in [
+            ("postgres://ann:hunter2@host:port/db", "invalid value for option `port`"),
+            ("postgres://ann:hunter2@host/db?sslmode=maybe", "invalid value for option `sslmode`"),
+            ("postgres://ann:hunter2@host/db?sslrootcert=/ca.pem", "instead of which there is store.ca"),
+            ("postgres://ann:hunter2@host/db?passfile=/hunter2", "the option passfile, which is not known"),
+            ("postgres://ann:hunter2@host/db?hunter2", "it is not one that makes sense"),
+            ("host=db user=ann password=my hunter2=x", "it has an option that is not known"),
+            ("host=db password='hunter2", "it is not one that makes sense"),
+            ("postgres://", "it names no host"),
+            ("user=ann password=hunter2", "it names no host"),
+            ("mysql://ann:hunter2@host/db", "it is not one that makes sense"),
+        ] {
+            let said = said(url);
+            assert!(said.contains(problem) && !said.contains("hunter2"), "{url}: {said}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Servers and databases that fail under load.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use serde_json::{Value, json};
+use sidenote_server::clock::{Clock as _, SystemClock};
+use sidenote_torture::cluster::{Cluster, until, wait_until_ready};
+
+use super::load::{Load, MESSAGES, verify};
+use super::nodes::{furnish, without_attempts};
+use crate::caller::Caller;
+use crate::server::{ADMINISTRATOR, APP, Running};
+
+/// How long it may take until a node says that it is of no use, in milliseconds. It is about 3 seconds where nothing
+/// else keeps the machine busy.
+const NOTICE: u64 = 15_000;
+
+/// How long anybody may wait for an answer, in milliseconds.
+const ANSWER: u64 = 40_000;
+
+fn administrator(node: &Running) -> Caller {
+    Caller::new(node.address, APP, ADMINISTRATOR)
+}
+
+/// Waits until so many more writes were acknowledged.
+fn wait_for(load: &Load, more: u64) {
+    let until_then = load.acknowledged.load(Ordering::SeqCst) + more;
+    until(|| load.acknowledged.load(Ordering::SeqCst) >= until_then, "no writes are acknowledged");
+}
+
+/// Waits until the node is not ready and says why; how long that took, in milliseconds.
+fn wait_until_unready(node: &Running) -> u64 {
+    let began = SystemClock.now_millis();
+    let mut said = (0, String::new());
+    until(
+        || {
+            said = node.probe("/readyz");
+            said.0 != 200
+        },
+        "the server thinks that it is ready",
+    );
+    assert_eq!(said.0, 503);
+    assert!(said.1.contains("database") && said.1.lines().count() == 1, "{said:?}");
+    assert_eq!(node.probe("/healthz").0, 200);
+    // Figures are there too, also of what is not.
+    assert!(node.get("/metrics").contains("\nsidenote_store_ready 0\n"));
+    SystemClock.now_millis() - began
+}
+
+#[test]
+fn nothing_answered_is_lost_with_a_node_and_others_go_on() {
+    let test = "nothing_answered_is_lost_with_a_node_and_others_go_on";
+    let Some(mut cluster) = Cluster::start_or_skip(test, 2, &without_attempts()) else { return };
+    furnish(&administrator(&cluster.nodes[0]), MESSAGES);
+    let load = Load::default();
+    let writers: Vec<_> = thread::scope(|scope| {
+        let writers = load.begin(scope, &cluster.addresses());
+        let writing = load.until_dropped();
+        wait_for(&load, 60);
+        cluster.nodes[0].kill9();
+        // Those who wrote through it go on with the other.
+        until(|| load.broken.load(Ordering::SeqCst) > 0, "nobody noticed that the node was killed");
+        wait_for(&load, 100);
+        cluster.nodes[0].restart();
+        wait_for(&load, 20);
+        drop(writing);
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    cluster.wait_until_settled();
+    for node in &cluster.nodes {
+        verify(&administrator(node), &writers);
+    }
+}
+
+#[test]
+fn nothing_answered_is_lost_with_the_database_and_nodes_recover_by_themselves() {
+    let test = "nothing_answered_is_lost_with_the_database_and_nodes_recover_by_themselves";
+    let Some(mut cluster) = Cluster::start_or_skip(test, 2, &without_attempts()) else { return };
+    furnish(&administrator(&cluster.nodes[0]), MESSAGES);
+    let load = Load::default();
+    let writers: Vec<_> = thread::scope(|scope| {
+        let writers = load.begin(scope, &cluster.addresses());
+        let writing = load.until_dropped();
+        for _ in 0..2 {
+            wait_for(&load, 60);
+            let refused = load.refused.load(Ordering::SeqCst);
+            cluster.postgres.kill();
+            for node in &cluster.nodes {
+                let noticed = wait_until_unready(node);
+                assert!(noticed < NOTICE, "it took {noticed} ms to notice");
+            }
+            until(|| load.refused.load(Ordering::SeqCst) > refused, "writes are not refused");
+            cluster.postgres.start();
+            for node in &cluster.nodes {
+                wait_until_ready(node);
+            }
+        }
+        wait_for(&load, 60);
+        drop(writing);
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    assert_eq!(load.broken.load(Ordering::SeqCst), 0, "a node answered nothing at all");
+    let longest = load.longest.load(Ordering::SeqCst);
+    println!("the longest wait was {longest} ms");
+    assert!(longest < ANSWER, "{longest} ms");
+    for node in &cluster.nodes {
+        verify(&administrator(node), &writers);
+    }
+}
+
+#[test]
+fn a_node_that_is_cut_off_from_the_database_says_so_holds_nobody_for_ever_and_recovers() {
+    let test = "a_node_that_is_cut_off_from_the_database_says_so_holds_nobody_for_ever_and_recovers";
+    let Some(mut cluster) = Cluster::start_or_skip(test, 2, &without_attempts()) else { return };
+    furnish(&administrator(&cluster.nodes[0]), MESSAGES);
+    let load = Load::default();
+    let writers: Vec<_> = thread::scope(|scope| {
+        let writers = load.begin(scope, &cluster.addresses());
+        let writing = load.until_dropped();
+        wait_for(&load, 60);
+        cluster.proxies[0].hold();
+        // Every kind of request, many of them for the same message.
+        let asked: Vec<_> = (0..24)
+            .map(|number| {
+                let node = cluster.nodes[0].address;
+                scope.spawn(move || ask(node, number))
+            })
+            .collect();
+        let noticed = wait_until_unready(&cluster.nodes[0]);
+        assert!(noticed < NOTICE, "it took {noticed} ms to notice");
+        for asked in asked {
+            let (answer, took) = asked.join().unwrap();
+            println!("{took} ms: {answer}");
+            assert_eq!(answer["ErrorCode"], 10_002, "{answer}");
+            assert!(took < ANSWER, "{took} ms");
+        }
+        // The other one is well, also where the first has left locks behind.
+        assert_eq!(cluster.nodes[1].probe("/readyz").0, 200);
+        wait_for(&load, 20);
+        cluster.proxies[0].release();
+        wait_until_ready(&cluster.nodes[0]);
+        wait_for(&load, 60);
+        drop(writing);
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    println!("the longest wait was {} ms", load.longest.load(Ordering::SeqCst));
+    assert_eq!(load.broken.load(Ordering::SeqCst), 0, "a node answered nothing at all");
+    cluster.settle(0);
+    wait_until_ready(&cluster.nodes[0]);
+    for node in &cluster.nodes {
+        verify(&administrator(node), &writers);
+    }
+    // It stops as it should.
+    assert!(cluster.nodes[0].terminate().success());
+}
+
+/// A request, and how long it took, in milliseconds.
+fn ask(node: SocketAddr, number: u64) -> (Value, u64) {
+    let caller = Caller::new(node, APP, ADMINISTRATOR);
+    let (command, body) = match number % 3 {
+        0 => ("openim_msg_ext_http_svc/group_get_key_values", json!({"MsgSeq": 1, "StartSeq": 0})),
+        1 => (
+            "group_open_http_svc/send_group_msg",
+            json!({
+                "Random": 1000 + number, "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "x"}}],
+            }),
+        ),
+        _ => (
+            "openim_msg_ext_http_svc/group_set_key_values",
+            json!({
+                "MsgSeq": 1, "OperateType": 1, "ExtensionList": [{"Key": "cut off", "Value": "x"}],
+            }),
+        ),
+    };
+    let mut body = body;
+    body["GroupId"] = json!("g");
+    let began = SystemClock.now_millis();
+    let answer = caller.call(command, &body.to_string()).unwrap();
+    (answer, SystemClock.now_millis() - began)
+}

@@ -1,0 +1,189 @@
+//! Schemas, secrets, and what commands say of a store that is no folder.
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use sidenote_postgres_for_tests::{Postgres, Settings};
+use tempfile::TempDir;
+
+use super::few_connections;
+use crate::server::{ADMINISTRATOR, ConfigOptions, Process, Running, sidenote};
+
+/// A configuration in a folder of its own.
+struct Config {
+    folder: TempDir,
+    options: ConfigOptions,
+}
+
+impl Config {
+    fn of(url: &str) -> Self {
+        let options = ConfigOptions {
+            database: Some(url.to_owned()),
+            store: few_connections(),
+            ..ConfigOptions::default()
+        };
+        Self { folder: TempDir::new().unwrap(), options }
+    }
+
+    fn path(&self) -> PathBuf {
+        let path = self.folder.path().join("sidenote.toml");
+        std::fs::write(&path, self.options.toml(self.folder.path())).unwrap();
+        path
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        sidenote().args(arguments).arg("--config").arg(self.path()).output().unwrap()
+    }
+
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The one line of a command that ends with this code.
+    fn refused(&self, arguments: &[&str], code: i32) -> String {
+        let output = self.run(arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        let line = said.lines().last().unwrap();
+        assert!(line.starts_with("sidenote: ") && !said.contains("panic"), "{said}");
+        line.to_owned()
+    }
+}
+
+#[test]
+fn a_server_starts_on_a_schema_that_fits_and_says_what_to_do_about_others() {
+    let test = "a_server_starts_on_a_schema_that_fits_and_says_what_to_do_about_others";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let config = Config::of(&postgres.new_database());
+    let database = "test0";
+    for command in [&["serve"][..], &["migrate", "--check"], &["webhooks", "list", "--app", "1400000001"]] {
+        let said = config.refused(command, 1);
+        assert!(said.contains("holds no Sidenote schema yet; run `sidenote migrate` once"), "{said}");
+    }
+
+    assert!(config.done(&["migrate"]).starts_with("the database was empty and holds schema "));
+    assert!(config.done(&["migrate"]).ends_with(" already\n"));
+    let fits = "the database can be reached and holds a schema that this version can use\n";
+    assert_eq!(config.done(&["migrate", "--check"]), fits);
+    let mut server = Running::start(&config.options);
+    assert_eq!(server.get("/readyz"), "ready\n");
+    let import = server.post(ADMINISTRATOR, "im_open_login_svc/account_import", r#"{"UserID":"ann"}"#);
+    assert_eq!(import["ErrorCode"], 0);
+    // There is nobody whose leave they would need.
+    assert_eq!(config.done(&["webhooks", "list", "--app", "1400000001"]), "0 dead letters\n");
+    assert!(config.done(&["migrate"]).ends_with(" already\n"));
+    assert!(server.terminate().success(), "{}", server.log());
+
+    // What a later version has left behind.
+    let newest: u32 =
+        postgres.psql(database, "SELECT max(version) FROM schema_version").trim().parse().unwrap();
+    let newer = newest + 1;
+    let note = format!("INSERT INTO schema_version (version, oldest_program) VALUES ({newer}, {newer})");
+    postgres.psql(database, &note);
+    for command in [&["serve"][..], &["migrate", "--check"], &["migrate"]] {
+        let said = config.refused(command, 1);
+        assert!(said.contains(&format!("holds schema {newer}")), "{said}");
+        assert!(said.contains("install the newer version"), "{said}");
+    }
+    // One that only adds something is no obstacle.
+    postgres.psql(
+        database,
+        &format!("UPDATE schema_version SET oldest_program = {newest} WHERE version = {newer}"),
+    );
+    assert_eq!(config.done(&["migrate", "--check"]), fits);
+    // And what an earlier one has.
+    postgres.psql(database, "DELETE FROM schema_version");
+    for command in [&["serve"][..], &["migrate", "--check"]] {
+        let said = config.refused(command, 1);
+        assert!(said.contains("holds schema 0") && said.contains("run `sidenote migrate`"), "{said}");
+    }
+}
+
+#[test]
+fn tables_are_spread_only_where_they_can_be() {
+    let test = "tables_are_spread_only_where_they_can_be";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let config = Config::of(&postgres.new_database());
+    let said = config.refused(&["migrate", "--citus"], 1);
+    assert!(said.contains("the database refused a statement"), "{said}");
+    config.done(&["migrate", "--check"]);
+    let output = config.run(&["migrate", "--check", "--citus"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn commands_about_files_say_that_there_are_none() {
+    let config = Config::of("postgres://ann:hunter2@127.0.0.1:1/sidenote?sslmode=disable");
+    for command in [
+        &["backup", "--to", "backup"][..],
+        &["restore", "--from", "backup"],
+        &["check"],
+        &["export", "--to", "lines"],
+        &["import", "--from", "lines"],
+    ] {
+        let said = config.refused(command, 2);
+        assert!(said.contains("this configuration keeps the data in PostgreSQL"), "{said}");
+        assert!(said.contains("docs/operations.md") && !said.contains("hunter2"), "{said}");
+    }
+    let said = config.refused(&["serve", "--data", "elsewhere"], 2);
+    assert!(said.contains("leave out --data"), "{said}");
+
+    let embedded = Config { options: ConfigOptions::default(), ..config };
+    let said = embedded.refused(&["migrate"], 2);
+    assert!(said.contains("this configuration has the embedded store"), "{said}");
+}
+
+#[test]
+fn a_database_that_is_not_there_is_told_without_its_password() {
+    let unreachable = Config::of("postgres://ann:hunter2@127.0.0.1:1/sidenote?sslmode=disable");
+    for command in [&["serve"][..], &["migrate"], &["migrate", "--check"]] {
+        let said = unreachable.refused(command, 1);
+        assert!(said.contains("the database can't be reached") && !said.contains("hunter2"), "{said}");
+    }
+    // It is looked at as far as that goes without connecting.
+    let path = unreachable.path();
+    let output = sidenote().arg("check-config").arg(path).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("in a PostgreSQL database"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+    let wrong = Config::of("postgres://ann:hunter2@db/sidenote?sslmode=perhaps");
+    for command in [&["serve"][..], &["migrate"]] {
+        let said = wrong.refused(command, 2);
+        assert!(said.contains("store.url can't be used") && !said.contains("hunter2"), "{said}");
+    }
+    let output = sidenote().arg("check-config").arg(wrong.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn no_line_of_the_log_holds_the_password() {
+    let test = "no_line_of_the_log_holds_the_password";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let url = postgres.new_database().replace("postgres@", "postgres:hunter2@");
+    assert!(url.contains("hunter2"));
+    let mut config = Config::of(&url);
+    config.options.more = "[log]\nlevel = \"trace\"".to_owned();
+    config.done(&["migrate"]);
+    // From a file, and from the environment.
+    let file = config.folder.path().join("url");
+    std::fs::write(&file, format!("{url}\n")).unwrap();
+    let toml = config.options.toml(config.folder.path());
+    let line = toml.lines().find(|line| line.starts_with("url = ")).unwrap();
+    let path = config.folder.path().join("other.toml");
+    std::fs::write(&path, toml.replace(line, &format!("url_file = {file:?}"))).unwrap();
+    for variable in [None, Some(&url)] {
+        let mut command = sidenote();
+        if let Some(url) = variable {
+            std::fs::write(&path, toml.replace(line, "")).unwrap();
+            command.env("SIDENOTE_STORE_URL", url);
+        }
+        let mut server = Process::spawn(command.arg("serve").arg("--config").arg(&path));
+        server.wait_for("listening on http://");
+        server.signal(rustix::process::Signal::TERM);
+        assert!(server.wait().success());
+        assert!(server.log().lines().count() > 20, "it logs little at the level trace:\n{}", server.log());
+        assert!(!server.log().contains("hunter2"), "{}", server.log());
+    }
+}

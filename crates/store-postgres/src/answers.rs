@@ -1,0 +1,169 @@
+//! Questions: one statement where one is enough, else a transaction that sees one instant.
+
+use sidenote_core::Limits;
+use sidenote_core::ids::{ConversationId, MessageName, MsgSeq};
+use sidenote_core::query::{Answer, Query};
+use sidenote_core::rows::{MessagePart, Part, RowKey, Span};
+use sidenote_store::StoreError;
+
+use crate::fetch::{Fetch, Wanted};
+use crate::loaded::{Loaded, Wish};
+use crate::needs::of_query;
+use crate::session::{Fault, Piece, Session};
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// The connection was lost, or the server did not want to now; another try may help.
+    Again(String),
+    /// It would not.
+    Refused(StoreError),
+}
+
+impl From<StoreError> for Unanswered {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Fault> for Unanswered {
+    fn from(fault: Fault) -> Self {
+        let reason = fault.to_string();
+        match fault.code() {
+            None | Some("40001" | "40P01") => Self::Again(reason),
+            Some(code) if code.starts_with("XX") => Self::Refused(StoreError::Unreadable { reason }),
+            Some(_) => Self::Refused(StoreError::Busy { reason }),
+        }
+    }
+}
+
+/// Answers a question as of one instant.
+pub(crate) async fn answer(
+    session: &mut Session,
+    query: &Query,
+    limits: &Limits,
+) -> Result<Answer, Unanswered> {
+    let (mut fetches, of) = of_query(query);
+    if fetches.is_empty() {
+        match Loaded::default().answer(query, limits) {
+            Ok(answer) => return Ok(answer),
+            Err(wish) => fetches.push(Fetch::of_wish(wish, of.as_ref())?),
+        }
+    }
+    if needs_steps(query) {
+        return in_steps(session, query, fetches, of, limits).await;
+    }
+    let mut pieces: Vec<_> = fetches.iter().map(Fetch::piece).collect();
+    // One statement sees one instant by itself.
+    let first = usize::from(pieces.len() > 1);
+    if first > 0 {
+        pieces.insert(0, Piece::Plain(BEGIN.into()));
+        pieces.push(Piece::Plain("COMMIT".into()));
+        session.prepare(&pieces).await?;
+        session.opened();
+    }
+    let answers = session.flush(pieces).await?;
+    let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+    session.closed();
+    let mut loaded = Loaded::default();
+    for (fetch, rows) in fetches.into_iter().zip(&answers[first..]) {
+        fetch.take(rows, &mut loaded)?;
+    }
+    if let Ok(answer) = loaded.answer(query, limits) {
+        return Ok(answer);
+    }
+    // What was read and what is missing would be of two instants, so everything is read again.
+    let (fetches, of) = of_query(query);
+    in_steps(session, query, fetches, of, limits).await
+}
+
+/// Questions whose rows can't all be named before some of them were read.
+fn needs_steps(query: &Query) -> bool {
+    matches!(query, Query::History(_) | Query::DirectHistory(_) | Query::JoinedGroups(_))
+}
+
+async fn in_steps(
+    session: &mut Session,
+    query: &Query,
+    mut fetches: Vec<Fetch>,
+    of: Option<ConversationId>,
+    limits: &Limits,
+) -> Result<Answer, Unanswered> {
+    let mut loaded = Loaded::default();
+    let mut begin = vec![Piece::Plain(BEGIN.into())];
+    let mut last_wish = None;
+    session.opened();
+    let answer = loop {
+        let first = begin.len();
+        let mut pieces = std::mem::take(&mut begin);
+        pieces.extend(fetches.iter().map(Fetch::piece));
+        let answers = session.flush(pieces).await?;
+        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        for (fetch, rows) in fetches.drain(..).zip(&answers[first..]) {
+            fetch.take(rows, &mut loaded)?;
+        }
+        match loaded.answer(query, limits) {
+            Ok(answer) => break answer,
+            Err(wish) if last_wish.as_ref() == Some(&wish) => {
+                let reason = "a rule asked for the same rows again".to_owned();
+                return Err(StoreError::Unreadable { reason }.into());
+            }
+            Err(wish) => {
+                fetches = together(query, &wish, &loaded, of.as_ref());
+                if fetches.is_empty() {
+                    fetches.push(Fetch::of_wish(wish.clone(), of.as_ref())?);
+                }
+                last_wish = Some(wish);
+            }
+        }
+    };
+    let ended = session.flush(vec![Piece::Plain("COMMIT".into())]).await?;
+    ended.into_iter().collect::<Result<Vec<_>, _>>()?;
+    session.closed();
+    Ok(answer)
+}
+
+/// What will be asked for after this, so that it comes in one round trip.
+fn together(query: &Query, wish: &Wish, loaded: &Loaded, of: Option<&ConversationId>) -> Vec<Fetch> {
+    match (query, wish, of) {
+        (Query::History(asked), Wish::Row(RowKey::Within(incarnation, part)), Some(id)) => {
+            let Part::Message(MessageName::Seq(newest), MessagePart::Header) = part else {
+                return Vec::new();
+            };
+            let count = usize::try_from(asked.count).unwrap_or(usize::MAX);
+            let numbers = (1..=newest.get()).rev().take(count);
+            let names = numbers.filter_map(|seq| MsgSeq::new(seq).ok()).map(MessageName::Seq);
+            vec![Fetch::Life(id.clone(), *incarnation, messages(names))]
+        }
+        (Query::DirectHistory(asked), Wish::Row(RowKey::Within(incarnation, part)), Some(id)) => {
+            if !matches!(part, Part::Message(_, MessagePart::Header)) {
+                return Vec::new();
+            }
+            let places = loaded.ranges_of(Span::Recent(*incarnation)).filter_map(|(key, _)| match key {
+                RowKey::Within(_, Part::Recent(place)) => Some(MessageName::Key(place.key())),
+                _ => None,
+            });
+            vec![Fetch::Life(id.clone(), *incarnation, messages(places.take(asked.limit)))]
+        }
+        (Query::JoinedGroups(asked), Wish::Row(RowKey::Conversation(_)), _) => {
+            let lines = loaded.ranges_of(Span::Memberships(asked.account.clone()));
+            let groups = lines.filter_map(|(key, _)| match key {
+                RowKey::Membership(_, group, _) => {
+                    Some(ConversationId::group(asked.account.app, group.clone()))
+                }
+                _ => None,
+            });
+            let wanted =
+                Wanted { counters: true, members: [asked.account.user.clone()].into(), ..Wanted::default() };
+            groups.map(|id| Fetch::Now(id, wanted.clone())).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn messages(names: impl Iterator<Item = MessageName>) -> Wanted {
+    let headers: std::collections::BTreeSet<_> = names.collect();
+    Wanted { bodies: headers.clone(), headers, ..Wanted::default() }
+}

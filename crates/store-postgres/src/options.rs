@@ -1,0 +1,84 @@
+//! How the database is reached.
+
+use std::time::Duration;
+
+use crate::error::OpenError;
+use crate::pool::Pool;
+
+/// How a [`PostgresStore`](crate::PostgresStore) reaches its database, and how long it waits for it.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    /// Where the database is: `postgres://user:password@host:port/name?sslmode=require`, or key-value pairs as libpq
+    /// takes them. Several hosts may be named; with `target_session_attrs=read-write` the one that takes writes is used.
+    pub dsn: String,
+    /// Connections at most. Few are enough: each carries many requests a second.
+    pub connections: usize,
+    /// How long a request waits for a free connection.
+    pub pool_wait: Duration,
+    /// How long connecting may take, for each host.
+    pub connect_timeout: Duration,
+    /// How long one statement may take on the server. Never applies to COMMIT.
+    pub statement_timeout: Duration,
+    /// How long a statement waits for a row that another transaction has locked.
+    pub lock_timeout: Duration,
+    /// How long a command is tried again for where nothing of it can have happened.
+    pub patience: Duration,
+    /// How often the database is asked whether it is there while nobody else asks.
+    pub probe_interval: Duration,
+    /// A file with the certificates of authorities that sign for the server, PEM; `None`: those of the system.
+    pub root_certificates: Option<std::path::PathBuf>,
+}
+
+impl PostgresOptions {
+    /// Commands that wait at most; more are refused as busy.
+    pub const MOST_WAITING: usize = 10_000;
+
+    /// Commands of one home that are committed together at most.
+    pub const MOST_TOGETHER: usize = 128;
+
+    /// The defaults for this database.
+    pub fn new(dsn: impl Into<String>) -> Self {
+        Self {
+            dsn: dsn.into(),
+            connections: 16,
+            pool_wait: Duration::from_secs(3),
+            connect_timeout: Duration::from_secs(3),
+            statement_timeout: Duration::from_secs(5),
+            lock_timeout: Duration::from_secs(3),
+            patience: Duration::from_secs(5),
+            probe_interval: Duration::from_secs(1),
+            root_certificates: None,
+        }
+    }
+
+    /// Whether they can be used, as far as that can be said without connecting.
+    ///
+    /// # Errors
+    ///
+    /// If the DSN makes no sense, or the certificates can't be read.
+    pub fn check(&self) -> Result<(), OpenError> {
+        Pool::new(self).map(drop)
+    }
+
+    /// How long an answer from the server is waited for before the connection is given up.
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        self.statement_timeout + Duration::from_secs(1)
+    }
+}
+
+impl std::fmt::Debug for PostgresOptions {
+    /// Without the DSN, which holds a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresOptions")
+            .field("dsn", &"***")
+            .field("connections", &self.connections)
+            .field("pool_wait", &self.pool_wait)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("lock_timeout", &self.lock_timeout)
+            .field("patience", &self.patience)
+            .field("probe_interval", &self.probe_interval)
+            .field("root_certificates", &self.root_certificates)
+            .finish()
+    }
+}

@@ -1,0 +1,195 @@
+//! A bounded number of sessions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use deadpool::managed::{
+    Manager, Metrics, Pool as Sessions, PoolError, RecycleError, RecycleResult, TimeoutType,
+};
+use deadpool::{Runtime, managed};
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use sidenote_store::StoreError;
+use tokio_postgres::Config;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::OpenError;
+use crate::options::PostgresOptions;
+use crate::session::{Fault, Piece, Session, Traffic};
+
+/// What is wrong with a DSN that leads nowhere.
+const NO_HOST: &str = "it names no host";
+
+/// A session that goes back to the pool when it is dropped.
+pub(crate) type Borrowed = managed::Object<Connector>;
+
+pub(crate) struct Pool {
+    sessions: Sessions<Connector>,
+    traffic: Arc<Traffic>,
+}
+
+/// Makes connections.
+pub(crate) struct Connector {
+    config: Config,
+    tls: MakeRustlsConnect,
+    options: PostgresOptions,
+    traffic: Arc<Traffic>,
+    /// How often connections were lost. Those that are older than the last loss are looked at with suspicion.
+    losses: AtomicU64,
+}
+
+/// A session and how many losses there had been when it was made.
+pub(crate) struct Member {
+    pub(crate) session: Session,
+    made_after: u64,
+}
+
+impl Pool {
+    pub(crate) fn new(options: &PostgresOptions) -> Result<Self, OpenError> {
+        let mut config: Config =
+            options.dsn.parse().map_err(|error| OpenError::Dsn { reason: describe(&error) })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(OpenError::Dsn { reason: NO_HOST.to_owned() });
+        }
+        config.connect_timeout(options.connect_timeout);
+        config.tcp_user_timeout(options.answer_timeout());
+        if config.get_application_name().is_none() {
+            config.application_name("sidenote");
+        }
+        let tls = MakeRustlsConnect::new(tls_config(options)?);
+        let traffic = Arc::<Traffic>::default();
+        let connector = Connector {
+            config,
+            tls,
+            options: options.clone(),
+            traffic: Arc::clone(&traffic),
+            losses: AtomicU64::new(0),
+        };
+        let sessions = Sessions::builder(connector)
+            .max_size(options.connections.max(1))
+            .wait_timeout(Some(options.pool_wait))
+            .create_timeout(Some(options.connect_timeout * 2 + options.answer_timeout()))
+            .recycle_timeout(Some(options.answer_timeout()))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| OpenError::Dsn { reason: error.to_string() })?;
+        Ok(Self { sessions, traffic })
+    }
+
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// A session, as soon as one is free.
+    pub(crate) async fn get(&self) -> Result<Borrowed, StoreError> {
+        self.sessions.get().await.map_err(|error| match error {
+            PoolError::Timeout(TimeoutType::Wait) => {
+                StoreError::Busy { reason: "all connections to the database are in use".to_owned() }
+            }
+            PoolError::Closed => StoreError::Closed,
+            PoolError::Backend(fault) => {
+                StoreError::Busy { reason: format!("the database can't be reached: {fault}") }
+            }
+            other => StoreError::Busy { reason: format!("the database can't be reached: {other}") },
+        })
+    }
+
+    /// A session beside the pool, which counts nothing.
+    pub(crate) async fn connect_alone(&self) -> Result<Session, OpenError> {
+        let made = self.sessions.manager().connect(Arc::default()).await;
+        made.map_err(|fault| OpenError::Unreachable { reason: fault.to_string() })
+    }
+
+    /// A connection was lost: those that wait in the pool may have gone the same way.
+    pub(crate) fn suspect_all(&self) {
+        self.sessions.manager().losses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn close(&self) {
+        self.sessions.close();
+    }
+}
+
+impl Connector {
+    async fn connect(&self, traffic: Arc<Traffic>) -> Result<Session, Fault> {
+        let (client, connection) = self.config.connect(self.tls.clone()).await?;
+        let mut session = Session::new(client, connection, traffic, self.options.answer_timeout());
+        let PostgresOptions { statement_timeout, lock_timeout, .. } = self.options;
+        let idle_timeout = self.options.answer_timeout() + self.options.lock_timeout;
+        let needed = format!(
+            "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}",
+            statement_timeout.as_millis(),
+            lock_timeout.as_millis(),
+            idle_timeout.as_millis(),
+        );
+        // Every statement finds its rows by a key, so one plan for all parameters is as good as any, and planning
+        // costs more than carrying out. Databases that speak the same protocol may not know these.
+        let wished = [
+            "SET plan_cache_mode = force_generic_plan",
+            "SET enable_seqscan = off",
+            "SET jit = off",
+            "SET client_min_messages = warning",
+        ];
+        let mut pieces = vec![Piece::Plain(needed.into())];
+        pieces.extend(wished.map(|sql| Piece::Plain(sql.into())));
+        let answers = session.flush(pieces).await?;
+        if let Some(Err(fault)) = answers.into_iter().next() {
+            return Err(fault);
+        }
+        Ok(session)
+    }
+}
+
+impl Manager for Connector {
+    type Type = Member;
+    type Error = Fault;
+
+    async fn create(&self) -> Result<Member, Fault> {
+        let made_after = self.losses.load(Ordering::Relaxed);
+        let session = self.connect(Arc::clone(&self.traffic)).await?;
+        Ok(Member { session, made_after })
+    }
+
+    async fn recycle(&self, member: &mut Member, _: &Metrics) -> RecycleResult<Fault> {
+        let is_suspect = member.made_after < self.losses.load(Ordering::Relaxed);
+        if is_suspect || !member.session.is_clean() || member.session.notice_end().await {
+            return Err(RecycleError::message("the connection is not used again"));
+        }
+        Ok(())
+    }
+}
+
+/// Which servers are trusted. Whether TLS is used at all is what the DSN's `sslmode` says.
+fn tls_config(options: &PostgresOptions) -> Result<rustls::ClientConfig, OpenError> {
+    let mut roots = RootCertStore::empty();
+    match &options.root_certificates {
+        Some(path) => {
+            let wrong = |reason: String| OpenError::Certificates { path: path.clone(), reason };
+            let found = CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
+            for certificate in found {
+                let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+                roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(wrong("it holds no certificate".to_owned()));
+            }
+        }
+        None => {
+            // Without any, connections with TLS are refused and others work.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows the versions that this library was built with");
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn describe(error: &tokio_postgres::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,161 @@
+//! The schema of the database: bringing it up to date, and checking it before it is used.
+//!
+//! A schema is changed in two releases. The first adds what is new in a form that the program before can live with
+//! (`oldest_program` stays); nodes of both run side by side. The second takes away what nobody needs any more.
+
+use crate::error::OpenError;
+use crate::options::PostgresOptions;
+use crate::pool::Pool;
+use crate::session::{Fault, Piece, Session};
+
+/// One step from a schema to the next.
+struct Migration {
+    version: u32,
+    /// The oldest program, by the schema that it knows, that can use the database afterwards.
+    oldest_program: u32,
+    sql: &'static str,
+}
+
+const MIGRATIONS: [Migration; 1] =
+    [Migration { version: 1, oldest_program: 1, sql: include_str!("../migrations/0001-first.sql") }];
+
+/// The newest schema that this program knows.
+pub const KNOWN_SCHEMA: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+
+/// The oldest schema that this program can use.
+pub const NEEDED_SCHEMA: u32 = 1;
+
+/// SQL that spreads the tables over the workers of a Citus cluster, for an operator to read and
+/// [`distribute`] to run.
+pub const CITUS: &str = include_str!("../migrations/citus.sql");
+
+const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_version (\
+     version bigint PRIMARY KEY, oldest_program bigint NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
+
+/// What [`migrate`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// The schema that was there; 0 for an empty database.
+    pub from: u32,
+    /// The schema that is there now.
+    pub to: u32,
+}
+
+/// Brings the schema up to date, or leaves it alone if it is. Each step is a transaction of its own, and two who do it at
+/// the same time follow each other.
+///
+/// # Errors
+///
+/// If the database can't be reached, refuses a statement, or holds a newer schema.
+pub async fn migrate(options: &PostgresOptions) -> Result<Migrated, OpenError> {
+    let pool = Pool::new(options)?;
+    let mut session = pool.connect_alone().await?;
+    // Two who create the table at the same time may get in each other's way; then it is there.
+    if run(&mut session, VERSIONS).await.is_err() {
+        run(&mut session, VERSIONS).await?;
+    }
+    let mut from = None;
+    loop {
+        run(&mut session, "SET statement_timeout = 0; SET lock_timeout = 0; BEGIN; LOCK TABLE schema_version IN EXCLUSIVE MODE")
+            .await?;
+        let found = version(&mut session).await?;
+        let from = *from.get_or_insert(found.version);
+        refuse_newer(found)?;
+        let Some(next) = MIGRATIONS.iter().find(|migration| migration.version > found.version) else {
+            run(&mut session, "COMMIT").await?;
+            return Ok(Migrated { from, to: found.version });
+        };
+        let Migration { version, oldest_program, sql } = next;
+        let note = format!(
+            "INSERT INTO schema_version (version, oldest_program) VALUES ({version}, {oldest_program})"
+        );
+        run(&mut session, sql).await?;
+        run(&mut session, &format!("{note}; COMMIT")).await?;
+    }
+}
+
+/// Spreads the tables of an up-to-date schema over the workers of a Citus cluster.
+///
+/// # Errors
+///
+/// If the database is no Citus coordinator, or refuses.
+pub async fn distribute(options: &PostgresOptions) -> Result<(), OpenError> {
+    let pool = Pool::new(options)?;
+    let mut session = pool.connect_alone().await?;
+    check(&mut session).await?;
+    run(&mut session, &format!("SET statement_timeout = 0; BEGIN; {CITUS}; COMMIT")).await
+}
+
+/// Whether this program can use the database as it is.
+pub(crate) async fn check(session: &mut Session) -> Result<(), OpenError> {
+    for (setting, wrong, advice) in [
+        ("synchronous_commit", "off", "an answered write could be lost; set it to on"),
+        ("server_encoding", "SQL_ASCII", "texts would not be checked; create the database with UTF8"),
+    ] {
+        let rows = rows(session, format!("SHOW {setting}")).await?;
+        let value: &str = rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or_default();
+        if value == wrong {
+            return Err(OpenError::Unsuitable { reason: format!("{setting} is {wrong}: {advice}") });
+        }
+    }
+    let found = version(session).await?;
+    refuse_newer(found)?;
+    if found.version < NEEDED_SCHEMA {
+        return Err(OpenError::OlderSchema { found: found.version, needed: NEEDED_SCHEMA });
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+struct Found {
+    version: u32,
+    oldest_program: u32,
+}
+
+fn refuse_newer(Found { version, oldest_program }: Found) -> Result<(), OpenError> {
+    if oldest_program > KNOWN_SCHEMA {
+        let (found, oldest_known, known) = (version, oldest_program, KNOWN_SCHEMA);
+        return Err(OpenError::NewerSchema { found, oldest_known, known });
+    }
+    Ok(())
+}
+
+/// The schema of the database; 0 if only the table of versions is there.
+async fn version(session: &mut Session) -> Result<Found, OpenError> {
+    let text = "SELECT version, oldest_program FROM schema_version ORDER BY version DESC LIMIT 1";
+    let rows = rows(session, text.to_owned()).await?;
+    let number = |at| {
+        rows.first().map_or(Ok(0), |row| {
+            let number: i64 =
+                row.try_get(at).map_err(|error| OpenError::Refused { reason: error.to_string() })?;
+            u32::try_from(number).map_err(|error| OpenError::Refused { reason: error.to_string() })
+        })
+    };
+    Ok(Found { version: number(0)?, oldest_program: number(1)? })
+}
+
+async fn rows(session: &mut Session, sql: String) -> Result<Vec<tokio_postgres::Row>, OpenError> {
+    let pieces = vec![Piece::Prepared(sql.into(), Vec::new())];
+    let answers = session.flush(pieces).await.map_err(|fault| missing_table(&fault))?;
+    answers
+        .into_iter()
+        .next()
+        .map_or_else(|| Ok(Vec::new()), |answer| answer.map_err(|fault| missing_table(&fault)))
+}
+
+async fn run(session: &mut Session, sql: &str) -> Result<(), OpenError> {
+    let pieces = vec![Piece::Plain(sql.to_owned().into())];
+    let answers = session.flush(pieces).await.map_err(|fault| refused(&fault))?;
+    answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(|fault| refused(&fault)))
+}
+
+fn missing_table(fault: &Fault) -> OpenError {
+    if fault.to_string().contains("42P01") { OpenError::NoSchema } else { refused(fault) }
+}
+
+fn refused(fault: &Fault) -> OpenError {
+    match fault {
+        Fault::Refused(_) => OpenError::Refused { reason: fault.to_string() },
+        Fault::Lost(reason) => OpenError::Unreachable { reason: reason.clone() },
+    }
+}

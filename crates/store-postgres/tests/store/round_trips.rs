@@ -1,0 +1,73 @@
+//! A set takes two round trips and a pull one, as the store counts them and as a proxy sees them.
+
+use sidenote_postgres_for_tests::{Postgres, Settings};
+use sidenote_store::Store;
+use sidenote_store_postgres::RoundTrips;
+
+use crate::proxy::Proxy;
+use crate::scene::{ann, command, found, latest, open, options, pull, set};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_takes_two_round_trips_and_a_pull_one() {
+    let test = "a_set_takes_two_round_trips_and_a_pull_one";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let proxy = Proxy::before(postgres.port()).await;
+    let store = open(options(&proxy.dsn(&postgres.new_schema(), postgres.port()))).await;
+    found(&store, "room").await;
+
+    let before = (store.round_trips(), proxy.turns());
+    let by_ann = sidenote_core::command::Command { operator: ann(), ..command(set("room", &[("a", "3")])) };
+    for number in 0..10 {
+        let value = number.to_string();
+        let pairs = [("a", &*value), ("b", &*value), ("c", &*value)];
+        store.commit(command(set("room", &pairs))).await.unwrap().verdict.unwrap();
+    }
+    let after = (store.round_trips(), proxy.turns());
+    assert_eq!(flushes(before.0, after.0), (20, 0));
+    assert_eq!(after.1 - before.1, 20);
+
+    // A member's request that is refused for its Seq reads and ends the transaction.
+    let refused = store.commit(by_ann).await.unwrap().verdict.unwrap();
+    assert_eq!(crate::scene::latest_of(&refused), latest(&store, "room").await);
+
+    let before = (store.round_trips(), proxy.turns());
+    for _ in 0..10 {
+        assert_eq!(pull(&store, "room", ann()).await.pairs.len(), 3);
+    }
+    let after = (store.round_trips(), proxy.turns());
+    assert_eq!(flushes(before.0, after.0), (10, 0));
+    assert_eq!((after.1 - before.1, after.0.statements - before.0.statements), (10, 10));
+    store.close().await;
+}
+
+fn flushes(before: RoundTrips, after: RoundTrips) -> (u64, u64) {
+    (after.flushes - before.flushes, after.preparations - before.preparations)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_wait_for_one_group_share_a_transaction() {
+    let test = "commands_that_wait_for_one_group_share_a_transaction";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let store = open(options(&postgres.new_schema())).await;
+    found(&store, "room").await;
+    let (latest_before, before) = (latest(&store, "room").await, store.statistics());
+
+    let commands = (0..64).map(|number| {
+        let value = number.to_string();
+        store.commit(command(set("room", &[("a", &*value)])))
+    });
+    let committed = futures_util::future::join_all(commands).await;
+    let mut seqs: Vec<u64> = committed
+        .into_iter()
+        .map(|committed| crate::scene::latest_of(&committed.unwrap().verdict.unwrap()))
+        .collect();
+    seqs.sort_unstable();
+    let expected: Vec<u64> = (latest_before + 1..=latest_before + 64).collect();
+    assert_eq!(seqs, expected, "each of them was decided against what the one before it left");
+    let after = store.statistics();
+    assert_eq!(after.commands - before.commands, 64);
+    let commits = after.commits - before.commits;
+    assert!(commits <= 8, "{commits} transactions for 64 commands that wait at the same time");
+    crate::scene::events_are_whole(&store, "room").await;
+    store.close().await;
+}

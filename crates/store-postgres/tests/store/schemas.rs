@@ -1,0 +1,78 @@
+//! A schema is brought up to date once, and one that does not fit is refused with a sentence that says what to do.
+
+use sidenote_postgres_for_tests::{Postgres, Settings};
+use sidenote_store::Store;
+use sidenote_store_postgres::schema::{KNOWN_SCHEMA, Migrated, migrate};
+use sidenote_store_postgres::{OpenError, PostgresOptions, PostgresStore};
+
+use crate::scene::{found, latest, options, unlimited};
+
+async fn refusal(options: &PostgresOptions) -> OpenError {
+    PostgresStore::open(options.clone(), unlimited()).await.err().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_is_made_once_and_checked() {
+    let Some(postgres) = Postgres::start_or_skip("a_schema_is_made_once_and_checked", Settings::default())
+    else {
+        return;
+    };
+    let options = options(&postgres.new_database());
+    let database = "test0";
+    assert_eq!(refusal(&options).await, OpenError::NoSchema);
+    assert!(refusal(&options).await.to_string().contains("sidenote migrate"));
+
+    // Several nodes that are started at once may all try.
+    let all = futures_util::future::join_all((0..4).map(|_| migrate(&options))).await;
+    let made: Vec<_> = all.into_iter().map(Result::unwrap).collect();
+    assert!(made.iter().all(|made| made.to == KNOWN_SCHEMA));
+    assert_eq!(made.iter().filter(|made| made.from == 0).count(), 1, "{made:?}");
+    let store = PostgresStore::open(options.clone(), unlimited()).await.unwrap();
+    found(&store, "room").await;
+    let again = migrate(&options).await;
+    assert_eq!(again, Ok(Migrated { from: KNOWN_SCHEMA, to: KNOWN_SCHEMA }));
+    assert_eq!(latest(&store, "room").await, 2);
+
+    // A newer schema that only adds something is used; one that has taken something away is not.
+    let newer = KNOWN_SCHEMA + 1;
+    let note = |oldest: u32| {
+        format!("INSERT INTO schema_version (version, oldest_program) VALUES ({newer}, {oldest})")
+    };
+    postgres.psql(database, &note(KNOWN_SCHEMA));
+    PostgresStore::open(options.clone(), unlimited()).await.unwrap().close().await;
+    postgres.psql(
+        database,
+        &format!("UPDATE schema_version SET oldest_program = {newer} WHERE version = {newer}"),
+    );
+    let expected = OpenError::NewerSchema { found: newer, oldest_known: newer, known: KNOWN_SCHEMA };
+    assert_eq!(refusal(&options).await, expected);
+    assert!(expected.to_string().contains("install the newer version"));
+    assert_eq!(migrate(&options).await, Err(expected));
+
+    postgres.psql(database, "DELETE FROM schema_version");
+    assert_eq!(refusal(&options).await, OpenError::OlderSchema { found: 0, needed: 1 });
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_would_break_a_promise_is_refused() {
+    let test = "a_database_that_would_break_a_promise_is_refused";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let dsn = postgres.new_database();
+    migrate(&options(&dsn)).await.unwrap();
+    postgres.psql("test0", "ALTER DATABASE test0 SET synchronous_commit = off");
+    let refused = refusal(&options(&dsn)).await;
+    assert!(matches!(refused, OpenError::Unsuitable { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_leads_nowhere_is_told() {
+    for (dsn, expected) in [("nonsense", "can't be used"), ("postgres://127.0.0.1:1/x", "can't be reached")] {
+        let refused = refusal(&options(dsn)).await.to_string();
+        assert!(refused.contains(expected), "{refused}");
+    }
+    let mut options = options("postgres://127.0.0.1:1/x");
+    options.root_certificates = Some("/dev/null".into());
+    assert!(matches!(refusal(&options).await, OpenError::Certificates { .. }));
+    assert!(!format!("{:?}", PostgresOptions::new("postgres://u:hunter2@h/x")).contains("hunter2"));
+}
