@@ -250,7 +250,7 @@ mod tests {
 
         // Whatever the file says, the environment wins, under either name.
         for name in ["SIDENOTE_STORE_URL", "SIDENOTE_STORE__URL"] {
-            for file in [&text, &format!("[store]\nengine = \"postgres\"\nurl = \"postgres://else\"")] {
+            for file in [text.as_str(), "[store]\nengine = \"postgres\"\nurl = \"postgres://else\""] {
                 let config = read(file, &[(name, URL)], Overrides::default()).unwrap();
                 assert_eq!(postgres_of(&config).url.expose_text(), URL);
                 assert_eq!(config.ignored_variables, [""; 0]);

@@ -1,5 +1,5 @@
 //! Servers whose data is in PostgreSQL. Where that is not installed each test is named as skipped, unless
-//! `SIDENOTE_REQUIRE_POSTGRES` is set, as `make test` does.
+//! `SIDENOTE_REQUIRE_POSTGRES` is set, as `make soak` does.
 
 mod nodes;
 mod start;
