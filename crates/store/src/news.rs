@@ -184,13 +184,12 @@ impl Memory {
     ) -> Option<(EventNumber, EventNumber)> {
         let told = self.newer.get(&life).or_else(|| self.older.get(&life)).copied();
         let (untold, told) = match told {
-            None => ((first, last), (first, last)),
             // Whatever lies between was told by nobody.
             Some((from, to)) if first >= from && last > to => ((to.next(), last), (from, last)),
             Some((from, _)) if first >= from => return None,
             // Another node was first with the numbers, and is heard second.
             Some((from, to)) if last <= to => ((first, EventNumber::new(from.get() - 1)), (first, to)),
-            Some(_) => ((first, last), (first, last)),
+            None | Some(_) => ((first, last), (first, last)),
         };
         if self.newer.len() >= REMEMBERED && !self.newer.contains_key(&life) {
             self.older = std::mem::take(&mut self.newer);
