@@ -2,11 +2,13 @@
 //!
 //! [`PostgresStore`] is a [`Store`](sidenote_store::Store) made of layers, from the bottom up:
 //!
-//! * `session`: one connection; what is sent at once is one round trip; `pool`: a bounded number of them;
+//! * `session`: one connection; what is sent at once is one round trip; `hosts`: which server to connect to; `pool`: a bounded
+//!   number of connections;
 //! * `home`: keys of homes and names as the database holds them; `shape`, `fetch`, `ranges`: what can be read;
 //!   `changes`: what is written;
 //! * `loaded`: what was read in one transaction, as a rule looks at it; `needs`: what commands and questions will look at;
 //! * `transaction`: a set of commands of one home; `answers`: a question;
+//! * `condition`: whether the database can be used; `probe`: what finds out;
 //! * `queue`: commands wait here for their home and are put together; `store`: the front.
 //!
 //! The rules run here, in the node, between two round trips. The database knows no rule: it holds rows and a lock.
@@ -16,6 +18,7 @@ mod options;
 
 mod session;
 
+mod hosts;
 mod pool;
 
 pub mod schema;
@@ -37,6 +40,8 @@ mod transaction;
 mod answers;
 
 mod condition;
+mod probe;
+
 mod queue;
 
 mod store;

@@ -21,9 +21,11 @@ pub struct PostgresOptions {
     pub statement_timeout: Duration,
     /// How long a statement waits for a row that another transaction has locked.
     pub lock_timeout: Duration,
-    /// How long a command is tried again for where nothing of it can have happened.
+    /// How long a command is tried again for where nothing of it can have happened, and before that waits for its turn.
     pub patience: Duration,
-    /// How often the database is asked whether it is there while nobody else asks.
+    /// How long nothing has answered before requests, also those that wait already, are refused without trying.
+    pub refuse_after: Duration,
+    /// How often the database is asked whether it is there.
     pub probe_interval: Duration,
     /// A file with the certificates of authorities that sign for the server, PEM; `None`: those of the system.
     pub root_certificates: Option<std::path::PathBuf>,
@@ -46,6 +48,7 @@ impl PostgresOptions {
             statement_timeout: Duration::from_secs(5),
             lock_timeout: Duration::from_secs(3),
             patience: Duration::from_secs(5),
+            refuse_after: Duration::from_secs(4),
             probe_interval: Duration::from_secs(1),
             root_certificates: None,
         }
@@ -58,6 +61,11 @@ impl PostgresOptions {
     /// If the DSN makes no sense, or the certificates can't be read.
     pub fn check(&self) -> Result<(), OpenError> {
         Pool::new(self).map(drop)
+    }
+
+    /// How long making a connection may take, over all hosts.
+    pub(crate) fn create_timeout(&self) -> Duration {
+        self.connect_timeout * 2 + self.answer_timeout()
     }
 
     /// How long an answer from the server is waited for before the connection is given up.
@@ -77,6 +85,7 @@ impl std::fmt::Debug for PostgresOptions {
             .field("statement_timeout", &self.statement_timeout)
             .field("lock_timeout", &self.lock_timeout)
             .field("patience", &self.patience)
+            .field("refuse_after", &self.refuse_after)
             .field("probe_interval", &self.probe_interval)
             .field("root_certificates", &self.root_certificates)
             .finish()

@@ -1,7 +1,7 @@
 //! A bounded number of sessions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use deadpool::managed::{
     Manager, Metrics, Pool as Sessions, PoolError, RecycleError, RecycleResult, TimeoutType,
@@ -15,11 +15,9 @@ use tokio_postgres::Config;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::OpenError;
+use crate::hosts::{self, Newest};
 use crate::options::PostgresOptions;
 use crate::session::{Fault, Piece, Session, Traffic};
-
-/// What is wrong with a DSN that leads nowhere.
-const NO_HOST: &str = "it names no host";
 
 /// A session that goes back to the pool when it is dropped.
 pub(crate) type Borrowed = managed::Object<Connector>;
@@ -31,7 +29,11 @@ pub(crate) struct Pool {
 
 /// Makes connections.
 pub(crate) struct Connector {
-    config: Config,
+    /// One for each host of the DSN.
+    hosts: Vec<Config>,
+    /// The host that took writes last.
+    last: AtomicUsize,
+    newest: Newest,
     tls: MakeRustlsConnect,
     options: PostgresOptions,
     traffic: Arc<Traffic>,
@@ -49,18 +51,18 @@ impl Pool {
     pub(crate) fn new(options: &PostgresOptions) -> Result<Self, OpenError> {
         let mut config: Config =
             options.dsn.parse().map_err(|error| OpenError::Dsn { reason: describe(&error) })?;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(OpenError::Dsn { reason: NO_HOST.to_owned() });
-        }
         config.connect_timeout(options.connect_timeout);
         config.tcp_user_timeout(options.answer_timeout());
         if config.get_application_name().is_none() {
             config.application_name("sidenote");
         }
+        let hosts = hosts::each(&config).map_err(|reason| OpenError::Dsn { reason })?;
         let tls = MakeRustlsConnect::new(tls_config(options)?);
         let traffic = Arc::<Traffic>::default();
         let connector = Connector {
-            config,
+            hosts,
+            last: AtomicUsize::new(0),
+            newest: Newest::default(),
             tls,
             options: options.clone(),
             traffic: Arc::clone(&traffic),
@@ -69,7 +71,7 @@ impl Pool {
         let sessions = Sessions::builder(connector)
             .max_size(options.connections.max(1))
             .wait_timeout(Some(options.pool_wait))
-            .create_timeout(Some(options.connect_timeout * 2 + options.answer_timeout()))
+            .create_timeout(Some(options.create_timeout()))
             .recycle_timeout(Some(options.answer_timeout()))
             .runtime(Runtime::Tokio1)
             .build()
@@ -101,6 +103,20 @@ impl Pool {
         made.map_err(|fault| OpenError::Unreachable { reason: fault.to_string() })
     }
 
+    /// The same for statements that may take as long as they like.
+    pub(crate) async fn connect_patiently(&self) -> Result<Session, Fault> {
+        let mut session = self.sessions.manager().connect(Arc::default()).await?;
+        session.wait_for_ever();
+        let pieces = vec![Piece::Plain("SET statement_timeout = 0".into())];
+        session.flush(pieces).await?.into_iter().try_for_each(|answer| answer.map(drop))?;
+        Ok(session)
+    }
+
+    /// How often connections were lost.
+    pub(crate) fn losses(&self) -> u64 {
+        self.sessions.manager().losses.load(Ordering::Relaxed)
+    }
+
     /// A connection was lost: those that wait in the pool may have gone the same way.
     pub(crate) fn suspect_all(&self) {
         self.sessions.manager().losses.fetch_add(1, Ordering::Relaxed);
@@ -112,9 +128,31 @@ impl Pool {
 }
 
 impl Connector {
+    /// A connection to the host that takes writes. They are tried beginning with the one that did last, each next one also
+    /// when the one before keeps silent.
     async fn connect(&self, traffic: Arc<Traffic>) -> Result<Session, Fault> {
-        let (client, connection) = self.config.connect(self.tls.clone()).await?;
-        let mut session = Session::new(client, connection, traffic, self.options.answer_timeout());
+        let first = self.last.load(Ordering::Relaxed);
+        let in_order = (0..self.hosts.len()).map(|number| (first + number) % self.hosts.len());
+        let tries = in_order.map(|number| (number, self.connect_to(&self.hosts[number], &traffic)));
+        let (number, session) = hosts::first_of(tries.collect()).await?;
+        self.last.store(number, Ordering::Relaxed);
+        Ok(session)
+    }
+
+    async fn connect_to(&self, host: &Config, traffic: &Arc<Traffic>) -> Result<Session, Fault> {
+        let patience = self.options.connect_timeout * 2;
+        let connecting = async {
+            let (client, connection) = host.connect(self.tls.clone()).await?;
+            let traffic = Arc::clone(traffic);
+            let mut session = Session::new(client, connection, traffic, self.options.answer_timeout());
+            self.set_up(&mut session).await?;
+            Ok(session)
+        };
+        let silent = |_| Fault::Lost(format!("no connection within {patience:?}"));
+        tokio::time::timeout(patience, connecting).await.map_err(silent)?
+    }
+
+    async fn set_up(&self, session: &mut Session) -> Result<(), Fault> {
         let PostgresOptions { statement_timeout, lock_timeout, .. } = self.options;
         let idle_timeout = self.options.answer_timeout() + self.options.lock_timeout;
         let needed = format!(
@@ -137,7 +175,13 @@ impl Connector {
         if let Some(Err(fault)) = answers.into_iter().next() {
             return Err(fault);
         }
-        Ok(session)
+        if let Some(history) = hosts::history(session).await?
+            && self.newest.admit(&history)?
+        {
+            // Whoever is connected to the primary before must not be answered by it any more.
+            self.losses.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 

@@ -28,6 +28,7 @@ type Answer = Result<Committed, StoreError>;
 struct Waiting {
     command: Command,
     reply: oneshot::Sender<Answer>,
+    since: Instant,
     _place: OwnedSemaphorePermit,
 }
 
@@ -70,11 +71,14 @@ impl Queue {
         })?;
         let (reply, answer) = oneshot::channel();
         let home = Home::of(&command);
-        let waiting = Waiting { command, reply, _place: place };
+        let waiting = Waiting { command, reply, since: Instant::now(), _place: place };
         {
             let mut homes = lock(&self.homes);
             // Under the lock, so that whoever closes finds every task that was begun.
             self.desk.condition.open()?;
+            if let Some(error) = self.desk.condition.refuses_commands() {
+                return Err(error);
+            }
             if let Some(queue) = homes.get_mut(&home) {
                 queue.push_back(waiting);
             } else {
@@ -137,7 +141,19 @@ impl Work {
                 let count = queue.len().min(PostgresOptions::MOST_TOGETHER);
                 queue.drain(..count).collect()
             };
-            self.carry_out(together).await;
+            if let Some(error) = self.desk.condition.refuses_commands() {
+                refuse(together, Failure::Refused(error));
+                continue;
+            }
+            // Whoever is first has had nobody before, and those behind wait no longer than one who is tried again does.
+            let patience = self.desk.options.patience;
+            let (late, together): (Vec<_>, Vec<_>) =
+                together.into_iter().partition(|waiting| waiting.since.elapsed() > patience);
+            let reason = format!("it did not come to its turn within {patience:?}");
+            refuse(late, Failure::Refused(StoreError::Busy { reason }));
+            if !together.is_empty() {
+                self.carry_out(together).await;
+            }
         }
     }
 
@@ -158,8 +174,17 @@ impl Work {
         }
     }
 
-    /// Tries until it is clear what became of it, or patience ends.
+    /// Tries until it is clear what became of it, or patience ends, or nobody may wait any longer.
     async fn commit(&self, commands: &[&Command]) -> Result<Done, Failure> {
+        tokio::select! {
+            biased;
+            result = self.try_to_commit(commands) => result,
+            // It may have been sent. Its connection is not used again.
+            error = self.desk.condition.refused() => Err(Failure::Unknown(error.to_string())),
+        }
+    }
+
+    async fn try_to_commit(&self, commands: &[&Command]) -> Result<Done, Failure> {
         let Desk { pool, options, limits, condition, figures, .. } = &*self.desk;
         let patience_ends = Instant::now() + options.patience;
         let mut pause = std::time::Duration::from_millis(2);
@@ -174,6 +199,7 @@ impl Work {
                         Ok(done) => {
                             condition.well();
                             if done.has_written {
+                                condition.commits();
                                 figures.committed(commands.len() as u64, began.elapsed());
                             }
                             return Ok(done);

@@ -16,7 +16,7 @@ use futures_util::TryStreamExt;
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Connection, Row, Socket, Statement};
+use tokio_postgres::{Client, Connection, Row, SimpleQueryMessage, Socket, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// A statement's parameter.
@@ -136,6 +136,11 @@ impl Session {
         Self { client, connection, prepared, traffic, answer_timeout, unclean: false, open: false }
     }
 
+    /// Waits for answers as long as they take, from now on. Whoever uses it has to look at the clock.
+    pub(crate) fn wait_for_ever(&mut self) {
+        self.answer_timeout = Duration::MAX;
+    }
+
     /// Whether it can be given to somebody else.
     pub(crate) fn is_clean(&self) -> bool {
         !self.unclean && !self.open && !self.client.is_closed()
@@ -200,6 +205,27 @@ impl Session {
         let answers = drive(&mut self.connection, replies, self.answer_timeout).await?;
         self.unclean = false;
         Ok(answers)
+    }
+
+    /// The columns of the first row that a statement gives, as text; `None` if there is none or the statement was refused,
+    /// after which the connection is as good as before.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is lost.
+    pub(crate) async fn first_row(&mut self, sql: &str) -> Outcome<Option<Vec<String>>> {
+        self.unclean = true;
+        let client = &self.client;
+        let reply: Reply<'_, Vec<SimpleQueryMessage>> = Box::pin(client.simple_query(sql));
+        let mut answers = drive(&mut self.connection, vec![reply], self.answer_timeout).await?;
+        self.unclean = false;
+        let Some(Ok(messages)) = answers.pop() else { return Ok(None) };
+        Ok(messages.into_iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                (0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect::<Option<Vec<_>>>()
+            }
+            _ => None,
+        }))
     }
 
     /// Prepares what was not prepared on this connection yet.

@@ -23,9 +23,10 @@ use crate::error::OpenError;
 use crate::home::{conversation_key, conversation_of, life_of, signed};
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
+use crate::probe::Probe;
 use crate::queue::{Desk, Queue};
 use crate::schema;
-use crate::session::{Param, Piece, Session};
+use crate::session::{Param, Piece};
 
 /// A store in a PostgreSQL database, which any number of nodes may use at the same time. Nothing that matters is kept
 /// in memory: every command and every question reads what it needs.
@@ -57,7 +58,9 @@ impl PostgresStore {
         let pool = Arc::new(Pool::new(&options)?);
         let mut session = pool.connect_alone().await?;
         schema::check(&mut session).await?;
-        let condition = Arc::<Condition>::default();
+        let condition = Arc::new(Condition::new(options.refuse_after));
+        let (pool_too, condition_too) = (Arc::clone(&pool), Arc::clone(&condition));
+        let probe = Probe { pool: pool_too, options: options.clone(), condition: condition_too };
         let desk = Arc::new(Desk {
             pool,
             options,
@@ -68,7 +71,8 @@ impl PostgresStore {
             all_news: Newsroom::remembering(),
         });
         let (background, stop) = (TaskTracker::new(), CancellationToken::new());
-        background.spawn(stop.clone().run_until_cancelled_owned(probe(Arc::clone(&desk), session)));
+        background.spawn(stop.clone().run_until_cancelled_owned(probe.clone().answers(session)));
+        background.spawn(stop.clone().run_until_cancelled_owned(probe.commits()));
         let queue = Queue::new(Arc::clone(&desk));
         Ok(Self { desk, queue, background, stop })
     }
@@ -238,54 +242,14 @@ fn told_by(row: &Row) -> Result<Option<News>, StoreError> {
     Ok(Some(News { conversation, incarnation: life_of(number(2)?), first, last, events: Vec::new() }))
 }
 
-/// Asks the database again and again whether it is there and takes writes, on a connection of its own.
-async fn probe(desk: Arc<Desk>, session: Session) {
-    let Desk { pool, options, condition, .. } = &*desk;
-    let patience = (options.probe_interval * 2).max(Duration::from_secs(1));
-    let mut session = Some(session);
-    loop {
-        tokio::time::sleep(options.probe_interval).await;
-        let asked = tokio::time::timeout(patience, async {
-            let mut asking = match session.take() {
-                Some(session) => session,
-                None => pool.connect_alone().await.map_err(|error| error.to_string())?,
-            };
-            let pieces = vec![Piece::Prepared("SHOW transaction_read_only".into(), Vec::new())];
-            let answers = asking.flush(pieces).await.map_err(|fault| fault.to_string())?;
-            let rows = answers.into_iter().next().unwrap_or_else(|| Ok(Vec::new()));
-            let rows = rows.map_err(|fault| fault.to_string())?;
-            if rows.first().and_then(|row| row.try_get::<_, &str>(0).ok()) == Some("on") {
-                return Err("the database takes no writes".to_owned());
-            }
-            Ok(asking)
-        });
-        match asked.await.unwrap_or_else(|_| Err(format!("the database did not answer within {patience:?}")))
-        {
-            Ok(asking) => {
-                session = Some(asking);
-                condition.well();
-            }
-            Err(reason) => {
-                pool.suspect_all();
-                condition.trouble(reason);
-            }
-        }
-    }
-}
-
-#[async_trait]
-impl Store for PostgresStore {
-    async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
-        self.queue.commit(command).await
-    }
-
-    async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
-        let Desk { pool, options, limits, condition, .. } = &*self.desk;
-        condition.open()?;
+impl Desk {
+    /// Asks until there is an answer, or patience ends.
+    async fn ask(&self, query: &Query) -> Result<Answer, StoreError> {
+        let Self { pool, options, limits, .. } = self;
         let patience_ends = Instant::now() + options.patience;
         loop {
             let reason = match pool.get().await {
-                Ok(mut borrowed) => match answers::answer(&mut borrowed.session, &query, limits).await {
+                Ok(mut borrowed) => match answers::answer(&mut borrowed.session, query, limits).await {
                     Ok(answer) => return Ok(answer),
                     Err(Unanswered::Refused(error)) => return Err(error),
                     Err(Unanswered::Again(reason)) => {
@@ -301,6 +265,23 @@ impl Store for PostgresStore {
                 return Err(StoreError::Busy { reason });
             }
             tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
+        self.queue.commit(command).await
+    }
+
+    async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
+        let condition = &self.desk.condition;
+        condition.open()?;
+        tokio::select! {
+            biased;
+            error = condition.refused() => Err(error),
+            answer = self.desk.ask(&query) => answer,
         }
     }
 

@@ -111,7 +111,8 @@ fn without_secrets(reason: &str) -> String {
     if let Some(at) = reason.find("invalid value for option `") {
         return reason[at..].to_owned();
     }
-    if reason == "it names no host" {
+    // How many hosts and ports there are.
+    if reason.starts_with("it names ") {
         return reason.to_owned();
     }
     "it is not one that makes sense".to_owned()
