@@ -34,8 +34,9 @@ pub enum Action {
     Group(ConversationId, GroupAction),
     /// To the conversation of two accounts.
     Direct(Box<Peers>, DirectAction),
-    /// To whatever home owes this debt: pay the next bounded part of it.
-    Pay(Debt),
+    /// To whatever home owes this debt: pay the next bounded part of it. Of a conversation that is being reaped, only those
+    /// members are removed whose accounts were told, and who that is whoever pays says here; of other debts, nobody.
+    Pay(Debt, Vec<UserId>),
     /// To what one conversation has told by webhook.
     Outbox(ConversationId, Incarnation, OutboxAction),
 }

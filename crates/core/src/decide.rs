@@ -114,7 +114,7 @@ pub fn decide(rows: &dyn Rows, command: &Command, limits: &Limits) -> Result<Dec
     let mut ledger = Ledger::new(rows, command, limits);
     let verdict = match &command.action {
         Action::Account(id, action) => account::decide(&mut ledger, id, action)?,
-        Action::Pay(debt) => debt::decide(&mut ledger, debt)?,
+        Action::Pay(debt, told) => debt::decide(&mut ledger, debt, told)?,
         Action::Outbox(id, incarnation, action) => outbox::decide(&mut ledger, id, *incarnation, action)?,
         Action::Group(id, action) => match action {
             GroupAction::Create(new) => group::create(&mut ledger, id, new)?,

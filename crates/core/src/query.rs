@@ -102,7 +102,7 @@ questions! {
     DeadLetters => Vec<DeadLetterAt>;
     /// A message.
     FindMessage => Option<FoundMessage>;
-    /// Members among the rows that the next part of a [`Task::Reap`](crate::debt::Task::Reap) will remove.
+    /// Members among the rows that the next part of a [`Task::Reap`](crate::debt::Task::Reap) may remove.
     NextReaped => Vec<UserId>;
 }
 
@@ -522,7 +522,7 @@ impl FindMessage {
     }
 }
 
-/// Asks which members the next part of reaping a conversation will remove, so that their accounts can be told.
+/// Asks which members the next part of reaping a conversation may remove, so that their accounts can be told first.
 #[derive(Clone, Debug)]
 pub struct NextReaped {
     /// The conversation.

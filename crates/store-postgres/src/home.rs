@@ -22,7 +22,7 @@ impl Home {
             Action::Account(id, _) => Self::Account(id.clone()),
             Action::Group(id, _) | Action::Outbox(id, ..) => Self::Conversation(id.clone()),
             Action::Direct(peers, _) => Self::Conversation(peers.id()),
-            Action::Pay(debt) => Self::owing(&debt.task),
+            Action::Pay(debt, _) => Self::owing(&debt.task),
         }
     }
 

@@ -45,8 +45,8 @@ pub async fn pay_due(
     limit: usize,
 ) -> Result<Round, StoreError> {
     let debts = store.ask(DueDebts { by: now, after, limit }).await?;
-    // A debt to other homes is many commands already. Of the others there may be as many as there are messages;
-    // side by side they share commits, and so keep pace with whoever causes them.
+    // A debt to other homes is many commands already. Of the others there may be as many as there are messages; side by
+    // side they keep pace with whoever causes them: they share commits, as far as a store can put them into one.
     let (prompt, others): (Vec<_>, Vec<_>) = debts.iter().partition(|debt| debt.task.is_prompt());
     let mut results = Vec::with_capacity(debts.len());
     for debt in prompt {
@@ -75,15 +75,15 @@ pub fn pay<'a>(
             Task::Reap(..) | Task::Strip(..) | Task::ForgetSend(..) | Task::TrimEvents(..) => {}
         }
         loop {
+            let mut told = Vec::new();
             if let (Task::Reap(id, incarnation), Some(group)) = (&debt.task, group_of(debt)) {
-                let users = store.ask(NextReaped { id: id.clone(), incarnation: *incarnation }).await?;
+                told = store.ask(NextReaped { id: id.clone(), incarnation: *incarnation }).await?;
                 let last = EventNumber::new(u64::MAX);
                 let left = |_: &UserId| AccountAction::Left(group.clone(), *incarnation, last);
-                tell(store, id, &users, left, now).await?;
+                tell(store, id, &told, left, now).await?;
             }
-            let by = Operator::server(someone());
-            let committed =
-                store.commit(Command { operator: by, at: now, action: Action::Pay(debt.clone()) }).await?;
+            let (operator, action) = (Operator::server(someone()), Action::Pay(debt.clone(), told));
+            let committed = store.commit(Command { operator, at: now, action }).await?;
             if committed.verdict != Ok(Outcome::Paid { more: true }) {
                 return Ok(());
             }
@@ -192,7 +192,7 @@ async fn forsake(
         let is_current = |line: &(GroupId, Incarnation, Membership)| {
             page.groups.iter().any(|(name, view, _)| *name == line.0 && view.group.incarnation == line.1)
         };
-        // Side by side, so that they share commits: whoever deletes the account waits for it.
+        // Side by side, as `tell` does: whoever deletes the account waits for it.
         let left = page.lines.iter().filter(|line| !is_current(line));
         try_join_all(left.map(|line| leave(store, account, tiny_id, line, now))).await?;
         after = page.next;
@@ -219,7 +219,8 @@ async fn leave(
     tell(store, &id, std::slice::from_ref(&account.user), left, now).await
 }
 
-/// Gives each of these accounts of a conversation's app a command, all at once, so that they share commits.
+/// Gives each of these accounts of a conversation's app a command, all at once: a store that commits what waits as one
+/// shares commits among them, one in which each account is a home carries out as many at a time as it has connections.
 async fn tell(
     store: &dyn Store,
     id: &ConversationId,

@@ -207,7 +207,7 @@ impl Gathered {
             Action::Group(conversation, _) => Cow::Borrowed(conversation),
             Action::Direct(peers, _) => Cow::Owned(peers.id()),
             Action::Account(..) => return self.add_deleted(changes),
-            Action::Pay(_) | Action::Outbox(..) => return,
+            Action::Pay(..) | Action::Outbox(..) => return,
         };
         for change in changes {
             if let (RowKey::Event(incarnation, number), Some(Row::Event(event))) = (&change.key, &change.row)

@@ -1,9 +1,11 @@
 //! Paying debts, a bounded part at a time.
 
+use std::collections::BTreeSet;
+
 use crate::debt::{Debt, Task};
 use crate::decide::ledger::OutboxState;
 use crate::decide::{Judged, Ledger, Outcome};
-use crate::ids::{ConversationId, Incarnation, Timestamp};
+use crate::ids::{ConversationId, Incarnation, Timestamp, UserId};
 use crate::rows::{Missing, Part, Range, Row, RowKey, Span};
 
 /// Rows that one commit removes at most.
@@ -12,7 +14,7 @@ pub(crate) const ROWS_PER_PART: usize = 256;
 /// How soon events are looked at again at the earliest.
 const TRIM_AGAIN_MILLIS: u64 = 10 * 60 * 1000;
 
-pub(super) fn decide(ledger: &mut Ledger<'_>, debt: &Debt) -> Judged {
+pub(super) fn decide(ledger: &mut Ledger<'_>, debt: &Debt, told: &[UserId]) -> Judged {
     // Somebody else was faster. Without this look every second payment would leave a second trimming behind.
     if ledger.rows.0.row(&RowKey::Debt(debt.clone()))?.is_none() {
         return Ok(Ok(Outcome::Paid { more: false }));
@@ -20,8 +22,16 @@ pub(super) fn decide(ledger: &mut Ledger<'_>, debt: &Debt) -> Judged {
     let rest = match &debt.task {
         // What these owe are commands to other homes; they have been carried out by whoever pays.
         Task::Announce(..) | Task::Forsake(..) => Rest::Nothing,
-        Task::Reap(_, incarnation) => sweep(ledger, Span::Within(*incarnation))?,
-        Task::Strip(_, incarnation, message) => sweep(ledger, Span::Pairs(*incarnation, *message))?,
+        Task::Reap(_, incarnation) => {
+            let told: BTreeSet<_> = told.iter().collect();
+            // Another payer may have removed those whom this one told, and then others come first.
+            let may_go = |key: &RowKey| match key {
+                RowKey::Within(_, Part::Member(user)) => told.contains(user),
+                _ => true,
+            };
+            sweep(ledger, Span::Within(*incarnation), may_go)?
+        }
+        Task::Strip(_, incarnation, message) => sweep(ledger, Span::Pairs(*incarnation, *message), |_| true)?,
         Task::ForgetSend(_, incarnation, fingerprint) => {
             // The same message may have been sent again since; that send has a debt of its own.
             let sent = ledger.rows.repeat((*incarnation, *fingerprint))?;
@@ -52,12 +62,16 @@ enum Rest {
     Later(Timestamp),
 }
 
-/// Removes the first rows of a span.
-fn sweep(ledger: &mut Ledger<'_>, span: Span) -> Result<Rest, Missing> {
+/// Removes those of the first rows of a span that may go.
+fn sweep(ledger: &mut Ledger<'_>, span: Span, may_go: impl Fn(&RowKey) -> bool) -> Result<Rest, Missing> {
     let rows = ledger.rows.0.range(&Range { span, after: None, limit: ROWS_PER_PART })?;
-    let more = rows.len() == ROWS_PER_PART;
+    let mut more = rows.len() == ROWS_PER_PART;
     for (key, _) in rows {
-        ledger.remove(key);
+        if may_go(&key) {
+            ledger.remove(key);
+        } else {
+            more = true;
+        }
     }
     Ok(if more { Rest::More } else { Rest::Nothing })
 }

@@ -86,6 +86,25 @@ fn a_destroyed_group_leaves_nothing_but_events_once_its_debt_is_paid() {
 }
 
 #[test]
+fn members_are_reaped_only_by_whoever_told_their_accounts() {
+    let mut world = World::new();
+    let incarnation = world.incarnation();
+    world.expect_done(GroupAction::Destroy);
+    let debt = world.debts().into_iter().find(|debt| matches!(debt.task, Task::Reap(..))).unwrap();
+    let members = |world: &World| world.next_reaped(&group(), incarnation);
+    let all = members(&world);
+    assert!(all.len() >= 2, "{all:?}");
+    // Somebody who told one of them, and somebody late, who told the same one.
+    for _ in 0..2 {
+        let paid = world.pay_having_told(&debt, vec![all[0].clone()]);
+        assert_eq!(paid.verdict, Ok(Outcome::Paid { more: true }));
+        assert_eq!(members(&world), all[1..]);
+    }
+    assert_eq!(world.pay_having_told(&debt, all).verdict, Ok(Outcome::Paid { more: false }));
+    assert_eq!(members(&world), []);
+}
+
+#[test]
 fn a_recall_frees_body_state_and_pairs() {
     let mut world = World::new();
     world.say("ann: set a=x@0 b=y@0");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sidenote_core::command::{
     AccountAction, Action, Command, Extend, GroupAction, NewGroup, NewMember, NewMessage,
 };
-use sidenote_core::debt::Debt;
+use sidenote_core::debt::{Debt, Task};
 use sidenote_core::event::{CallerKind, Event, Happening, Operator, Platform};
 use sidenote_core::extension::{ExtensionState, Pair};
 use sidenote_core::group::{ApplyJoin, GroupProfile, GroupType, InviteJoin, Role};
@@ -15,7 +15,7 @@ use sidenote_core::ids::{
     AccountId, AppId, ConversationId, GroupId, Incarnation, MessageName, MsgSeq, Timestamp, TinyId, UserId,
 };
 use sidenote_core::message::{Fingerprint, MessageBody, Priority};
-use sidenote_core::query::{Ask, Pull, PullPage, answer};
+use sidenote_core::query::{Ask, NextReaped, Pull, PullPage, answer};
 use sidenote_core::rows::{MessagePart, Missing, Part, Range, Row, RowKey, Rows};
 use sidenote_core::{Decision, Limits, Outcome, Refusal, decide};
 
@@ -140,7 +140,20 @@ impl World {
     }
 
     pub(crate) fn pay(&mut self, debt: &Debt) -> Decision {
-        self.run(operator("server"), Action::Pay(debt.clone()))
+        let told = match &debt.task {
+            Task::Reap(id, incarnation) => self.next_reaped(id, *incarnation),
+            _ => Vec::new(),
+        };
+        self.pay_having_told(debt, told)
+    }
+
+    /// Whose accounts have to be told before the next part is paid.
+    pub(crate) fn next_reaped(&self, id: &ConversationId, incarnation: Incarnation) -> Vec<UserId> {
+        self.ask(NextReaped { id: id.clone(), incarnation })
+    }
+
+    pub(crate) fn pay_having_told(&mut self, debt: &Debt, told: Vec<UserId>) -> Decision {
+        self.run(operator("server"), Action::Pay(debt.clone(), told))
     }
 
     pub(crate) fn extend(&mut self, who: &str, message: u64, extend: Extend) -> Result<String, Refusal> {

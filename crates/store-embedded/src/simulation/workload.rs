@@ -144,9 +144,9 @@ pub(super) fn any_command(random: &mut Random, number: u64, known: &Known) -> Co
     command(number, operator, action)
 }
 
-/// The server pays a debt.
+/// The server pays a debt, and has told whoever there is.
 pub(super) fn payment(number: u64, debt: sidenote_core::debt::Debt) -> Command {
-    command(number, Operator::server(user("ann")), Action::Pay(debt))
+    command(number, Operator::server(user("ann")), Action::Pay(debt, PEOPLE.map(user).to_vec()))
 }
 
 fn group_action(random: &mut Random, name: &str) -> GroupAction {

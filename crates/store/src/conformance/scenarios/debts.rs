@@ -7,7 +7,7 @@ use sidenote_core::Outcome;
 use sidenote_core::command::{AccountAction, Action, GroupAction};
 use sidenote_core::debt::{Debt, Task};
 
-use sidenote_core::query::DueDebts;
+use sidenote_core::query::{DueDebts, NextReaped};
 
 use crate::conformance::world::{World, user};
 use crate::debts::{pay, pay_due};
@@ -98,6 +98,43 @@ pub(super) async fn debts_paid_side_by_side_do_no_harm(world: World) {
     }
     world.settle().await;
     check(&world).await;
+}
+
+/// More members than one part of the reaping removes. Two payers ask who is next, both tell, and the second one pays for what
+/// the first one has removed already.
+pub(super) async fn a_large_group_reaped_side_by_side_leaves_nobodys_list_as_it_was(world: World) {
+    let names: Vec<_> = (0..300).map(|number| format!("guest-{number}")).collect();
+    let mut members = Vec::new();
+    for name in &names {
+        members.push(world.member(name).await);
+    }
+    world.create("room", &[]).await;
+    let add = GroupAction::AddMembers { members, imported: false };
+    world.act_on("room", add).await.expect("a group of 6000 takes 300");
+    let (id, incarnation) = (world.group_id("room"), world.incarnation("room").await);
+    world.act_on("room", GroupAction::Destroy).await.expect("it is there");
+    let is_reap = |debt: &Debt| matches!(debt.task, Task::Reap(..));
+    let debt = world.owed().await.into_iter().find(is_reap).expect("it is owed");
+
+    let next = || async {
+        world.store.ask(NextReaped { id: id.clone(), incarnation }).await.expect("the store works")
+    };
+    let told = next().await;
+    assert!(told.len() > 200 && told.len() < 300, "{} members in the first part", told.len());
+    let paid = world.act(Action::Pay(debt.clone(), told.clone())).await;
+    assert_eq!(paid, Ok(Outcome::Paid { more: true }));
+    let left = next().await;
+    assert_eq!(left.len(), 300 - told.len());
+    let paid = world.act(Action::Pay(debt, told.clone())).await;
+    assert_eq!(paid, Ok(Outcome::Paid { more: true }));
+    assert_eq!(next().await, left, "their accounts were not told yet");
+
+    world.settle().await;
+    assert_eq!(next().await, []);
+    for name in &names {
+        // Those of the first part were told by nobody here.
+        assert_eq!(world.lines(name).await, usize::from(told.contains(&user(name))), "{name}");
+    }
 }
 
 /// Whoever adds a member looks the account up first, and much can happen before the member is added.
