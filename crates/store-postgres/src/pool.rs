@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use deadpool::managed::{
     Manager, Metrics, Pool as Sessions, PoolError, RecycleError, RecycleResult, TimeoutType,
@@ -19,8 +20,35 @@ use crate::hosts::{self, Newest};
 use crate::options::PostgresOptions;
 use crate::session::{Fault, Piece, Session, Traffic};
 
-/// A session that goes back to the pool when it is dropped.
-pub(crate) type Borrowed = managed::Object<Connector>;
+/// A session that goes back to the pool when it is dropped, if somebody else can use it.
+pub(crate) struct Borrowed(Option<managed::Object<Connector>>);
+
+const HELD: &str = "it is taken away only when this is dropped";
+
+impl std::ops::Deref for Borrowed {
+    type Target = Member;
+
+    fn deref(&self) -> &Member {
+        self.0.as_ref().expect(HELD)
+    }
+}
+
+impl std::ops::DerefMut for Borrowed {
+    fn deref_mut(&mut self) -> &mut Member {
+        self.0.as_mut().expect(HELD)
+    }
+}
+
+impl Drop for Borrowed {
+    /// One that is not clean is hung up at once: as long as it lay in the pool, its transaction would hold its locks.
+    fn drop(&mut self) {
+        if let Some(member) = self.0.take()
+            && !member.session.is_clean()
+        {
+            drop(managed::Object::take(member));
+        }
+    }
+}
 
 pub(crate) struct Pool {
     sessions: Sessions<Connector>,
@@ -53,6 +81,10 @@ impl Pool {
             options.dsn.parse().map_err(|error| OpenError::Dsn { reason: describe(&error) })?;
         config.connect_timeout(options.connect_timeout);
         config.tcp_user_timeout(options.answer_timeout());
+        // Two hours unless the DSN says otherwise: too long for a connection on which an answer is waited for without a limit.
+        if config.get_keepalives_idle() == Duration::from_hours(2) {
+            config.keepalives_idle(Duration::from_secs(30));
+        }
         if config.get_application_name().is_none() {
             config.application_name("sidenote");
         }
@@ -85,7 +117,7 @@ impl Pool {
 
     /// A session, as soon as one is free.
     pub(crate) async fn get(&self) -> Result<Borrowed, StoreError> {
-        self.sessions.get().await.map_err(|error| match error {
+        self.sessions.get().await.map(|member| Borrowed(Some(member))).map_err(|error| match error {
             PoolError::Timeout(TimeoutType::Wait) => {
                 StoreError::Busy { reason: "all connections to the database are in use".to_owned() }
             }

@@ -44,23 +44,21 @@ pub struct Migrated {
     pub to: u32,
 }
 
-/// Brings the schema up to date, or leaves it alone if it is. Each step is a transaction of its own, and two who do it at
-/// the same time follow each other.
+/// Brings the schema up to date, or leaves it alone if it is. Each step is a transaction of its own and takes as long as it
+/// takes. Two who do it at the same time follow each other: the later one waits for as long as the earlier one is at it.
 ///
 /// # Errors
 ///
 /// If the database can't be reached, refuses a statement, or holds a newer schema.
 pub async fn migrate(options: &PostgresOptions) -> Result<Migrated, OpenError> {
-    let pool = Pool::new(options)?;
-    let mut session = pool.connect_alone().await?;
+    let mut session = connect(options).await?;
     // Two who create the table at the same time may get in each other's way; then it is there.
     if run(&mut session, VERSIONS).await.is_err() {
         run(&mut session, VERSIONS).await?;
     }
     let mut from = None;
     loop {
-        run(&mut session, "SET statement_timeout = 0; SET lock_timeout = 0; BEGIN; LOCK TABLE schema_version IN EXCLUSIVE MODE")
-            .await?;
+        run(&mut session, "BEGIN; LOCK TABLE schema_version IN EXCLUSIVE MODE").await?;
         let found = version(&mut session).await?;
         let from = *from.get_or_insert(found.version);
         refuse_newer(found)?;
@@ -77,16 +75,43 @@ pub async fn migrate(options: &PostgresOptions) -> Result<Migrated, OpenError> {
     }
 }
 
-/// Spreads the tables of an up-to-date schema over the workers of a Citus cluster.
+/// Spreads the tables of an up-to-date schema over the workers of a Citus cluster: all that are not spread yet, or none.
+/// So it can be run again after a later [`migrate`], and where the connection was lost before it had said what it did.
 ///
 /// # Errors
 ///
 /// If the database is no Citus coordinator, or refuses.
 pub async fn distribute(options: &PostgresOptions) -> Result<(), OpenError> {
-    let pool = Pool::new(options)?;
-    let mut session = pool.connect_alone().await?;
+    let mut session = connect(options).await?;
     check(&mut session).await?;
-    run(&mut session, &format!("SET statement_timeout = 0; BEGIN; {CITUS}; COMMIT")).await
+    let found = rows(&mut session, DISTRIBUTED.to_owned()).await.map_err(|error| match error {
+        OpenError::NoSchema => OpenError::Unsuitable { reason: NO_COORDINATOR.to_owned() },
+        other => other,
+    })?;
+    let done: Vec<&str> = found.iter().filter_map(|row| row.try_get(0).ok()).collect();
+    run(&mut session, "BEGIN").await?;
+    for statement in CITUS.split_inclusive(';') {
+        let table =
+            statement.split_once("create_distributed_table('").and_then(|(_, rest)| rest.split('\'').next());
+        if table.is_some_and(|table| !done.contains(&table)) {
+            run(&mut session, statement).await?;
+        }
+    }
+    run(&mut session, "COMMIT").await
+}
+
+/// Tables that a Citus coordinator has spread.
+const DISTRIBUTED: &str = "SELECT relname::text FROM pg_class \
+     WHERE oid IN (SELECT logicalrelid::oid FROM pg_dist_partition) AND pg_table_is_visible(oid)";
+
+const NO_COORDINATOR: &str = "it is no Citus coordinator; `CREATE EXTENSION citus` makes it one";
+
+/// A connection on which a step may take minutes, and a lock as long as somebody else's step. That the server is gone is
+/// noticed all the same: TCP asks now and then whether it is there.
+async fn connect(options: &PostgresOptions) -> Result<Session, OpenError> {
+    let mut session = Pool::new(options)?.connect_patiently().await.map_err(|fault| refused(&fault))?;
+    run(&mut session, "SET lock_timeout = 0").await?;
+    Ok(session)
 }
 
 /// Whether this program can use the database as it is.
@@ -153,7 +178,7 @@ async fn run(session: &mut Session, sql: &str) -> Result<(), OpenError> {
 }
 
 fn missing_table(fault: &Fault) -> OpenError {
-    if fault.to_string().contains("42P01") { OpenError::NoSchema } else { refused(fault) }
+    if fault.code() == Some("42P01") { OpenError::NoSchema } else { refused(fault) }
 }
 
 fn refused(fault: &Fault) -> OpenError {

@@ -1,8 +1,10 @@
 //! A schema is brought up to date once, and one that does not fit is refused with a sentence that says what to do.
 
+use std::time::Duration;
+
 use sidenote_postgres_for_tests::{Postgres, Settings};
 use sidenote_store::Store;
-use sidenote_store_postgres::schema::{KNOWN_SCHEMA, Migrated, migrate};
+use sidenote_store_postgres::schema::{CITUS, KNOWN_SCHEMA, Migrated, distribute, migrate};
 use sidenote_store_postgres::{OpenError, PostgresOptions, PostgresStore};
 
 use crate::scene::{found, latest, options, unlimited};
@@ -52,6 +54,77 @@ async fn a_schema_is_made_once_and_checked() {
     postgres.psql(database, "DELETE FROM schema_version");
     assert_eq!(refusal(&options).await, OpenError::OlderSchema { found: 0, needed: 1 });
     store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_may_take_longer_than_a_request_may() {
+    let test = "a_step_may_take_longer_than_a_request_may";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let options = impatient(&postgres.new_database());
+    let expected = Migrated { from: 0, to: KNOWN_SCHEMA };
+    let mut other = postgres.session("test0");
+    // As somebody who is at a long step of the same kind.
+    other.run(
+        "CREATE TABLE schema_version (version bigint PRIMARY KEY, oldest_program bigint NOT NULL, \
+         applied_at timestamptz NOT NULL DEFAULT now()); BEGIN; LOCK TABLE schema_version IN EXCLUSIVE MODE;",
+    );
+    let waits = async {
+        until_it_waits(&postgres, "wait_event_type = 'Lock'").await;
+        tokio::task::block_in_place(|| other.run("COMMIT;"));
+    };
+    let (migrated, ()) = tokio::join!(migrate(&options), waits);
+    assert_eq!(migrated, Ok(expected));
+}
+
+/// A request would have no answer after 1.1 seconds.
+fn impatient(dsn: &str) -> PostgresOptions {
+    let short = Duration::from_millis(100);
+    PostgresOptions { statement_timeout: short, lock_timeout: short, ..options(dsn) }
+}
+
+/// Until a statement has run, and waited like that, for much longer than a request may.
+async fn until_it_waits(postgres: &Postgres, how: &str) {
+    let waits = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sidenote' AND state = 'active' \
+         AND {how} AND clock_timestamp() - query_start > '1500 ms'"
+    );
+    for _ in 0..500 {
+        if tokio::task::block_in_place(|| postgres.psql("test0", &waits)).trim() == "1" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("nobody waits for as long");
+}
+
+/// What a coordinator has, as far as it is asked for here.
+const COORDINATOR: &str = "\
+    CREATE TABLE pg_dist_partition (logicalrelid regclass PRIMARY KEY); \
+    CREATE FUNCTION create_distributed_table(t regclass, k text, colocate_with text DEFAULT 'default') \
+    RETURNS void LANGUAGE plpgsql AS $$ BEGIN \
+        IF t = 'pairs'::regclass THEN PERFORM pg_sleep(2); END IF; \
+        INSERT INTO pg_dist_partition VALUES (t); \
+    END $$";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_spread_over_workers_however_long_it_takes_and_once() {
+    let test = "tables_are_spread_over_workers_however_long_it_takes_and_once";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let options = impatient(&postgres.new_database());
+    migrate(&options).await.unwrap();
+    let refused = distribute(&options).await.unwrap_err().to_string();
+    assert!(refused.contains("no Citus coordinator"), "{refused}");
+
+    postgres.psql("test0", COORDINATOR);
+    let spread = || postgres.psql("test0", "SELECT count(*) FROM pg_dist_partition").trim().to_owned();
+    assert_eq!(distribute(&options).await, Ok(()));
+    let tables = CITUS.matches("create_distributed_table('").count();
+    assert_eq!(spread(), tables.to_string());
+    // Again, where one table came later.
+    postgres.psql("test0", "DELETE FROM pg_dist_partition WHERE logicalrelid = 'events'::regclass");
+    assert_eq!(distribute(&options).await, Ok(()));
+    assert_eq!(distribute(&options).await, Ok(()));
+    assert_eq!(spread(), tables.to_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
