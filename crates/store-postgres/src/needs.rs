@@ -40,7 +40,14 @@ impl Needs {
                     self.memberships.push((group.clone(), *incarnation));
                 }
             },
-            Action::Group(id, action) => self.now.add(of_group(id, action, operator, limits)),
+            Action::Group(id, action) => {
+                self.now.add(of_group(id, action, operator, limits));
+                if let GroupAction::Create(new) = action {
+                    // Their places in the life that begins.
+                    let members = new.owner.iter().chain(&new.members).map(|member| member.user.clone());
+                    self.lives.entry(new.incarnation).or_default().members.extend(members);
+                }
+            }
             Action::Direct(peers, action) => {
                 let mut wanted = opened(&peers.id(), limits);
                 match action {
@@ -59,7 +66,7 @@ impl Needs {
                 }
                 self.now.add(wanted);
             }
-            Action::Pay(debt) => {
+            Action::Pay(debt, _) => {
                 self.debts.push(debt.clone());
                 match &debt.task {
                     Task::ForgetSend(_, incarnation, fingerprint) => {

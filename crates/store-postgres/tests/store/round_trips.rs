@@ -1,11 +1,14 @@
 //! A set takes two round trips and a pull one, as the store counts them and as a proxy sees them.
 
+use sidenote_core::command::{Action, GroupAction, NewMember};
+use sidenote_core::group::Role;
+use sidenote_core::query::ListMembers;
 use sidenote_postgres_for_tests::{Postgres, Settings};
 use sidenote_store::Store;
 use sidenote_store_postgres::RoundTrips;
 
 use crate::proxy::Proxy;
-use crate::scene::{ann, command, found, latest, open, options, pull, set};
+use crate::scene::{ann, command, create, found, latest, open, options, pull, set, user};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_takes_two_round_trips_and_a_pull_one() {
@@ -37,6 +40,30 @@ async fn a_set_takes_two_round_trips_and_a_pull_one() {
     let after = (store.round_trips(), proxy.turns());
     assert_eq!(flushes(before.0, after.0), (10, 0));
     assert_eq!((after.1 - before.1, after.0.statements - before.0.statements), (10, 10));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_with_many_members_is_made_in_two_round_trips() {
+    let test = "a_group_with_many_members_is_made_in_two_round_trips";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let store = open(options(&postgres.new_schema())).await;
+    found(&store, "room").await;
+    for number in 0..2 {
+        let before = store.round_trips();
+        let Action::Group(id, GroupAction::Create(mut new)) = create(&format!("new-{number}"), 100 + number)
+        else {
+            panic!("a group is made");
+        };
+        let guest = |number| NewMember { user: user(&format!("guest-{number}")), ..new.members[0].clone() };
+        new.owner = Some(NewMember { role: Role::Owner, ..guest(50) });
+        new.members = (0..50).map(guest).collect();
+        let create = command(Action::Group(id.clone(), GroupAction::Create(new)));
+        store.commit(create).await.unwrap().verdict.unwrap();
+        assert_eq!(flushes(before, store.round_trips()).0, 2);
+        let store: &dyn Store = &store;
+        assert_eq!(store.ask(ListMembers { id }).await.unwrap().unwrap().len(), 51);
+    }
     store.close().await;
 }
 
