@@ -43,9 +43,11 @@ impl Loaded {
         self.rows.entry(key).or_insert(None);
     }
 
-    /// What the database holds of a range. Nothing may be unwritten.
+    /// What the database holds of a range. Nothing may be unwritten. A row that was asked for twice, for itself and with its
+    /// set, comes twice, and would be left over once where a command removes it.
     pub(crate) fn take_range(&mut self, range: Range, mut rows: Vec<(RowKey, Row)>) {
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+        rows.dedup_by(|(one, _), (other, _)| one == other);
         self.ranges.insert(range, rows);
     }
 

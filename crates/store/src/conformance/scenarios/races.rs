@@ -2,11 +2,12 @@
 
 use sidenote_core::command::{Claim, Extend, GroupAction, Items};
 use sidenote_core::decide::ItemVerdict;
+use sidenote_core::event::{ChangedPair, Happening, Operation};
 use sidenote_core::extension::Value;
 use sidenote_core::{Outcome, Refusal};
 use tokio::task::JoinSet;
 
-use crate::conformance::world::{World, administrator, caller, key, saw, set, value};
+use crate::conformance::world::{World, administrator, caller, delete, key, saw, set, value};
 
 /// Tasks in each race.
 const TASKS: usize = 16;
@@ -63,6 +64,43 @@ pub(super) async fn writers_of_many_keys_all_win(world: World) {
     let events = world.events(world.incarnation("room").await, 0).await;
     assert!((1..).zip(&events).all(|(number, event)| event.number.get() == number));
     assert_eq!(events.len(), 82);
+}
+
+/// A store may decide those that wait together in one go, from rows that it has read once.
+pub(super) async fn clears_side_by_side_tell_each_pair_once(world: World) {
+    world.create("room", &[]).await;
+    let poll = world.send("room", true).await;
+    for _ in 0..5 {
+        world.set("room", poll, "a", "x").await.expect("it may carry pairs");
+        let mut tasks = JoinSet::new();
+        for task in 0..TASKS {
+            let world = world.clone();
+            let extend = match task % 4 {
+                0 => set("a", "y", Claim::Unchecked),
+                1 => delete("a", Claim::Unchecked),
+                _ => Extend::Clear,
+            };
+            tasks.spawn(async move {
+                world.extend(administrator(), "room", poll, extend).await.expect("it may carry pairs");
+            });
+        }
+        tasks.join_all().await;
+        world.wait(60_000);
+    }
+    let mut held = None;
+    for event in world.events(world.incarnation("room").await, 0).await {
+        let Happening::Extension(change) = &event.what else { continue };
+        let previous =
+            |pair: &ChangedPair| pair.previous.as_ref().and_then(|previous| previous.value.clone());
+        let before: Vec<_> = change.pairs.iter().map(previous).collect();
+        if change.operation == Operation::Clear {
+            let expected: Vec<_> = held.take().into_iter().map(Some).collect();
+            assert_eq!(before, expected, "event {}: what a clear drops was there", event.number.get());
+        } else {
+            assert_eq!(before, [held], "event {}", event.number.get());
+            held = change.pairs[0].value.clone();
+        }
+    }
 }
 
 pub(super) async fn a_group_is_made_by_one_of_many(world: World) {
