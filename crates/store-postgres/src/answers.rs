@@ -33,6 +33,7 @@ impl From<Fault> for Unanswered {
         let reason = fault.to_string();
         match fault.code() {
             None | Some("40001" | "40P01") => Self::Again(reason),
+            Some(_) if fault.is_stale() => Self::Again(reason),
             Some(code) if code.starts_with("XX") => Self::Refused(StoreError::Unreadable { reason }),
             Some(_) => Self::Refused(StoreError::Busy { reason }),
         }

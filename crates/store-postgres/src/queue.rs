@@ -146,15 +146,20 @@ impl Work {
                 continue;
             }
             // Whoever is first has had nobody before, and those behind wait no longer than one who is tried again does.
-            let patience = self.desk.options.patience;
-            let (late, together): (Vec<_>, Vec<_>) =
-                together.into_iter().partition(|waiting| waiting.since.elapsed() > patience);
-            let reason = format!("it did not come to its turn within {patience:?}");
-            refuse(late, Failure::Refused(StoreError::Busy { reason }));
+            let together = self.in_time(together);
             if !together.is_empty() {
                 self.carry_out(together).await;
             }
         }
+    }
+
+    /// Those that have not waited too long by now. The others are told so.
+    fn in_time(&self, together: Vec<Waiting>) -> Vec<Waiting> {
+        let patience = self.desk.options.patience;
+        let (late, together): (Vec<_>, Vec<_>) =
+            together.into_iter().partition(|waiting| waiting.since.elapsed() > patience);
+        refuse(late, Failure::Busy(format!("it did not come to its turn within {patience:?}")));
+        together
     }
 
     async fn carry_out(&self, together: Vec<Waiting>) {
@@ -163,7 +168,14 @@ impl Work {
             Ok(done) => self.tell(together, done),
             // One of them may be at fault; the others need not suffer for it.
             Err(Failure::Refused(_)) if together.len() > 1 => {
-                for waiting in together {
+                let mut left = together;
+                loop {
+                    left.retain(|waiting| !waiting.reply.is_closed());
+                    left = self.in_time(left);
+                    if left.is_empty() {
+                        return;
+                    }
+                    let waiting = left.remove(0);
                     match self.commit(&[&waiting.command]).await {
                         Ok(done) => self.tell(vec![waiting], done),
                         Err(failure) => refuse(vec![waiting], failure),
@@ -239,7 +251,7 @@ impl Work {
 
 fn refuse(together: Vec<Waiting>, failure: Failure) {
     let error = match failure {
-        Failure::Again(reason) => StoreError::Busy { reason },
+        Failure::Again(reason) | Failure::Busy(reason) => StoreError::Busy { reason },
         Failure::Refused(error) => error,
         Failure::Unknown(reason) => StoreError::Unknown { reason },
     };

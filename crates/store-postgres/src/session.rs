@@ -49,6 +49,17 @@ impl Fault {
             Self::Lost(_) => None,
         }
     }
+
+    /// Whether the server knows the statement no more, or no longer as it was prepared: somebody has said DEALLOCATE or
+    /// changed a table, or another server has taken over behind the same connection.
+    pub(crate) fn is_stale(&self) -> bool {
+        match self {
+            Self::Refused(error) if error.code().code() == "0A000" => {
+                error.routine() == Some("RevalidateCachedQuery")
+            }
+            other => other.code() == Some("26000"),
+        }
+    }
 }
 
 impl std::fmt::Display for Fault {
@@ -178,7 +189,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// If the connection is lost. What was sent may have been carried out or not.
+    /// If the connection is lost: what was sent may have been carried out or not. If a text can't be prepared: then nothing
+    /// was sent.
     pub(crate) async fn flush(&mut self, pieces: Vec<Piece>) -> Outcome<Vec<Outcome<Vec<Row>>>> {
         self.prepare(&pieces).await?;
         // Stays so if the caller gives up waiting.
@@ -203,7 +215,8 @@ impl Session {
         });
         let replies = replies.collect();
         let answers = drive(&mut self.connection, replies, self.answer_timeout).await?;
-        self.unclean = false;
+        // With one stale statement the others are as old, and each use of one would be refused from now on.
+        self.unclean = answers.iter().any(|answer| answer.as_ref().is_err_and(Fault::is_stale));
         Ok(answers)
     }
 
@@ -255,8 +268,7 @@ impl Session {
         let answers = drive(&mut self.connection, replies, self.answer_timeout).await?;
         for (sql, statement) in texts.into_iter().zip(answers) {
             // One that can't be prepared is a mistake of ours or another schema; the connection is not used again.
-            let statement = statement.map_err(|fault| Fault::Lost(fault.to_string()))?;
-            self.prepared.insert(sql, statement);
+            self.prepared.insert(sql, statement?);
         }
         self.unclean = false;
         Ok(())

@@ -6,7 +6,8 @@ use sidenote_core::account::Membership;
 use sidenote_core::extension::{Attempts, Entry, ExtensionState, Key, Seq, Value};
 use sidenote_core::group::Counters;
 use sidenote_core::ids::{
-    AccountId, AppId, ConversationId, EventNumber, GroupId, Incarnation, MsgKey, Recency, Timestamp, UserId,
+    AccountId, AppId, ConversationId, EventNumber, GroupId, Incarnation, MAX_SAFE_INTEGER, MsgKey, Recency,
+    Timestamp, UserId,
 };
 use sidenote_core::message::Fingerprint;
 use sidenote_core::rows::{MessagePart, Part, Row, RowKey};
@@ -283,6 +284,11 @@ impl Shape {
     }
 }
 
+/// Messages of a group, and members, that nobody ever gets to. Beyond this a counter is damaged, and what the rules add to
+/// it within a transaction might be no number any more.
+const MOST_MESSAGES: u64 = MAX_SAFE_INTEGER / 2;
+const MOST_MEMBERS: u32 = u32::MAX / 2;
+
 fn unreadable(kind: i16, what: impl std::fmt::Display) -> StoreError {
     StoreError::Unreadable { reason: format!("a row of kind {kind}: {what}") }
 }
@@ -314,7 +320,13 @@ impl<'a> Columns<'a> {
                 let (Some(event), Some(members), Some(seq), Some(at)) = (n(1)?, n(2)?, n(3)?, n(4)?) else {
                     return Ok(None);
                 };
-                let Ok(members) = u32::try_from(members) else { return Ok(None) };
+                let Some(members) = u32::try_from(members).ok().filter(|members| *members <= MOST_MEMBERS)
+                else {
+                    return Ok(None);
+                };
+                if seq > MOST_MESSAGES {
+                    return Ok(None);
+                }
                 Row::Counters(Counters {
                     last_msg_seq: seq,
                     last_msg_at: Timestamp::from_millis(at),

@@ -24,8 +24,10 @@ use crate::session::{Fault, Piece, Session};
 pub(crate) enum Failure {
     /// Nothing happened, and trying again may help.
     Again(String),
-    /// Nothing happened, and trying again would end the same way.
+    /// Nothing happened, and trying again would end the same way. One command alone may be at fault.
     Refused(StoreError),
+    /// Nothing happened, whichever command was tried: a lock was not to be had in time, or the server has too much to do.
+    Busy(String),
     /// The connection was lost while it was committed.
     Unknown(String),
 }
@@ -198,8 +200,13 @@ pub(crate) fn before_commit(fault: &Fault) -> Failure {
         // The connection is gone, and with it what was not committed; serialization failure, deadlock, and another node
         // that made the row first.
         None | Some("40001" | "40P01" | "23505") => Failure::Again(reason),
+        Some(_) if fault.is_stale() => Failure::Again(reason),
         Some(code) if code.starts_with("XX") => Failure::Refused(StoreError::Unreadable { reason }),
-        Some(_) => Failure::Refused(StoreError::Busy { reason }),
+        // A value that the database does not take.
+        Some(code) if code.starts_with("22") || code.starts_with("23") => {
+            Failure::Refused(StoreError::Busy { reason })
+        }
+        Some(_) => Failure::Busy(reason),
     }
 }
 

@@ -88,6 +88,52 @@ async fn a_pull_whose_connection_is_lost_is_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_hangs_does_not_hold_its_locks_in_the_pool() {
+    let test = "a_transaction_that_hangs_does_not_hold_its_locks_in_the_pool";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let proxy = Proxy::before(postgres.port()).await;
+    let dsn = postgres.new_schema();
+    let slow = PostgresOptions {
+        statement_timeout: Duration::from_millis(200),
+        // Over with the first try, so that no second one looks into the pool.
+        patience: Duration::from_secs(1),
+        ..options(&proxy.dsn(&dsn, postgres.port()))
+    };
+    let store = open(slow).await;
+    let witness = open(PostgresOptions { lock_timeout: Duration::from_millis(500), ..options(&dsn) }).await;
+    found(&store, "room").await;
+    // What the server answers to BEGIN, the lock and the reading never comes.
+    proxy.cut(1, Cut::Ended);
+    let refused = commit(&store, set("room", &[("a", "lost")])).await;
+    assert!(matches!(refused, Err(StoreError::Busy { .. })), "{refused:?}");
+    commit(&witness, set("room", &[("a", "free")])).await.unwrap();
+    store.close().await;
+    witness.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_those_before_who_wait_in_vain() {
+    let test = "nobody_waits_for_those_before_who_wait_in_vain";
+    let Some(mut postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let patience = Duration::from_millis(500);
+    let store = open(PostgresOptions { patience, ..options(&postgres.new_schema()) }).await;
+    found(&store, "room").await;
+    postgres.kill();
+    let began = std::time::Instant::now();
+    // As many as sixteen transactions take.
+    let many =
+        (0..16 * PostgresOptions::MOST_TOGETHER).map(|_| commit(&store, set("room", &[("a", "late")])));
+    let all = async {
+        let (refused, ()) = tokio::join!(futures_util::future::join_all(many), store.close());
+        refused
+    };
+    for refused in all.await {
+        assert!(matches!(refused, Err(StoreError::Busy { .. } | StoreError::Closed)), "{refused:?}");
+    }
+    assert!(began.elapsed() < patience * 8, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_cut_off_says_so_holds_nobody_for_ever_and_recovers() {
     let test = "a_node_that_is_cut_off_says_so_holds_nobody_for_ever_and_recovers";
     let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
