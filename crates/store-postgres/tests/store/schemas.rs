@@ -2,7 +2,7 @@
 
 use sidenote_postgres_for_tests::{Postgres, Settings};
 use sidenote_store::Store;
-use sidenote_store_postgres::schema::{KNOWN_SCHEMA, Migrated, migrate};
+use sidenote_store_postgres::schema::{KNOWN_SCHEMA, Migrated, NEEDED_SCHEMA, migrate};
 use sidenote_store_postgres::{OpenError, PostgresOptions, PostgresStore};
 
 use crate::scene::{found, latest, options, unlimited};
@@ -50,7 +50,7 @@ async fn a_schema_is_made_once_and_checked() {
     assert_eq!(migrate(&options).await, Err(expected));
 
     postgres.psql(database, "DELETE FROM schema_version");
-    assert_eq!(refusal(&options).await, OpenError::OlderSchema { found: 0, needed: 1 });
+    assert_eq!(refusal(&options).await, OpenError::OlderSchema { found: 0, needed: NEEDED_SCHEMA });
     store.close().await;
 }
 
