@@ -106,7 +106,9 @@ pub(super) fn resolve(sources: &Sources, data: Option<PathBuf>) -> Result<Store,
 
 pub(super) fn cluster(sources: &Sources) -> Result<Cluster, ConfigError> {
     let raw::Cluster { nats, poll_ms, lease_ms } = &sources.raw.cluster;
-    if sources.raw.store.engine == "embedded" && ["nats", "poll_ms", "lease_ms"].iter().any(|of| said(sources, of)) {
+    if sources.raw.store.engine == "embedded"
+        && ["nats", "poll_ms", "lease_ms"].iter().any(|of| said(sources, of))
+    {
         let advice = "a server with the embedded store is alone; drop [cluster], or choose \"postgres\"";
         return Err(sources.wrong("cluster", advice));
     }
@@ -129,11 +131,7 @@ pub(super) fn cluster(sources: &Sources) -> Result<Cluster, ConfigError> {
     }
     let poll = number(sources, "cluster.poll_ms", *poll_ms, 50..=60_000)?;
     let lease = number(sources, "cluster.lease_ms", *lease_ms, 1000..=60_000)?;
-    Ok(Cluster {
-        nats: servers,
-        poll: Duration::from_millis(poll),
-        lease: Duration::from_millis(lease),
-    })
+    Ok(Cluster { nats: servers, poll: Duration::from_millis(poll), lease: Duration::from_millis(lease) })
 }
 
 fn said(sources: &Sources, of_cluster: &str) -> bool {
