@@ -8,9 +8,7 @@ use tokio::time::Instant;
 
 use super::pushes::figure;
 use crate::server::{OTHER_APP, Running};
-use crate::webhooks::{
-    Receiver, SET, assert_in_order, found, lines, ok, set, wait_for_letters, webhooks,
-};
+use crate::webhooks::{Receiver, SET, assert_in_order, found, lines, ok, set, wait_for_letters, webhooks};
 
 /// Short, so that nobody waits long for a server that is dead.
 const LEASE: &str = "[cluster]\nlease_ms = 2000\npoll_ms = 200";
