@@ -28,7 +28,7 @@ impl Count {
 }
 
 impl Figures {
-    pub(crate) fn read(&self, connected: Option<bool>) -> ClusterStatistics {
+    pub(crate) fn read(&self, connected: Option<bool>, leads: bool, nodes: u64) -> ClusterStatistics {
         ClusterStatistics {
             published: self.published.get(),
             unpublished: self.unpublished.get(),
@@ -37,6 +37,8 @@ impl Figures {
             looks: self.looks.get(),
             found: self.found.get(),
             connected,
+            leads,
+            nodes,
         }
     }
 }

@@ -7,6 +7,8 @@
 //! * `message` is what is told, `subject` where;
 //! * `broker` is the connection to NATS, `teller` publishes what this node has committed, `listener` takes what others
 //!   have, `watcher` looks;
+//! * `membership` is what nodes agree on: which of them live, who does the background work, who tells which conversation,
+//!   who is logged in where;
 //! * `node` is the [`Store`](sidenote_store::Store) that does all of this around a
 //!   [`PostgresStore`](sidenote_store_postgres::PostgresStore).
 
@@ -17,6 +19,7 @@ mod broker;
 mod figures;
 
 mod listener;
+mod membership;
 mod teller;
 mod watcher;
 

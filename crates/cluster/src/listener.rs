@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::broker::Broker;
 use crate::figures::Figures;
+use crate::membership::Membership;
 use crate::message::Message;
 use crate::subject::{Subject, subjects_for};
 
@@ -34,6 +35,7 @@ const AT_A_TIME: usize = 64;
 
 pub(crate) struct Listener {
     pub(crate) store: Arc<PostgresStore>,
+    pub(crate) membership: Arc<Membership>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) figures: Arc<Figures>,
     /// Rung when something may have been missed.
@@ -147,6 +149,9 @@ impl Listener {
                 self.store.hear_news(&news);
             }
             Ok(Message::Deleted(account, tiny_id)) => self.store.hear_deleted(account, tiny_id),
+            Ok(Message::Leave(account, number, why)) => {
+                self.membership.leave(&account, number, why);
+            }
             Err(error) => {
                 self.figures.refused.add(1);
                 tracing::debug!(%error, "what another node told is left alone");

@@ -12,6 +12,7 @@ use sidenote_core::ids::{AccountId, EventNumber, Incarnation, TinyId};
 use sidenote_core::rows::{Row, RowKey};
 use sidenote_row_codec::{decode_key, decode_row, encode_key, encode_row};
 use sidenote_store::News;
+use sidenote_store::shared::{Leave, LoginNumber};
 
 /// The version of the format.
 const VERSION: u8 = 1;
@@ -28,6 +29,10 @@ const MOST_EVENTS: usize = 128;
 /// The largest number of an event that a store can hold.
 const LAST_NUMBER: u64 = i64::MAX.unsigned_abs();
 
+/// Why a login has to go.
+const KICKED: u64 = 1;
+const REPLACED: u64 = 2;
+
 /// What a node tells others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -35,6 +40,8 @@ pub enum Message {
     News(News),
     /// An account was deleted; its name may be somebody else's already.
     Deleted(AccountId, TinyId),
+    /// A login on the long connection has to go.
+    Leave(AccountId, LoginNumber, Leave),
 }
 
 /// The bytes are no message of this version.
@@ -47,9 +54,10 @@ struct Wire<'a> {
     /// The key of the conversation or of the account.
     #[b(0)]
     home: &'a ByteSlice,
-    /// The number of the life of the conversation, or of the account.
+    /// The number of the life of the conversation, of the account, or of the login.
     #[n(1)]
     number: u64,
+    /// The first event; 0 where it is about an account. Then `last` is 0 if it was deleted, or why a login has to go.
     #[n(2)]
     first: u64,
     #[n(3)]
@@ -69,6 +77,13 @@ impl Message {
             }
             Self::Deleted(account, tiny_id) => {
                 (RowKey::Account(account.clone()), tiny_id.get(), (0, 0), Vec::new())
+            }
+            Self::Leave(account, number, why) => {
+                let why = match why {
+                    Leave::Kicked => KICKED,
+                    Leave::Replaced => REPLACED,
+                };
+                (RowKey::Account(account.clone()), number.get(), (0, why), Vec::new())
             }
         };
         let (home, (first, last)) = (encode_key(&key), ends);
@@ -104,9 +119,15 @@ impl Wire<'_> {
     fn read(self) -> Option<Message> {
         let Self { home, number, first, last, events } = self;
         match decode_key(home).ok()? {
-            RowKey::Account(account) if (first, last) == (0, 0) && events.is_empty() => {
-                let tiny_id = TinyId::from_random(number);
-                (tiny_id.get() == number).then_some(Message::Deleted(account, tiny_id))
+            RowKey::Account(account) if first == 0 && events.is_empty() => {
+                let (tiny_id, login) = (TinyId::from_random(number), LoginNumber::from_random(number << 1));
+                match last {
+                    0 => (tiny_id.get() == number).then_some(Message::Deleted(account, tiny_id)),
+                    _ if login.get() != number => None,
+                    KICKED => Some(Message::Leave(account, login, Leave::Kicked)),
+                    REPLACED => Some(Message::Leave(account, login, Leave::Replaced)),
+                    _ => None,
+                }
             }
             RowKey::Conversation(conversation) => {
                 if first == 0 || first > last || last > LAST_NUMBER {

@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sidenote_core::command::Command;
+use sidenote_core::ids::{AppId, ConversationId, Incarnation};
 use sidenote_core::query::{Answer, Query};
 use sidenote_store::audience::Audience;
 use sidenote_store::news::Follower;
+use sidenote_store::shared::{Claim, Claimed, Login, Logins, Shared};
 use sidenote_store::{Committed, Statistics, Store, StoreError};
 use sidenote_store_postgres::PostgresStore;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::{self, BadAddress, Broker};
 use crate::figures::Figures;
 use crate::listener::Listener;
+use crate::membership::Membership;
 use crate::teller::tell;
 use crate::watcher::Watcher;
 
@@ -27,6 +31,8 @@ pub struct ClusterOptions {
     pub nats: Vec<String>,
     /// How often a node looks while it can't hear.
     pub poll: Duration,
+    /// How long a node that is not heard of counts as alive.
+    pub lease: Duration,
 }
 
 impl ClusterOptions {
@@ -43,8 +49,9 @@ impl ClusterOptions {
 impl std::fmt::Debug for ClusterOptions {
     /// Without the addresses.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { nats, poll } = self;
-        f.debug_struct("ClusterOptions").field("nats", &nats.len()).field("poll", poll).finish()
+        let Self { nats, poll, lease } = self;
+        let mut options = f.debug_struct("ClusterOptions");
+        options.field("nats", &nats.len()).field("poll", poll).field("lease", lease).finish()
     }
 }
 
@@ -53,9 +60,12 @@ pub struct Node {
     store: Arc<PostgresStore>,
     broker: Option<Arc<Broker>>,
     figures: Arc<Figures>,
+    membership: Arc<Membership>,
     audience: watch::Sender<Option<Weak<dyn Audience>>>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Ends before the store does, for it says goodbye there.
+    life: (CancellationToken, TaskTracker),
 }
 
 impl Node {
@@ -70,6 +80,12 @@ impl Node {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (figures, audience) = (Arc::<Figures>::default(), watch::Sender::new(None));
         let look = broker.as_ref().map_or_else(Arc::<Notify>::default, |broker| Arc::clone(&broker.upset));
+        let membership = Membership::new(Arc::clone(&store), broker.clone(), options.lease);
+        let (membership, life) = (Arc::new(membership), (CancellationToken::new(), TaskTracker::new()));
+        life.1.spawn({
+            let (membership, stop) = (Arc::clone(&membership), life.0.clone());
+            async move { membership.live(stop).await }
+        });
         if let Some(broker) = &broker {
             let (own, broker, figures) = (store.own_commits(), Arc::clone(broker), Arc::clone(&figures));
             let telling = async move { tell(own, &broker, &figures).await };
@@ -77,12 +93,14 @@ impl Node {
         }
         if let Some(broker) = &broker {
             let (store, broker, figures) = (Arc::clone(&store), Arc::clone(broker), Arc::clone(&figures));
-            let listener =
-                Listener { store, broker, figures, look: Arc::clone(&look), audience: audience.subscribe() };
+            let membership = Arc::clone(&membership);
+            let (look, audience) = (Arc::clone(&look), audience.subscribe());
+            let listener = Listener { store, membership, broker, figures, look, audience };
             tasks.spawn(stop.clone().run_until_cancelled_owned(listener.listen()));
         }
         let watcher = Watcher {
             store: Arc::clone(&store),
+            membership: Arc::clone(&membership),
             broker: broker.clone(),
             figures: Arc::clone(&figures),
             look,
@@ -90,7 +108,7 @@ impl Node {
             poll: options.poll,
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(watcher.watch()));
-        Ok(Self { store, broker, figures, audience, stop, tasks })
+        Ok(Self { store, broker, figures, membership, audience, stop, tasks, life })
     }
 }
 
@@ -112,6 +130,10 @@ impl Store for Node {
         self.audience.send_replace(Some(audience));
     }
 
+    fn shared(&self) -> Option<&dyn Shared> {
+        Some(self)
+    }
+
     /// A broker that is away is no illness: everything works, only later.
     fn health(&self) -> Result<(), StoreError> {
         self.store.health()
@@ -119,10 +141,15 @@ impl Store for Node {
 
     fn statistics(&self) -> Statistics {
         let connected = self.broker.as_ref().map(|broker| broker.is_connected());
-        Statistics { cluster: Some(self.figures.read(connected)), ..self.store.statistics() }
+        let (leads, nodes) = (self.membership.leads(), self.membership.node_count());
+        let cluster = Some(self.figures.read(connected, leads, nodes));
+        Statistics { cluster, ..self.store.statistics() }
     }
 
     async fn close(&self) {
+        self.life.0.cancel();
+        self.life.1.close();
+        self.life.1.wait().await;
         // What was committed last is told as long as the store finishes its work; the rest others find.
         self.store.close().await;
         if let Some(broker) = &self.broker {
@@ -139,5 +166,54 @@ impl Drop for Node {
     /// The tasks of a node that was not closed end too.
     fn drop(&mut self) {
         self.stop.cancel();
+        self.life.0.cancel();
+    }
+}
+
+#[async_trait]
+impl Shared for Node {
+    fn join(&self, logins: Weak<dyn Logins>) {
+        self.membership.join(logins);
+    }
+
+    fn own_news(&self) -> Follower {
+        self.membership.own_news()
+    }
+
+    fn leads(&self) -> bool {
+        self.membership.leads()
+    }
+
+    fn departures(&self) -> watch::Receiver<u64> {
+        self.membership.departures()
+    }
+
+    async fn claim(&self, id: &ConversationId) -> Result<Claimed, StoreError> {
+        self.membership.claim(id).await
+    }
+
+    fn holds_until(&self, claim: Claim) -> Option<Instant> {
+        self.membership.holds_until(claim)
+    }
+
+    async fn commit_claimed(&self, claim: Claim, command: Command) -> Result<Option<Committed>, StoreError> {
+        self.membership.commit_claimed(claim, command).await
+    }
+
+    async fn unclaimed(
+        &self,
+        app: AppId,
+        after: Option<(ConversationId, Incarnation)>,
+        limit: usize,
+    ) -> Result<Vec<(ConversationId, Incarnation)>, StoreError> {
+        self.membership.unclaimed(app, after.as_ref(), limit).await
+    }
+
+    async fn enter(&self, login: &Login, most: usize) -> Result<(), StoreError> {
+        self.membership.enter(login, most).await
+    }
+
+    fn left(&self, login: Login) {
+        self.membership.left(login);
     }
 }

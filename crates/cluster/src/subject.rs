@@ -50,7 +50,9 @@ impl std::fmt::Display for Subject {
 /// Where a message is sent to.
 pub(crate) fn subjects_of(message: &Message) -> BTreeSet<Subject> {
     let subjects = match message {
-        Message::Deleted(account, _) => Some(BTreeSet::from([of_account(account)])),
+        Message::Deleted(account, _) | Message::Leave(account, ..) => {
+            Some(BTreeSet::from([of_account(account)]))
+        }
         Message::News(news) => of_news(news),
     };
     subjects.unwrap_or_else(|| BTreeSet::from([Subject::Everybody]))

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::broker::Broker;
 use crate::figures::Figures;
+use crate::membership::Membership;
 
 /// How often a node looks while the broker is there: the last message that was lost leaves no gap.
 const COMPARE: Duration = Duration::from_secs(3);
@@ -35,6 +36,7 @@ const GRACE: Duration = Duration::from_secs(3);
 
 pub(crate) struct Watcher {
     pub(crate) store: Arc<PostgresStore>,
+    pub(crate) membership: Arc<Membership>,
     pub(crate) broker: Option<Arc<Broker>>,
     pub(crate) figures: Arc<Figures>,
     pub(crate) look: Arc<Notify>,
@@ -141,6 +143,7 @@ impl Watcher {
         with_accounts: bool,
     ) -> Result<(), StoreError> {
         self.figures.looks.add(1);
+        self.membership.look().await?;
         // Before the numbers are asked for, so that what comes in between is no surprise.
         let audience = self.audience.borrow().as_ref().and_then(Weak::upgrade);
         let followed = audience.map(|audience| audience.followed()).unwrap_or_default();

@@ -8,6 +8,7 @@ use sidenote_core::command::{AccountAction, Action, Command};
 use sidenote_core::event::Operator;
 use sidenote_core::ids::{AccountId, AppId, Timestamp, TinyId, UserId};
 use sidenote_core::{Limits, Malformed};
+use sidenote_store::shared::Logins;
 use sidenote_store::{Store, StoreError, debts};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -124,7 +125,7 @@ impl Server {
 
         let tasks = Tasks::new();
         let signatures = Arc::new(VerifiedSignatures::new(config.http.signature_cache));
-        let presence = Presence::new(config.long_connection.logins_per_account);
+        let presence = Presence::new(config.long_connection.logins_per_account, &store);
         let metrics = Arc::new(Metrics::new({
             let (store, signatures) = (Arc::clone(&store), Arc::clone(&signatures));
             let (connections, presence) = (listener.connections(), Arc::clone(&presence));
@@ -147,6 +148,10 @@ impl Server {
                 }
             }),
         ]);
+        if let Some(shared) = store.shared() {
+            let logins: Arc<dyn Logins> = Arc::clone(&presence) as Arc<dyn Logins>;
+            shared.join(Arc::downgrade(&logins));
+        }
         tasks.spawn("housekeeping", {
             let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
             move |stop| keep_house(store, clock, stop)
@@ -238,6 +243,12 @@ async fn keep_house(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stop: Cancella
             () = stop.cancelled() => return,
             _ = rounds.tick() => {}
         }
+        // Where there are several servers, one does this for all. Whoever does it for a moment too long does no harm: each
+        // payment is decided anew.
+        let leads = || store.shared().is_none_or(|shared| shared.leads());
+        if !leads() {
+            continue;
+        }
         // A debt that fails is met again in the next walk; the others are paid all the same.
         let now = Timestamp::from_millis(clock.now_millis());
         let (mut after, mut failure) = (None, None);
@@ -252,7 +263,7 @@ async fn keep_house(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stop: Cancella
                     after = None;
                 }
             }
-            if after.is_none() || store.health().is_err() {
+            if after.is_none() || store.health().is_err() || !leads() {
                 break;
             }
         }

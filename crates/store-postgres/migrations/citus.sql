@@ -16,3 +16,6 @@ SELECT create_distributed_table('events', 'gkey', colocate_with => 'accounts');
 SELECT create_distributed_table('debts', 'gkey', colocate_with => 'accounts');
 SELECT create_distributed_table('outboxes', 'gkey', colocate_with => 'accounts');
 SELECT create_distributed_table('dead_letters', 'gkey', colocate_with => 'accounts');
+SELECT create_distributed_table('logins', 'akey', colocate_with => 'accounts');
+-- A row for each node, which every worker needs to know. The table of leases has one row and stays where it is.
+SELECT create_reference_table('nodes');

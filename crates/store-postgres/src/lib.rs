@@ -9,7 +9,8 @@
 //! * `loaded`: what was read in one transaction, as a rule looks at it; `needs`: what commands and questions will look at;
 //! * `transaction`: a set of commands of one home; `answers`: a question;
 //! * `condition`: whether the database can be used; `probe`: what finds out;
-//! * `queue`: commands wait here for their home and are put together; `store`: the front.
+//! * `queue`: commands wait here for their home and are put together; `store`: the front;
+//! * `claims`, `members`, `logins`: what nodes agree on, which of them tells, lives, leads, and has whom logged in.
 //!
 //! The rules run here, in the node, between two round trips. The database knows no rule: it holds rows and a lock.
 
@@ -46,6 +47,13 @@ mod queue;
 
 mod store;
 
+mod claims;
+mod logins;
+mod members;
+
+pub use claims::Outboxes;
 pub use error::OpenError;
+pub use logins::Departure;
+pub use members::{Beat, Heart};
 pub use options::PostgresOptions;
 pub use store::{PostgresStore, Recent, RoundTrips};

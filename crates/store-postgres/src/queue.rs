@@ -20,16 +20,24 @@ use crate::condition::Condition;
 use crate::home::Home;
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
-use crate::transaction::{self, Done, Failure};
+use crate::transaction::{self, Done, Failure, Guarded};
 
-type Answer = Result<Committed, StoreError>;
+/// `None`: the claim that the command depends on did not hold.
+type Answer = Result<Option<Committed>, StoreError>;
 
 /// A command and who waits for it.
 struct Waiting {
     command: Command,
+    claim: Option<i64>,
     reply: oneshot::Sender<Answer>,
     since: Instant,
     _place: OwnedSemaphorePermit,
+}
+
+impl Waiting {
+    fn guarded(&self) -> Guarded<'_> {
+        Guarded { command: &self.command, claim: self.claim }
+    }
 }
 
 /// What the tasks of all homes share.
@@ -65,13 +73,19 @@ impl Queue {
     }
 
     /// Carries out a command.
-    pub(crate) async fn commit(&self, command: Command) -> Answer {
+    pub(crate) async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
+        let committed = self.commit_guarded(command, None).await?;
+        Ok(committed.expect("only a claim that does not hold keeps a command from being decided"))
+    }
+
+    /// Carries out a command about an outbox if that is claimed under this number.
+    pub(crate) async fn commit_guarded(&self, command: Command, claim: Option<i64>) -> Answer {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| StoreError::Busy {
             reason: format!("{} commands wait already", PostgresOptions::MOST_WAITING),
         })?;
         let (reply, answer) = oneshot::channel();
         let home = Home::of(&command);
-        let waiting = Waiting { command, reply, since: Instant::now(), _place: place };
+        let waiting = Waiting { command, claim, reply, since: Instant::now(), _place: place };
         {
             let mut homes = lock(&self.homes);
             // Under the lock, so that whoever closes finds every task that was begun.
@@ -163,7 +177,7 @@ impl Work {
     }
 
     async fn carry_out(&self, together: Vec<Waiting>) {
-        let commands: Vec<_> = together.iter().map(|waiting| &waiting.command).collect();
+        let commands: Vec<_> = together.iter().map(Waiting::guarded).collect();
         match self.commit(&commands).await {
             Ok(done) => self.tell(together, done),
             // One of them may be at fault; the others need not suffer for it.
@@ -176,7 +190,7 @@ impl Work {
                         return;
                     }
                     let waiting = left.remove(0);
-                    match self.commit(&[&waiting.command]).await {
+                    match self.commit(&[waiting.guarded()]).await {
                         Ok(done) => self.tell(vec![waiting], done),
                         Err(failure) => refuse(vec![waiting], failure),
                     }
@@ -187,7 +201,7 @@ impl Work {
     }
 
     /// Tries until it is clear what became of it, or patience ends, or nobody may wait any longer.
-    async fn commit(&self, commands: &[&Command]) -> Result<Done, Failure> {
+    async fn commit(&self, commands: &[Guarded<'_>]) -> Result<Done, Failure> {
         tokio::select! {
             biased;
             result = self.try_to_commit(commands) => result,
@@ -196,7 +210,7 @@ impl Work {
         }
     }
 
-    async fn try_to_commit(&self, commands: &[&Command]) -> Result<Done, Failure> {
+    async fn try_to_commit(&self, commands: &[Guarded<'_>]) -> Result<Done, Failure> {
         let Desk { pool, options, limits, condition, figures, .. } = &*self.desk;
         let patience_ends = Instant::now() + options.patience;
         let mut pause = std::time::Duration::from_millis(2);
@@ -242,9 +256,10 @@ impl Work {
     fn tell(&self, together: Vec<Waiting>, done: Done) {
         self.desk.own_news.tell(&done.gathered);
         self.desk.all_news.tell(&done.gathered);
-        for (waiting, (verdict, prompt_debts)) in together.into_iter().zip(done.verdicts) {
+        for (waiting, verdict) in together.into_iter().zip(done.verdicts) {
+            let committed = verdict.map(|(verdict, prompt_debts)| Committed { verdict, prompt_debts });
             // Whoever does not wait any more needs no answer.
-            drop(waiting.reply.send(Ok(Committed { verdict, prompt_debts })));
+            drop(waiting.reply.send(Ok(committed)));
         }
     }
 }

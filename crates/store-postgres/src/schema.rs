@@ -16,17 +16,18 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration { version: 1, oldest_program: 1, sql: include_str!("../migrations/0001-first.sql") },
     // Only quicker: a program works without it.
     Migration { version: 2, oldest_program: 1, sql: include_str!("../migrations/0002-events-by-time.sql") },
+    Migration { version: 3, oldest_program: 1, sql: include_str!("../migrations/0003-shared.sql") },
 ];
 
 /// The newest schema that this program knows.
 pub const KNOWN_SCHEMA: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
 /// The oldest schema that this program can use.
-pub const NEEDED_SCHEMA: u32 = 1;
+pub const NEEDED_SCHEMA: u32 = 3;
 
 /// SQL that spreads the tables over the workers of a Citus cluster, for an operator to read and
 /// [`distribute`] to run.

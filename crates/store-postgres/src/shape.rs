@@ -228,9 +228,9 @@ pub(crate) fn within(now: bool, mask: u16) -> String {
 pub(crate) const LOCK_CONVERSATION: &str =
     "SELECT incarnation FROM conversations WHERE gkey = $1 AND app = $2 AND name = $3 FOR UPDATE";
 
-/// Locks outboxes of a conversation, which may be gone itself.
+/// Locks outboxes of a conversation, which may be gone itself, and tells under which number each is claimed.
 pub(crate) const LOCK_OUTBOXES: &str = "SELECT found.* FROM unnest($4::bigint[]) AS wanted (w_incarnation), \
-     LATERAL (SELECT incarnation FROM outboxes \
+     LATERAL (SELECT incarnation, claim FROM outboxes \
      WHERE gkey = $1 AND app = $2 AND name = $3 AND incarnation = w_incarnation FOR UPDATE) AS found";
 
 macro_rules! account_shape {

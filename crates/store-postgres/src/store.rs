@@ -173,6 +173,14 @@ impl PostgresStore {
         numbers.collect()
     }
 
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    pub(crate) const fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
     /// What went over the wire, without what the [health](Store::health) is asked by.
     pub fn round_trips(&self) -> RoundTrips {
         let traffic = self.desk.pool.traffic();

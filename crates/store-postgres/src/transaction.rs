@@ -5,7 +5,9 @@
 //! the rules decide, each command against what the ones before it left. Only where a rule asks for something that
 //! could not be foreseen there is a round trip more.
 
-use sidenote_core::command::Command;
+use std::collections::HashMap;
+
+use sidenote_core::command::{Action, Command};
 use sidenote_core::debt::Debt;
 use sidenote_core::rows::RowKey;
 use sidenote_core::{Limits, Outcome, Refusal};
@@ -14,7 +16,7 @@ use sidenote_store::news::Gathered;
 
 use crate::changes;
 use crate::fetch::Fetch;
-use crate::home::Home;
+use crate::home::{Home, signed};
 use crate::loaded::{Loaded, Wish};
 use crate::needs::Needs;
 use crate::session::{Fault, Piece, Session};
@@ -38,11 +40,32 @@ impl From<StoreError> for Failure {
     }
 }
 
+/// A command, and perhaps the number under which its outbox must still be claimed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guarded<'a> {
+    pub(crate) command: &'a Command,
+    pub(crate) claim: Option<i64>,
+}
+
+impl Guarded<'_> {
+    /// Whether it may be decided, if these outboxes are claimed under these numbers.
+    fn holds(&self, claims: &Claims) -> bool {
+        let Some(claim) = self.claim else { return true };
+        match &self.command.action {
+            Action::Outbox(_, life, _) => claims.get(&signed(*life)) == Some(&claim),
+            _ => true,
+        }
+    }
+}
+
+/// By life of the conversation the number under which its outbox is claimed.
+type Claims = HashMap<i64, i64>;
+
 /// A set that is committed.
 #[derive(Debug)]
 pub(crate) struct Done {
-    /// For each command the verdict and what is owed promptly, in their order.
-    pub(crate) verdicts: Vec<(Result<Outcome, Refusal>, Vec<Debt>)>,
+    /// For each command the verdict and what is owed promptly, in their order; `None` for one whose claim did not hold.
+    pub(crate) verdicts: Vec<Option<(Result<Outcome, Refusal>, Vec<Debt>)>>,
     /// What there is to tell.
     pub(crate) gathered: Gathered,
     /// Whether anything was written.
@@ -57,7 +80,7 @@ pub(crate) struct Done {
 pub(crate) async fn commit(
     session: &mut Session,
     home: &Home,
-    commands: &[&Command],
+    commands: &[Guarded<'_>],
     limits: &Limits,
 ) -> Result<Done, Failure> {
     let result = attempt(session, home, commands, limits).await;
@@ -70,16 +93,21 @@ pub(crate) async fn commit(
 async fn attempt(
     session: &mut Session,
     home: &Home,
-    commands: &[&Command],
+    commands: &[Guarded<'_>],
     limits: &Limits,
 ) -> Result<Done, Failure> {
-    let mut loaded = begin(session, home, commands, limits).await?;
+    let (mut loaded, claims) = begin(session, home, commands, limits).await?;
     let mut done = Done {
         verdicts: Vec::with_capacity(commands.len()),
         gathered: Gathered::default(),
         has_written: false,
     };
-    for command in commands {
+    for guarded in commands {
+        let command = guarded.command;
+        if !guarded.holds(&claims) {
+            done.verdicts.push(None);
+            continue;
+        }
         let mut last_wish = None;
         let decision = loop {
             match loaded.decide(command, limits) {
@@ -96,7 +124,7 @@ async fn attempt(
         };
         done.gathered.add(command, &decision.changes);
         loaded.apply(decision.changes);
-        done.verdicts.push((decision.verdict, decision.prompt_debts));
+        done.verdicts.push(Some((decision.verdict, decision.prompt_debts)));
     }
     let mut pieces = changes::pieces(home.key(), &loaded)?;
     done.has_written |= !pieces.is_empty();
@@ -124,12 +152,12 @@ async fn attempt(
 async fn begin(
     session: &mut Session,
     home: &Home,
-    commands: &[&Command],
+    commands: &[Guarded<'_>],
     limits: &Limits,
-) -> Result<Loaded, Failure> {
+) -> Result<(Loaded, Claims), Failure> {
     let mut needs = Needs::default();
-    for command in commands {
-        needs.add(command, limits);
+    for guarded in commands {
+        needs.add(guarded.command, limits);
     }
     let (locks, fetches) = needs.into_fetches(home);
     let first_fetch = 1 + locks.len();
@@ -153,7 +181,15 @@ async fn begin(
             return Err(Failure::Again("the conversation was made meanwhile".to_owned()));
         }
     }
-    Ok(loaded)
+    let mut claims = Claims::new();
+    if commands.iter().any(|guarded| guarded.claim.is_some()) {
+        // Behind BEGIN and the lock of the conversation.
+        for row in answers.get(2).filter(|_| first_fetch > 2).into_iter().flatten() {
+            let read = || Some((row.try_get(0).ok()?, row.try_get::<_, Option<i64>>(1).ok()??));
+            claims.extend(read());
+        }
+    }
+    Ok((loaded, claims))
 }
 
 /// Reads what a rule asked for. Says whether something had to be written for it.

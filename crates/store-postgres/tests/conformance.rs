@@ -8,10 +8,15 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use sidenote_core::Limits;
-use sidenote_core::command::Command;
+use sidenote_core::command::{Action, Command, OutboxAction};
+use sidenote_core::event::Operator;
+use sidenote_core::ids::{
+    AccountId, AppId, ConversationId, EventNumber, GroupId, Incarnation, Timestamp, UserId,
+};
 use sidenote_core::query::{Answer, Query};
 use sidenote_postgres_for_tests::{Postgres, Settings};
 use sidenote_store::news::Follower;
+use sidenote_store::shared::{Login, LoginNumber};
 use sidenote_store::{Committed, Statistics, Store, StoreError, conformance};
 use sidenote_store_postgres::{PostgresOptions, PostgresStore, schema};
 
@@ -125,9 +130,10 @@ fn stays_on_one_shard(text: &str) -> bool {
         return (rest.starts_with("(gkey, ") || rest.starts_with("(akey, "))
             && values.matches("($1, ").count() == rows;
     }
-    let tables = text.matches(" FROM ").count()
-        - text.matches(" FROM (").count()
-        - text.matches(" FROM unnest(").count();
+    // Of the nodes every shard knows all.
+    let others = [" FROM (", " FROM unnest(", " FROM nodes "];
+    let others: usize = others.iter().map(|other| text.matches(other).count()).sum();
+    let tables = text.matches(" FROM ").count() + usize::from(text.starts_with("UPDATE ")) - others;
     let bound = text.matches("gkey = $1 ").count() + text.matches("akey = $1 ").count();
     // Of the outboxes and dead letters of one conversation the key is not the first parameter.
     let later = usize::from(bound == 0 && text.contains(" AND gkey = $"));
@@ -150,13 +156,71 @@ fn looks_up_whole_keys(postgres: &Postgres, text: &str) -> bool {
              PREPARE it AS {text}; EXPLAIN (COSTS off) EXECUTE it({nulls})"
         ),
     );
-    // Of the pairs of one message there are some hundreds. An index by name, or by due time, names the home too.
+    // Of the pairs of one message there are some hundreds, of the lives of a conversation and the logins of an account a
+    // few. An index by name, or by due time, names the home too.
     let allowed = |line: &str| {
-        ["(key = ANY ($4))", "Filter: (seq >= $", "Filter: (gkey = $"]
-            .iter()
-            .any(|filter| line.contains(filter))
+        [
+            "(key = ANY ($4))",
+            "Filter: (seq >= $",
+            "Filter: (gkey = $",
+            "((claimed_by IS NULL) OR",
+            "Filter: (outboxes.incarnation = found.free)",
+            "Filter: (alive_until > now())",
+            "Filter: (leave = 0)",
+        ]
+        .iter()
+        .any(|filter| line.contains(filter))
     };
-    !plan.contains("Seq Scan") && plan.lines().filter(|line| line.contains("Filter:")).all(allowed)
+    let goes_straight =
+        !plan.contains("Seq Scan") && plan.lines().filter(|line| line.contains("Filter:")).all(allowed);
+    if !goes_straight {
+        println!("{plan}");
+    }
+    goes_straight
+}
+
+/// What nodes ask for who look for work, or for what they have to end.
+const NO_REQUESTS_OF_NODES: [&str; 2] = [
+    "FROM outboxes WHERE app = $1 AND (name, incarnation) > ($2, $3) AND (claimed_by",
+    "FROM logins WHERE node = $1 AND leave > 0",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nodes_agree_on_stays_on_one_shard() {
+    let test = "what_nodes_agree_on_stays_on_one_shard";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    postgres.psql("postgres", "CREATE SCHEMA plans");
+    let dsn = format!("{}&options=-csearch_path%3Dplans", postgres.dsn("postgres"));
+    let options = PostgresOptions::new(dsn);
+    schema::migrate(&options).await.unwrap();
+    let store = PostgresStore::open(options, Limits::default()).await.unwrap();
+    let (app, name) = (AppId::new(7), UserId::new("ann").unwrap());
+    let room = ConversationId::group(app, GroupId::new("room").unwrap());
+    store.claim(&room, 1, 1).await.unwrap();
+    store.unclaimed(app, None, 9, 1).await.unwrap();
+    let settle = OutboxAction::Settle { through: EventNumber::new(1), dead: Vec::new() };
+    let action = Action::Outbox(room, Incarnation::from_random(1), settle);
+    let (operator, at) = (Operator::server(name.clone()), Timestamp::from_millis(1));
+    store.commit_claimed(1, Command { operator, at, action }).await.unwrap();
+    let account = AccountId { app, user: name };
+    // The second one sends the first away, and the third finds it dead.
+    postgres.psql("postgres", "INSERT INTO plans.nodes VALUES (1, now() + interval '1 hour')");
+    for (number, node) in [(2, 1), (4, 2), (6, 1)] {
+        let login = Login { account: account.clone(), number: LoginNumber::from_random(number), instance: 1 };
+        store.enter_login(&login, 1, node).await.unwrap();
+    }
+    store.departures(1).await.unwrap();
+    store.close().await;
+    let texts = store.statement_texts();
+    assert!(texts.len() > 9, "only {} statements", texts.len());
+    for text in &texts {
+        let asks_all = NO_REQUESTS_OF_NODES.iter().any(|exception| text.contains(exception));
+        assert!(stays_on_one_shard(text) || asks_all, "{text}");
+        assert!(looks_up_whole_keys(&postgres, text), "{text}");
+    }
+    for exception in NO_REQUESTS_OF_NODES {
+        assert!(texts.iter().any(|text| text.contains(exception)), "{exception}");
+    }
 }
 
 #[test]
@@ -167,6 +231,7 @@ fn a_statement_that_forgets_the_key_is_noticed() {
         "INSERT INTO pairs (incarnation, key) VALUES ($1, $2)",
         "INSERT INTO pairs (gkey, key) VALUES ($1, $2), ($3, $4)",
         "DELETE FROM events WHERE number = ANY($1)",
+        "UPDATE logins SET leave = $1 WHERE login = $2",
     ] {
         assert!(!stays_on_one_shard(wrong) && !is_no_request(wrong), "{wrong}");
     }

@@ -8,6 +8,7 @@ use sidenote_core::command::Command;
 use sidenote_core::query::{Answer, Query};
 
 use crate::news::Follower;
+use crate::shared::Shared;
 use crate::{Committed, Statistics, Store, StoreError};
 
 /// How a commit fails.
@@ -56,6 +57,10 @@ impl Store for FaultyStore {
 
     fn news(&self) -> Follower {
         self.inner.news()
+    }
+
+    fn shared(&self) -> Option<&dyn Shared> {
+        self.inner.shared()
     }
 
     fn health(&self) -> Result<(), StoreError> {

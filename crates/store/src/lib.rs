@@ -13,6 +13,7 @@ pub mod faulty;
 pub mod figures;
 pub mod memory;
 pub mod news;
+pub mod shared;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -30,6 +31,7 @@ use audience::Audience;
 pub use error::StoreError;
 use news::Follower;
 pub use news::News;
+use shared::Shared;
 
 /// A backend.
 #[async_trait]
@@ -51,6 +53,11 @@ pub trait Store: Send + Sync {
     /// Who follows the [`news`](Self::news), and what they want to hear of. A store that is the only one to write to its
     /// rows knows all that is new, and need not ask; the others find what others have committed, sooner or later.
     fn attend(&self, _audience: Weak<dyn Audience>) {}
+
+    /// What is to be agreed on with other processes; `None` where there are none.
+    fn shared(&self) -> Option<&dyn Shared> {
+        None
+    }
 
     /// Whether the store takes writes, and why not.
     fn health(&self) -> Result<(), StoreError>;
@@ -142,4 +149,8 @@ pub struct ClusterStatistics {
     pub found: u64,
     /// Whether it is connected to the broker; `None` where none is configured.
     pub connected: Option<bool>,
+    /// Whether the background work is its.
+    pub leads: bool,
+    /// Nodes that live, as far as it knows.
+    pub nodes: u64,
 }

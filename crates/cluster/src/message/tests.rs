@@ -31,7 +31,9 @@ fn samples() -> Vec<Message> {
     vec![
         news(4, 5, vec![event(4, "left"), event(5, "left again")]),
         Message::News(News { conversation: direct, incarnation, first, last, events }),
-        Message::Deleted(account, TinyId::from_random(u64::MAX)),
+        Message::Deleted(account.clone(), TinyId::from_random(u64::MAX)),
+        Message::Leave(account.clone(), LoginNumber::from_random(u64::MAX), Leave::Kicked),
+        Message::Leave(account, LoginNumber::from_random(0), Leave::Replaced),
     ]
 }
 
@@ -104,7 +106,7 @@ proptest! {
 
     #[test]
     fn no_message_that_was_tampered_with_does_any_harm(
-        which in 0..3_usize,
+        which in 0..5_usize,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         end in any::<prop::sample::Index>(),
         is_cut in any::<bool>(),

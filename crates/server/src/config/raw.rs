@@ -46,6 +46,7 @@ pub(super) struct Store {
 pub(super) struct Cluster {
     pub(super) nats: Vec<String>,
     pub(super) poll_ms: u64,
+    pub(super) lease_ms: u64,
 }
 
 #[derive(Clone, Deserialize)]
@@ -206,7 +207,7 @@ impl Default for Store {
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { nats: Vec::new(), poll_ms: 1000 }
+        Self { nats: Vec::new(), poll_ms: 1000, lease_ms: 10_000 }
     }
 }
 

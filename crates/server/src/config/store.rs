@@ -48,13 +48,15 @@ pub struct Postgres {
     pub ca: Option<PathBuf>,
 }
 
-/// `[cluster]`: how nodes hear what others have committed.
+/// `[cluster]`: how nodes hear what others have committed, and that others live.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     /// Addresses of servers of the message broker, which may hold passwords; none: the tables are polled.
     pub nats: Vec<Secret>,
     /// How often conversations that somebody follows are looked at in the tables.
     pub poll: Duration,
+    /// How long a node that is not heard of counts as alive.
+    pub lease: Duration,
 }
 
 impl Store {
@@ -103,8 +105,10 @@ pub(super) fn resolve(sources: &Sources, data: Option<PathBuf>) -> Result<Store,
 }
 
 pub(super) fn cluster(sources: &Sources) -> Result<Cluster, ConfigError> {
-    let raw::Cluster { nats, poll_ms } = &sources.raw.cluster;
-    if sources.raw.store.engine == "embedded" && ["nats", "poll_ms"].iter().any(|of| said(sources, of)) {
+    let raw::Cluster { nats, poll_ms, lease_ms } = &sources.raw.cluster;
+    if sources.raw.store.engine == "embedded"
+        && ["nats", "poll_ms", "lease_ms"].iter().any(|of| said(sources, of))
+    {
         let advice = "a server with the embedded store is alone; drop [cluster], or choose \"postgres\"";
         return Err(sources.wrong("cluster", advice));
     }
@@ -126,7 +130,8 @@ pub(super) fn cluster(sources: &Sources) -> Result<Cluster, ConfigError> {
         servers.push(secret(sources, &at, server.clone())?);
     }
     let poll = number(sources, "cluster.poll_ms", *poll_ms, 50..=60_000)?;
-    Ok(Cluster { nats: servers, poll: Duration::from_millis(poll) })
+    let lease = number(sources, "cluster.lease_ms", *lease_ms, 1000..=60_000)?;
+    Ok(Cluster { nats: servers, poll: Duration::from_millis(poll), lease: Duration::from_millis(lease) })
 }
 
 fn said(sources: &Sources, of_cluster: &str) -> bool {
@@ -235,6 +240,7 @@ mod tests {
         assert_eq!((*connections, ca), (16, &None));
         assert_eq!((statement_timeout.as_secs(), lock_timeout.as_secs()), (5, 3));
         assert_eq!((config.cluster.nats.len(), config.cluster.poll.as_millis()), (0, 1000));
+        assert_eq!(config.cluster.lease.as_secs(), 10);
         assert_eq!(config.store.folder(), None);
         assert!(!format!("{config:?}").contains("hunter2"));
     }
@@ -355,6 +361,7 @@ mod tests {
             ("statement_timeout_ms = 0", "4: store.statement_timeout_ms: 0 is too small; the least is 100"),
             ("lock_timeout_ms = 99", "4: store.lock_timeout_ms: 99 is too small; the least is 100"),
             ("[cluster]\npoll_ms = 0", "5: cluster.poll_ms: 0 is too small; the least is 50"),
+            ("[cluster]\nlease_ms = 999", "5: cluster.lease_ms: 999 is too small; the least is 1000"),
             ("[cluster]\npoll_ms = 60001", "5: cluster.poll_ms: 60001 is too large; the most is 60000"),
             (
                 "[cluster]\nnats = [\"nats://n\", \"ann:hunter2@n\"]",

@@ -91,7 +91,7 @@ impl LongConnections {
         let account = AccountId { app: app.id, user: session.user.clone() };
         // From here on nothing is missed: what is not in the state that the client reads after its login is told to it.
         let subscription = Subscription::open(&self.hub, &account, session.tiny_id).await?;
-        let seat = self.presence.enter(account, session.instance);
+        let seat = self.presence.enter(account, session.instance).await?;
         let welcome = Welcome {
             a2_key: a2::seal(&session, key),
             tiny_id: session.tiny_id.get().to_string(),

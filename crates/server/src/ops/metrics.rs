@@ -271,11 +271,20 @@ fn encode_cluster(encoder: &mut DescriptorEncoder<'_>, cluster: Option<ClusterSt
             .encode_descriptor(name, help, None, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, f64>(&count, None)?;
     }
-    let connected = u64::from(it.connected == Some(true));
-    let help = "Whether this node is connected to NATS";
-    encoder
-        .encode_descriptor("cluster_nats_connected", help, None, MetricType::Gauge)?
-        .encode_gauge(&connected)
+    // A server that is alone does all there is to do.
+    let (leads, nodes) = cluster.map_or((true, 1), |it| (it.leads, it.nodes));
+    for (name, help, value) in [
+        (
+            "cluster_nats_connected",
+            "Whether this node is connected to NATS",
+            (it.connected == Some(true)).into(),
+        ),
+        ("cluster_leads", "Whether this node does the background work", leads.into()),
+        ("cluster_nodes", "Nodes that live, as far as this one knows", nodes),
+    ] {
+        encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+    }
+    Ok(())
 }
 
 fn encode_webhooks(encoder: &mut DescriptorEncoder<'_>, webhooks: &[WebhookStatistics]) -> fmt::Result {
@@ -357,6 +366,7 @@ mod tests {
                 published: 21,
                 found: 2,
                 connected: Some(true),
+                nodes: 3,
                 ..ClusterStatistics::default()
             }),
         }
@@ -405,6 +415,8 @@ mod tests {
             "sidenote_cluster_published_total 21",
             "sidenote_cluster_found_total 2",
             "sidenote_cluster_nats_connected 1",
+            "sidenote_cluster_leads 0",
+            "sidenote_cluster_nodes 3",
             "sidenote_connections 9",
             "sidenote_long_connection_logins 8",
             "sidenote_webhook_events_total{app=\"7\"} 3",

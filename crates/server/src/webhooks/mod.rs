@@ -91,8 +91,9 @@ impl Webhooks {
         if self.tellers.is_empty() {
             return Ok(());
         }
-        // News only wakes: what is left to tell is in the store, and is found there sooner or later without any.
-        let mut news = self.store.news();
+        // News only wakes: what is left to tell is in the store, and is found there sooner or later without any. What
+        // another process committed, that process tells, or whoever has claimed the conversation.
+        let mut news = self.store.shared().map_or_else(|| self.store.news(), |shared| shared.own_news());
         let webhooks = Arc::clone(self);
         tasks.spawn("news for webhooks", move |stop| async move {
             while let Some(told) = stop.run_until_cancelled(news.next()).await {

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use sidenote_core::ids::{Conversation, EventNumber, Incarnation, Timestamp};
 use sidenote_core::outbox::Gone;
+use sidenote_store::shared::Claim;
 use tokio::time::Instant;
 
 /// How far a conversation was told, ahead of what the store knows of it.
@@ -19,6 +20,8 @@ pub(super) struct Place {
     pub(super) told: EventNumber,
     /// What the store knows of that.
     pub(super) settled: EventNumber,
+    /// By which it may be told, where several processes could.
+    pub(super) claim: Option<Claim>,
 }
 
 /// What a turn begins with, and leaves to the next one.

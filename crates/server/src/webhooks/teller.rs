@@ -17,14 +17,14 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use sidenote_core::event::Event;
 use sidenote_core::group::Group;
 use sidenote_core::ids::{AppId, Conversation, ConversationId, EventNumber, Incarnation, Timestamp, UserId};
-use sidenote_core::outbox::{LetterRequest, Outbox};
+use sidenote_core::outbox::LetterRequest;
 use sidenote_core::query::{DescribeGroup, Events, FindMessage, Outboxes};
 use sidenote_store::{Store, StoreError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use place::dead_letter;
+use place::{Found as Begun, Halt, dead_letter};
 
 use crate::clock::Clock;
 use crate::config::Webhook;
@@ -55,6 +55,9 @@ const OVERFLOW_PAUSE: Duration = Duration::from_secs(1);
 /// Outboxes that are read at a time.
 const OUTBOXES_PER_PAGE: usize = 256;
 
+/// How long to wait where it can't be said at this moment whose turn it is.
+const CLAIM_PAUSE: Duration = Duration::from_millis(250);
+
 /// How long to wait after the store failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -84,6 +87,8 @@ enum Told {
     Again(Instant),
     /// The server stops, and the receiver did not answer in the time that was left.
     Stopped,
+    /// Somebody else may be telling the conversation by now.
+    Deposed,
 }
 
 impl Teller {
@@ -168,14 +173,9 @@ impl Teller {
     /// It goes through the store page by page, and waits where there is no room for more lanes.
     async fn scan(&self) -> Infallible {
         let mut after = None;
+        let mut departures = self.store.shared().map(|shared| shared.departures());
         loop {
-            let question = Outboxes {
-                app: self.app,
-                conversation: None,
-                after: after.clone(),
-                limit: OUTBOXES_PER_PAGE,
-            };
-            let pause = match self.store.ask(question).await {
+            let pause = match self.waiting(after.clone()).await {
                 Err(_) => STORE_PAUSE,
                 Ok(page) => {
                     let is_last = page.len() < OUTBOXES_PER_PAGE;
@@ -190,18 +190,34 @@ impl Teller {
                     }
                 }
             };
-            sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = departure(departures.as_mut()) => after = None,
+            }
         }
+    }
+
+    /// A page of what has something to tell, and is told by no other process.
+    async fn waiting(
+        &self,
+        after: Option<(ConversationId, Incarnation)>,
+    ) -> Result<Vec<(ConversationId, Incarnation)>, StoreError> {
+        let (app, limit) = (self.app, OUTBOXES_PER_PAGE);
+        if let Some(shared) = self.store.shared() {
+            return shared.unclaimed(app, after, limit).await;
+        }
+        let page = self.store.ask(Outboxes { app, conversation: None, after, limit }).await?;
+        Ok(page.into_iter().map(|(id, incarnation, _)| (id, incarnation)).collect())
     }
 
     /// Makes lanes of these. False if there was no room for all of them; `after` names the last that has one.
     fn find(
         &self,
-        page: Vec<(ConversationId, Incarnation, Outbox)>,
+        page: Vec<(ConversationId, Incarnation)>,
         after: &mut Option<(ConversationId, Incarnation)>,
     ) -> bool {
         let mut schedule = self.schedule();
-        for (id, incarnation, _) in page {
+        for (id, incarnation) in page {
             match schedule.find(&id.conversation) {
                 Found::New => self.wake.notify_one(),
                 Found::Known => {}
@@ -216,7 +232,9 @@ impl Teller {
     async fn turn(&self, conversation: Conversation, mut work: Work, stop: &CancellationToken) {
         let next = match self.advance(&conversation, &mut work, stop).await {
             Ok(next) => next,
-            Err(error) => {
+            // Whatever was known is worth nothing any more.
+            Err(Halt::Deposed) => Next::More(Work::default()),
+            Err(Halt::Store(error)) => {
                 // Whoever asks for readiness is told; here it only means that it has to wait.
                 tracing::debug!(app = self.app.get(), %error, "an outbox could not be read or settled");
                 Next::Retry(Instant::now() + STORE_PAUSE, work)
@@ -230,17 +248,21 @@ impl Teller {
         conversation: &Conversation,
         work: &mut Work,
         stop: &CancellationToken,
-    ) -> Result<Next, StoreError> {
+    ) -> Result<Next, Halt> {
         let id = self.id(conversation);
-        let Some(mut place) = self.place(&id, work.place.take()).await? else { return Ok(Next::Done) };
+        let mut place = match self.place(&id, work.place.take()).await? {
+            Begun::Here(place) => place,
+            Begun::Nothing => return Ok(Next::Done),
+            Begun::Later => return Ok(Next::Retry(Instant::now() + CLAIM_PAUSE, std::mem::take(work))),
+        };
         let outcome = self.tell_page(&id, &mut place, work, stop).await;
         let (is_told, retry) = match outcome {
             Ok(Page::Told) => (true, None),
             Ok(Page::More) => (false, None),
             Ok(Page::Again(at)) => (false, Some(at)),
-            Err(error) => {
+            Err(halt) => {
                 work.place = Some(place);
-                return Err(error);
+                return Err(halt);
             }
         };
         let unsettled = place.told.get() - place.settled.get();
@@ -281,7 +303,7 @@ impl Teller {
         place: &mut Place,
         work: &mut Work,
         stop: &CancellationToken,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<Page, Halt> {
         let question = Events {
             id: id.clone(),
             incarnation: place.incarnation,
@@ -305,6 +327,7 @@ impl Teller {
                 }
                 Told::Again(at) => return Ok(Page::Again(at)),
                 Told::Stopped => return Ok(Page::More),
+                Told::Deposed => return Err(Halt::Deposed),
             }
         }
         work.oldest = None;
@@ -354,7 +377,7 @@ impl Teller {
         group: Option<&Arc<Group>>,
         work: &mut Work,
         stop: &CancellationToken,
-    ) -> Result<Told, StoreError> {
+    ) -> Result<Told, Halt> {
         let Some((event, later)) = events.split_first() else { return Ok(Told::Done) };
         let callback = body::callback_of(&id.conversation, event);
         let Some(callback) = callback.filter(|callback| self.policy.commands.contains(callback)) else {
@@ -380,8 +403,12 @@ impl Teller {
         let origin = body::origin(&event.operator);
         let letter = Letter { command: callback.command(), origin: &origin, body: &body, id: Some(&name) };
         let app = self.app.get();
+        if !self.may_tell(place) {
+            return Ok(Told::Deposed);
+        }
         let answer = tokio::select! {
             biased;
+            () = self.lapse(place) => return Ok(Told::Deposed),
             answer = self.receiver.post(&letter, self.now().secs()) => answer,
             () = too_late(stop) => return Ok(Told::Stopped),
         };
@@ -425,6 +452,14 @@ impl Teller {
             self.policy.retry_first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
         let spread: f64 = rand::random();
         doubled.min(self.policy.retry_longest).mul_f64(0.5 + spread / 2.0)
+    }
+}
+
+/// Waits until a process that shared the store is gone; for ever where there is none.
+async fn departure(departures: Option<&mut watch::Receiver<u64>>) {
+    let Some(departures) = departures else { return std::future::pending().await };
+    if departures.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

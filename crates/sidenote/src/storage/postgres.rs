@@ -36,9 +36,9 @@ pub(crate) fn check(options: &Postgres, cluster: &Cluster) -> anyhow::Result<()>
     given(options).check().map_err(explain)
 }
 
-fn others(Cluster { nats, poll }: &Cluster) -> anyhow::Result<ClusterOptions> {
+fn others(Cluster { nats, poll, lease }: &Cluster) -> anyhow::Result<ClusterOptions> {
     let nats = nats.iter().map(|server| server.expose_text().to_owned()).collect();
-    let options = ClusterOptions { nats, poll: *poll };
+    let options = ClusterOptions { nats, poll: *poll, lease: *lease };
     options.check().map_err(|error| Usage::error(format!("cluster.nats: {error}")))?;
     Ok(options)
 }

@@ -9,6 +9,11 @@ mod load;
 
 mod pushes;
 
+mod counted;
+mod leader;
+mod logins;
+mod webhooks;
+
 use sidenote_postgres_for_tests::{Postgres, Settings};
 use sidenote_torture::cluster::migrate;
 

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -16,14 +16,29 @@ use serde_json::{Value, json};
 use crate::server::{ADMINISTRATOR, ConfigOptions, OTHER_APP, PATIENCE, Running, sidenote};
 
 /// A receiver that takes everything while it is up, and answers 503 while it is not.
-struct Receiver {
+pub(crate) struct Receiver {
     address: SocketAddr,
     up: Arc<AtomicBool>,
     taken: Arc<Mutex<Vec<Value>>>,
+    gate: Arc<Gate>,
+}
+
+/// Where answers wait while they are held back.
+#[derive(Default)]
+struct Gate {
+    holds: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let holds = self.holds.lock().unwrap();
+        drop(self.opened.wait_while(holds, |holds| *holds).unwrap());
+    }
 }
 
 impl Receiver {
-    fn new(up: bool) -> Self {
+    pub(crate) fn new(up: bool) -> Self {
         Self::listen(up, None)
     }
 
@@ -32,41 +47,54 @@ impl Receiver {
         let address = listener.local_addr().unwrap();
         let (up, taken) = (Arc::new(AtomicBool::new(up)), Arc::<Mutex<Vec<Value>>>::default());
         let (is_up, list) = (Arc::clone(&up), Arc::clone(&taken));
+        let gate = Arc::<Gate>::default();
+        let gate_of_all = Arc::clone(&gate);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (is_up, list, tls) = (Arc::clone(&is_up), Arc::clone(&list), tls.clone());
+                let gate = Arc::clone(&gate_of_all);
                 // A server that was killed leaves its connections; that ends them.
                 thread::spawn(move || {
                     drop(match tls {
-                        None => serve(stream.unwrap(), &is_up, &list),
+                        None => serve(stream.unwrap(), &is_up, &list, &gate),
                         Some(tls) => {
                             let connection = ServerConnection::new(tls).unwrap();
-                            serve(StreamOwned::new(connection, stream.unwrap()), &is_up, &list)
+                            serve(StreamOwned::new(connection, stream.unwrap()), &is_up, &list, &gate)
                         }
                     });
                 });
             }
         });
-        Self { address, up, taken }
+        Self { address, up, taken, gate }
     }
 
-    fn set_up(&self, up: bool) {
+    pub(crate) fn set_up(&self, up: bool) {
         self.up.store(up, Ordering::SeqCst);
     }
 
-    fn taken(&self) -> Vec<Value> {
+    /// Takes what comes, but answers nobody until it is released.
+    pub(crate) fn hold(&self) {
+        *self.gate.holds.lock().unwrap() = true;
+    }
+
+    pub(crate) fn release(&self) {
+        *self.gate.holds.lock().unwrap() = false;
+        self.gate.opened.notify_all();
+    }
+
+    pub(crate) fn taken(&self) -> Vec<Value> {
         self.taken.lock().unwrap().clone()
     }
 
     /// The `Seq` of what was told of this group's pairs, in the order in which it came.
-    fn seqs(&self, group: &str) -> Vec<u64> {
+    pub(crate) fn seqs(&self, group: &str) -> Vec<u64> {
         let taken = self.taken();
         let of_group = taken.iter().filter(|body| body["GroupId"] == group);
         of_group.filter_map(|body| body["Seq"].as_u64()).collect()
     }
 
     /// Waits until this group's pairs were told up to that `Seq`.
-    fn wait_for(&self, group: &str, seq: u64) {
+    pub(crate) fn wait_for(&self, group: &str, seq: u64) {
         let tries = PATIENCE.as_millis() / 10;
         for _ in 0..tries {
             if self.seqs(group).contains(&seq) {
@@ -83,7 +111,12 @@ impl Receiver {
     }
 
     fn start_server_at(&self, scheme: &str, more: &str) -> Running {
-        Running::start(&ConfigOptions {
+        Running::start(&self.options(scheme, more))
+    }
+
+    /// Of a server whose second app tells this receiver.
+    pub(crate) fn options(&self, scheme: &str, more: &str) -> ConfigOptions {
+        ConfigOptions {
             limits: "attempts_per_minute = 0".to_owned(),
             more: format!(
                 "[apps.webhook]\nurl = \"{scheme}://{}/cb\"\nallow_networks = [\"127.0.0.1\"]\nretry_first_ms = 20\n\
@@ -91,11 +124,16 @@ impl Receiver {
                 self.address
             ),
             ..ConfigOptions::default()
-        })
+        }
     }
 }
 
-fn serve(stream: impl Read + Write, up: &AtomicBool, taken: &Mutex<Vec<Value>>) -> std::io::Result<()> {
+fn serve(
+    stream: impl Read + Write,
+    up: &AtomicBool,
+    taken: &Mutex<Vec<Value>>,
+    gate: &Gate,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut length = 0;
@@ -117,19 +155,20 @@ fn serve(stream: impl Read + Write, up: &AtomicBool, taken: &Mutex<Vec<Value>>) 
         if is_up {
             taken.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
         }
+        gate.pass();
         let status = if is_up { "200 OK" } else { "503 Service Unavailable" };
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}");
         reader.get_mut().write_all(answer.as_bytes())?;
     }
 }
 
-fn ok(server: &Running, command: &str, body: &Value) -> Value {
+pub(crate) fn ok(server: &Running, command: &str, body: &Value) -> Value {
     let answer = server.post_to(OTHER_APP, ADMINISTRATOR, command, &body.to_string());
     assert_eq!(answer["ErrorCode"], 0, "{command} {body}: {answer}");
     answer
 }
 
-fn found(server: &Running, group: &str) {
+pub(crate) fn found(server: &Running, group: &str) {
     ok(server, "group_open_http_svc/create_group", &json!({"GroupId":group,"Type":"Public","Name":group}));
     let message = json!({
         "GroupId":group,"Random":1,"SupportMessageExtension":1,
@@ -138,14 +177,14 @@ fn found(server: &Running, group: &str) {
     ok(server, "group_open_http_svc/send_group_msg", &message);
 }
 
-fn set(group: &str) -> Value {
+pub(crate) fn set(group: &str) -> Value {
     json!({"GroupId":group,"MsgSeq":1,"OperateType":1,"ExtensionList":[{"Key":"k","Value":"v"}]})
 }
 
-const SET: &str = "openim_msg_ext_http_svc/group_set_key_values";
+pub(crate) const SET: &str = "openim_msg_ext_http_svc/group_set_key_values";
 
 /// Nothing is missing and nothing comes before its time; what a crash left unsettled may come again.
-fn assert_in_order(seqs: &[u64], last: u64) {
+pub(crate) fn assert_in_order(seqs: &[u64], last: u64) {
     let mut reached = 0;
     for seq in seqs {
         assert!(*seq <= reached + 1, "{seq} after {reached}: {seqs:?}");
@@ -202,19 +241,19 @@ fn a_server_that_is_killed_again_and_again_tells_everything_in_order() {
     assert_eq!(receiver.taken().len(), told + 1);
 }
 
-fn webhooks(server: &Running, arguments: &[&str]) -> Output {
+pub(crate) fn webhooks(server: &Running, arguments: &[&str]) -> Output {
     let app = OTHER_APP.to_string();
     let mut command = sidenote();
     command.arg("webhooks").args(&arguments[..1]).arg("--config").arg(server.config());
     command.args(["--app", &app]).args(&arguments[1..]).output().unwrap()
 }
 
-fn lines(output: &Output) -> Vec<String> {
+pub(crate) fn lines(output: &Output) -> Vec<String> {
     String::from_utf8(output.stdout.clone()).unwrap().lines().map(str::to_owned).collect()
 }
 
 /// Waits until there are so many dead letters, and gives the lines of the list.
-fn wait_for_letters(server: &Running, count: usize) -> Vec<String> {
+pub(crate) fn wait_for_letters(server: &Running, count: usize) -> Vec<String> {
     let mut listed = Vec::new();
     for _ in 0..PATIENCE.as_millis() / 20 {
         listed = lines(&webhooks(server, &["list"]));

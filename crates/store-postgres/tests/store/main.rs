@@ -4,6 +4,7 @@
 mod proxy;
 mod scene;
 
+mod claims;
 mod damage;
 mod faults;
 mod nodes;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sidenote_postgres_for_tests::{Postgres, Settings};
 use sidenote_store::Store;
-use sidenote_store_postgres::schema::{CITUS, KNOWN_SCHEMA, Migrated, distribute, migrate};
+use sidenote_store_postgres::schema::{CITUS, KNOWN_SCHEMA, Migrated, NEEDED_SCHEMA, distribute, migrate};
 use sidenote_store_postgres::{OpenError, PostgresOptions, PostgresStore};
 
 use crate::scene::{found, latest, options, unlimited};
@@ -52,7 +52,7 @@ async fn a_schema_is_made_once_and_checked() {
     assert_eq!(migrate(&options).await, Err(expected));
 
     postgres.psql(database, "DELETE FROM schema_version");
-    assert_eq!(refusal(&options).await, OpenError::OlderSchema { found: 0, needed: 1 });
+    assert_eq!(refusal(&options).await, OpenError::OlderSchema { found: 0, needed: NEEDED_SCHEMA });
     store.close().await;
 }
 

@@ -7,6 +7,8 @@ use sidenote_core::ids::{Conversation, ConversationId, EventNumber, Incarnation,
 use sidenote_core::outbox::{DeadLetter, Gone, LetterRequest, Outbox};
 use sidenote_core::query::{DescribeDirect, DescribeGroup, EventPage, Outboxes};
 use sidenote_store::StoreError;
+use sidenote_store::shared::Claimed;
+use tokio::time::sleep_until;
 
 use super::{OUTBOXES_PER_PAGE, Teller, someone};
 use crate::webhooks::receiver::Failure;
@@ -15,22 +17,41 @@ use crate::webhooks::schedule::Place;
 impl Teller {
     /// Where to go on: where the last turn ended, or what the store knows. Lives that are over come before the present
     /// one, in the order in which they were.
-    pub(super) async fn place(
-        &self,
-        id: &ConversationId,
-        known: Option<Place>,
-    ) -> Result<Option<Place>, StoreError> {
-        if known.is_some() {
-            return Ok(known);
+    pub(super) async fn place(&self, id: &ConversationId, known: Option<Place>) -> Result<Found, StoreError> {
+        if let Some(place) = known.filter(|place| self.may_tell(place)) {
+            return Ok(Found::Here(place));
         }
-        let mut outboxes = self.outboxes_of(id).await?;
-        outboxes.sort_by_key(|(_, _, outbox)| (outbox.gone.is_none(), outbox.since));
-        Ok(outboxes.into_iter().next().map(|(_, incarnation, outbox)| Place {
-            incarnation,
-            gone: outbox.gone,
-            told: outbox.after,
-            settled: outbox.after,
+        let (claim, outboxes) = if let Some(shared) = self.store.shared() {
+            match shared.claim(id).await? {
+                Claimed::Mine(claim, outboxes) => (Some(claim), outboxes),
+                Claimed::Nothing | Claimed::Others => return Ok(Found::Nothing),
+                Claimed::Later => return Ok(Found::Later),
+            }
+        } else {
+            let mut outboxes = self.outboxes_of(id).await?;
+            outboxes.sort_by_key(|(_, _, outbox)| (outbox.gone.is_none(), outbox.since));
+            (None, outboxes.into_iter().map(|(_, incarnation, outbox)| (incarnation, outbox)).collect())
+        };
+        Ok(outboxes.into_iter().next().map_or(Found::Nothing, |(incarnation, outbox)| {
+            let (told, settled) = (outbox.after, outbox.after);
+            Found::Here(Place { incarnation, gone: outbox.gone, told, settled, claim })
         }))
+    }
+
+    /// Whether nobody else can be telling what this place is in, as far as is known here.
+    pub(super) fn may_tell(&self, place: &Place) -> bool {
+        let holds = |claim| self.store.shared().is_none_or(|shared| shared.holds_until(claim).is_some());
+        place.claim.is_none_or(holds)
+    }
+
+    /// Waits until somebody else may be telling it.
+    pub(super) async fn lapse(&self, place: &Place) {
+        let (Some(claim), Some(shared)) = (place.claim, self.store.shared()) else {
+            return std::future::pending().await;
+        };
+        while let Some(until) = shared.holds_until(claim) {
+            sleep_until(until).await;
+        }
     }
 
     /// What the lives of a conversation have to tell.
@@ -58,7 +79,7 @@ impl Teller {
         id: &ConversationId,
         place: &mut Place,
         page: &EventPage,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Halt> {
         let known_last = match page.events.first() {
             Some(first) => Some(EventNumber::new(first.number.get() - 1)),
             None if page.cursor_too_old || place.gone.is_some() => self.last_event(id, place).await?,
@@ -111,7 +132,7 @@ impl Teller {
         through: EventNumber,
         letter: DeadLetter,
         events: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Halt> {
         let mut moved = Place { told: through, ..place.clone() };
         let dropped = self.settle_counting(id, &mut moved, vec![(through, letter)]).await?.1;
         *place = moved;
@@ -125,7 +146,7 @@ impl Teller {
         id: &ConversationId,
         place: &mut Place,
         dead: Vec<(EventNumber, DeadLetter)>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, Halt> {
         self.settle_counting(id, place, dead).await.map(|(empty, _)| empty)
     }
 
@@ -134,7 +155,7 @@ impl Teller {
         id: &ConversationId,
         place: &mut Place,
         mut dead: Vec<(EventNumber, DeadLetter)>,
-    ) -> Result<(bool, usize), StoreError> {
+    ) -> Result<(bool, usize), Halt> {
         let mut dropped_in_all = 0;
         loop {
             let action = OutboxAction::Settle { through: place.told, dead: std::mem::take(&mut dead) };
@@ -143,7 +164,13 @@ impl Teller {
                 at: self.now(),
                 action: Action::Outbox(id.clone(), place.incarnation, action),
             };
-            let (reached, empty) = match self.store.commit(command).await?.verdict {
+            let committed = match (place.claim, self.store.shared()) {
+                (Some(claim), Some(shared)) => {
+                    shared.commit_claimed(claim, command).await?.ok_or(Halt::Deposed)?
+                }
+                _ => self.store.commit(command).await?,
+            };
+            let (reached, empty) = match committed.verdict {
                 Ok(Outcome::Settled { after, empty, dropped }) => {
                     dropped_in_all += dropped;
                     (after, empty)
@@ -156,6 +183,28 @@ impl Teller {
                 return Ok((empty, dropped_in_all));
             }
         }
+    }
+}
+
+/// Where a turn begins.
+pub(super) enum Found {
+    Here(Place),
+    /// There is nothing to tell, or somebody else tells it.
+    Nothing,
+    /// Worth another look soon.
+    Later,
+}
+
+/// Why a turn can't go on.
+pub(super) enum Halt {
+    Store(StoreError),
+    /// Somebody else tells the conversation by now, or nobody has to.
+    Deposed,
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::server::{ADMINISTRATOR, APP, ConfigOptions, Running};
 use crate::stream::Stream;
 
 /// Long enough that nothing that is found by looking passes for what was heard: nobody waits for it.
-const NEVER: u64 = 60_000;
+pub(super) const NEVER: u64 = 60_000;
 
 fn cluster(test: &str, more: String) -> Option<Cluster> {
     let options = ConfigOptions { more, ..without_attempts() };
@@ -27,23 +27,23 @@ fn cluster(test: &str, more: String) -> Option<Cluster> {
     Some(cluster)
 }
 
-fn without_broker(poll_ms: u64) -> String {
+pub(super) fn without_broker(poll_ms: u64) -> String {
     format!("[cluster]\npoll_ms = {poll_ms}")
 }
 
 /// The administrator, at one of the servers.
-fn of(cluster: &Cluster, node: usize) -> Caller {
+pub(super) fn of(cluster: &Cluster, node: usize) -> Caller {
     Caller::new(cluster.nodes[node].address, APP, ADMINISTRATOR)
 }
 
-fn send(caller: &Caller, random: u64) {
+pub(super) fn send(caller: &Caller, random: u64) {
     let body = json!({"GroupId": "g", "Random": random, "From_Account": "ann",
         "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "x"}}]});
     caller.ok("group_open_http_svc/send_group_msg", &body.to_string());
 }
 
 /// The number within its group of the message that is pushed next.
-fn next_message(client: &mut LongClient) -> u64 {
+pub(super) fn next_message(client: &mut LongClient) -> u64 {
     loop {
         let event = client.event();
         if let Some(seq) = event["GroupMsgArray"][0]["MsgSeq"].as_u64() {
@@ -52,13 +52,13 @@ fn next_message(client: &mut LongClient) -> u64 {
     }
 }
 
-fn figure(node: &Running, name: &str) -> u64 {
+pub(super) fn figure(node: &Running, name: &str) -> u64 {
     let figures = node.get("/metrics");
     let line = figures.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in {figures}")).parse().unwrap()
 }
 
-fn wait_until_connected(node: &Running, is_so: bool) {
+pub(super) fn wait_until_connected(node: &Running, is_so: bool) {
     let connected = || figure(node, "sidenote_cluster_nats_connected") == u64::from(is_so);
     until(connected, "the connection to NATS does not become what it should");
     assert_eq!(node.probe("/readyz").0, 200);
