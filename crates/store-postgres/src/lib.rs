@@ -9,6 +9,9 @@
 //! * `transaction`: a set of commands of one home; `answers`: a question;
 //! * `queue`: commands wait here for their home and are put together; `store`: the front.
 //!
+//! Beside them, for whoever moves or checks everything: `walk`, all rows in one snapshot, and `load`, the way back; `bulk`
+//! is what both need of a connection.
+//!
 //! The rules run here, in the node, between two round trips. The database knows no rule: it holds rows and a lock.
 
 mod error;
@@ -41,6 +44,13 @@ mod queue;
 
 mod store;
 
+mod bulk;
+mod load;
+mod walk;
+
+pub use bulk::{MoveError, fits};
 pub use error::OpenError;
+pub use load::{Begun, Load, Loaded, Loader, home_key};
 pub use options::PostgresOptions;
 pub use store::{PostgresStore, Recent, RoundTrips};
+pub use walk::{Found, Unreadable, Walk};
