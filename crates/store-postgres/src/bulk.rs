@@ -52,7 +52,7 @@ pub enum MoveError {
     #[error("{place}: {reason}")]
     Unfit {
         /// Which row.
-        place: Place,
+        place: Box<Place>,
         /// Why not.
         reason: String,
     },
@@ -66,7 +66,7 @@ pub enum MoveError {
         /// The app.
         app: AppId,
         /// What was found first.
-        place: Place,
+        place: Box<Place>,
     },
     /// A number that is given out once is there already.
     #[error(
@@ -75,7 +75,7 @@ pub enum MoveError {
     )]
     Incarnation {
         /// Which one.
-        place: Place,
+        place: Box<Place>,
     },
     /// Another file was begun.
     #[error(
@@ -186,7 +186,7 @@ fn unfit(key: &RowKey, error: StoreError) -> MoveError {
         StoreError::Unreadable { reason } => reason,
         other => other.to_string(),
     };
-    MoveError::Unfit { place: Place::of(key), reason }
+    MoveError::Unfit { place: Box::new(Place::of(key)), reason }
 }
 
 fn insert(table: &Table) -> String {
@@ -201,8 +201,8 @@ fn type_of(column: &str) -> &'static str {
     match column {
         "data" | "fingerprint" | "debt" => "bytea",
         "recalled" => "boolean",
-        "user_id" | "group_id" | "name" | "kind" | "owner" | "role" | "message" | "sender" | "key" | "value"
-        | "what" | "task" | "reason" => "text",
+        "user_id" | "group_id" | "name" | "kind" | "owner" | "role" | "message" | "sender" | "key"
+        | "value" | "what" | "task" | "reason" => "text",
         _ => "bigint",
     }
 }

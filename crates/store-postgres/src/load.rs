@@ -124,7 +124,7 @@ impl Loader {
             RowKey::Within(incarnation, _) | RowKey::Event(incarnation, _) => {
                 let home = self.load.lives.get(incarnation).copied();
                 home.ok_or_else(|| MoveError::Unfit {
-                    place: Place::of(&key),
+                    place: Box::new(Place::of(&key)),
                     reason: "nothing says which conversation it belongs to".to_owned(),
                 })?
             }
@@ -204,8 +204,7 @@ impl Loaded {
         let sql = "UPDATE imports SET finished_at = now() \
              WHERE file = $1 AND rows_done = $2 AND finished_at IS NULL RETURNING app";
         let params: Vec<Param> = vec![Box::new(self.file), number(self.done)];
-        let noted =
-            ask(&mut session, vec![Piece::Prepared(sql.into(), params)]).await.map_err(raced)?;
+        let noted = ask(&mut session, vec![Piece::Prepared(sql.into(), params)]).await.map_err(raced)?;
         if noted.len() != self.count {
             return Err(MoveError::Raced);
         }
@@ -295,10 +294,11 @@ async fn note(session: &mut Session, load: &Load) -> Result<(), MoveError> {
 
 /// Looks for anything that is in the way.
 async fn refuse_overlap(session: &mut Session, load: &Load) -> Result<(), MoveError> {
-    let overlap = |key: &RowKey, of| MoveError::Overlap { app: of, place: Place::of(key) };
+    let overlap = |key: &RowKey, of| MoveError::Overlap { app: of, place: Box::new(Place::of(key)) };
     for kind in [&ACCOUNT_ROW, &MEMBERSHIP, &CONVERSATION, &OUTBOX_ROW, &DEAD_LETTER] {
         let sql = format!("{} WHERE app = ANY({}) LIMIT 1", kind.select(), array(&load.apps));
-        for row in &ask(session, vec![Piece::Prepared(sql.into(), Vec::new())]).await? {
+        let rows = ask(session, vec![Piece::Prepared(sql.into(), Vec::new())]).await?;
+        if let Some(row) = rows.first() {
             let key = Shape::key(row);
             let of = row.try_get::<_, i64>("n1").ok().and_then(app);
             let (Some(key), Some(of)) = (key, of) else {
@@ -331,7 +331,7 @@ async fn refuse_overlap(session: &mut Session, load: &Load) -> Result<(), MoveEr
         }
         let known = lives.iter().map(|(_, number)| life(*number)).find(|life| load.lives.contains_key(life));
         if let Some(incarnation) = known {
-            let place = Place { incarnation: Some(incarnation), ..Place::default() };
+            let place = Box::new(Place { incarnation: Some(incarnation), ..Place::default() });
             return Err(MoveError::Incarnation { place });
         }
     }

@@ -134,11 +134,8 @@ pub(crate) const MEMBERSHIP: Kind = Kind {
 };
 
 /// For walks, which ask for accounts by no key.
-pub(crate) const ACCOUNT_ROW: Kind = Kind {
-    number: 13,
-    table: "accounts",
-    columns: &[("n1", "app"), ("name", "user_id"), ("data", "data")],
-};
+pub(crate) const ACCOUNT_ROW: Kind =
+    Kind { number: 13, table: "accounts", columns: &[("n1", "app"), ("name", "user_id"), ("data", "data")] };
 
 /// Where [`Kind::select_with_home`] has the key of the home.
 pub(crate) const HOME: usize = 1 + COLUMNS.len();

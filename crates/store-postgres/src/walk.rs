@@ -254,7 +254,10 @@ impl Walk {
                     if is_home {
                         Some(Ok((key, row_of_key)))
                     } else {
-                        unreadable(Some(key), "it lies under the key of another home, where nobody looks for it")
+                        unreadable(
+                            Some(key),
+                            "it lies under the key of another home, where nobody looks for it",
+                        )
                     }
                 }
             }

@@ -90,7 +90,8 @@ impl Origin {
             return match place_of(self.config, self.data)? {
                 Place::Folder(path) => open_folder(&path, what, rate),
                 Place::Database(options) => {
-                    let rows = storage::postgres::Rows::open(&options, app).context("cannot open the store")?;
+                    let rows =
+                        storage::postgres::Rows::open(&options, app).context("cannot open the store")?;
                     Ok(Rows::over(Source::database(rows), what, rate))
                 }
             };

@@ -10,7 +10,9 @@ use sidenote_core::rows::{Row, RowKey};
 use sidenote_postgres_for_tests::{Postgres, Settings};
 use sidenote_store::Store as _;
 use sidenote_store::audit::Position;
-use sidenote_store_postgres::{Begun, Load, Loader, MoveError, PostgresOptions, Walk, fits, home_key, schema};
+use sidenote_store_postgres::{
+    Begun, Load, Loader, MoveError, PostgresOptions, Walk, fits, home_key, schema,
+};
 
 use crate::arbitrary::{an_event, key_and_row};
 use crate::scene::{APP, create, found, open, options};
@@ -55,7 +57,8 @@ fn sound(mut rows: Vec<Entry>) -> (Vec<Entry>, Load) {
     let mut load = Load { file: "random".to_owned(), ..Load::default() };
     let mut named = BTreeMap::new();
     rows.retain(|(key, row)| {
-        let one_of_its_life = names(key, row).is_none_or(|(id, life)| named.entry(life).or_insert(id.clone()) == &id);
+        let one_of_its_life =
+            names(key, row).is_none_or(|(id, life)| named.entry(life).or_insert(id.clone()) == &id);
         one_of_its_life && fits(key, row).is_ok()
     });
     rows.sort_by(|(one, _), (other, _)| Position::of(one).cmp(&Position::of(other)));
