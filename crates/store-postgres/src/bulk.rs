@@ -37,7 +37,7 @@ pub enum MoveError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The connection is gone.
-    #[error("{reason}")]
+    #[error("{reason}; run the same command again")]
     Lost {
         /// Why.
         reason: String,

@@ -101,14 +101,12 @@ fn next_entry(
     page: &mut std::vec::IntoIter<Found>,
     runtime: &Runtime,
 ) -> anyhow::Result<Option<(Entry, usize)>> {
-    let found = match page.next() {
-        Some(found) => Some(found),
-        None => {
-            let next = runtime.block_on(walk.next_page()).context("the database could not be read")?;
-            *page = next.unwrap_or_default().into_iter();
-            page.next()
-        }
-    };
+    let mut found = page.next();
+    if found.is_none() {
+        let next = runtime.block_on(walk.next_page()).context("the database could not be read")?;
+        *page = next.unwrap_or_default().into_iter();
+        found = page.next();
+    }
     Ok(found.map(|Found { entry, bytes }| {
         (entry.map_err(|Unreadable { key, reason }| Undecodable { key, reason }), bytes)
     }))
