@@ -6,6 +6,7 @@
 
 mod debts;
 mod events;
+mod ledger;
 mod lines;
 mod names;
 mod outboxes;
@@ -17,6 +18,7 @@ use sidenote_core::debt::Task;
 use sidenote_core::ids::{AppId, Incarnation};
 use sidenote_core::rows::{Row, RowKey};
 
+pub use ledger::{Ledger, Summary};
 pub use read::{ExportError, Reader};
 pub use write::Writer;
 

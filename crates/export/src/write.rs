@@ -3,6 +3,7 @@ use std::io::{self, Write};
 use sidenote_core::rows::{Row, RowKey};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::ledger::{Ledger, Summary, line_of};
 use crate::lines::Line;
 use crate::{End, Header};
 
@@ -12,24 +13,25 @@ pub struct Writer<W> {
     to: W,
     line: Vec<u8>,
     hash: Xxh3,
+    ledger: Ledger,
     rows: u64,
 }
 
 impl<W: Write> Writer<W> {
     /// Begins an export.
     pub fn begin(to: W, header: Header) -> io::Result<Self> {
-        let mut writer = Self { to, line: Vec::new(), hash: Xxh3::new(), rows: 0 };
+        let mut writer = Self { to, line: Vec::new(), hash: Xxh3::new(), ledger: Ledger::default(), rows: 0 };
         writer.line(&Line::SidenoteExport(header))?;
         Ok(writer)
     }
 
     /// Adds the next row, in the order of [`Position`](sidenote_store::audit::Position).
     pub fn row(&mut self, key: &RowKey, row: &Row) -> io::Result<()> {
-        let line = Line::of(key, row).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "a row is of another kind than its key")
-        })?;
+        let line = line_of(key, row)?;
         self.rows += 1;
-        self.line(&line)
+        self.line(&line)?;
+        self.ledger.line(key, &self.line);
+        Ok(())
     }
 
     /// Rows so far.
@@ -37,13 +39,13 @@ impl<W: Write> Writer<W> {
         self.rows
     }
 
-    /// Ends it.
-    pub fn finish(mut self) -> io::Result<W> {
+    /// Ends it. The summary is of the rows.
+    pub fn finish(mut self) -> io::Result<(W, Summary)> {
         let checksum = Some(format!("{:016x}", self.hash.digest()));
         let rows = self.rows;
         self.line(&Line::End(End { rows, checksum }))?;
         self.to.flush()?;
-        Ok(self.to)
+        Ok((self.to, self.ledger.finish()))
     }
 
     fn line(&mut self, line: &Line<'_>) -> io::Result<()> {

@@ -40,7 +40,8 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Opened> {
     match &config.store {
         Options::Embedded(embedded) => open_embedded(config, embedded),
         Options::Postgres(options) => {
-            let store = postgres::open(options, &config.cluster, rule_limits(config)).await?;
+            let apps: Vec<u32> = config.apps.iter().map(|app| app.sdk_app_id).collect();
+            let store = postgres::open(options, &config.cluster, rule_limits(config), &apps).await?;
             Ok(Opened { store, files: None })
         }
     }
@@ -61,7 +62,7 @@ fn open_embedded(config: &Config, embedded: &Embedded) -> anyhow::Result<Opened>
     Ok(Opened { store: Arc::new(store), files: Some(files) })
 }
 
-/// All rows of a store as of one batch, from wherever they come.
+/// All rows of a store as of one moment, from wherever they come.
 pub(crate) struct Source {
     from: From,
     /// Rows of the block that was read last.
@@ -72,7 +73,11 @@ pub(crate) struct Source {
 enum From {
     Folder(Walk),
     Stream(Reader<Box<dyn Read>>),
+    Database(Box<postgres::Rows>),
 }
+
+/// A row, or what it is instead of one.
+pub(crate) type Entry = Result<(RowKey, Row), Undecodable>;
 
 impl Source {
     /// The store in a folder that no server uses.
@@ -86,16 +91,36 @@ impl Source {
         Ok(Self::over(From::Stream(Reader::begin(from)?)))
     }
 
+    /// The rows of a database.
+    pub(crate) fn database(rows: postgres::Rows) -> Self {
+        Self::over(From::Database(Box::new(rows)))
+    }
+
     fn over(from: From) -> Self {
         Self { from, block: VecDeque::new(), totals: Totals::default() }
     }
 
-    /// What a backup of these rows that is begun `now` (milliseconds since 1970) says of itself.
-    pub(crate) fn header(&self, now: u64) -> Header {
+    /// What a backup of these rows that is begun `now` (milliseconds since 1970) says of itself; `None` for those of a
+    /// database, of which none is made.
+    pub(crate) fn header(&self, now: u64) -> Option<Header> {
         match &self.from {
-            From::Folder(walk) => Header::of(walk, now),
-            From::Stream(reader) => *reader.header(),
+            From::Folder(walk) => Some(Header::of(walk, now)),
+            From::Stream(reader) => Some(*reader.header()),
+            From::Database(_) => None,
         }
+    }
+
+    /// About how many rows there are; 0: nobody knows.
+    pub(crate) fn approximate_rows(&self) -> u64 {
+        match &self.from {
+            From::Database(rows) => rows.approximate_rows(),
+            From::Folder(_) | From::Stream(_) => self.header(0).map_or(0, |header| header.approximate_rows),
+        }
+    }
+
+    /// Number of the batch whose state this is; 0 where batches have no numbers.
+    pub(crate) fn batch(&self) -> u64 {
+        self.header(0).map_or(0, |header| header.batch)
     }
 
     /// What came out so far.
@@ -103,9 +128,21 @@ impl Source {
         self.totals
     }
 
-    /// The next row; `None` behind the last one.
+    /// The next row, as the rules know it; `None` behind the last one.
+    pub(crate) fn next_entry(&mut self) -> anyhow::Result<Option<Entry>> {
+        if let From::Database(rows) = &mut self.from {
+            let Some((entry, bytes)) = rows.next_entry()? else { return Ok(None) };
+            self.totals.rows += 1;
+            self.totals.bytes += bytes as u64;
+            return Ok(Some(entry));
+        }
+        Ok(self.next_row()?.as_ref().map(decode))
+    }
+
+    /// The next row as its bytes; `None` behind the last one.
     pub(crate) fn next_row(&mut self) -> anyhow::Result<Option<RawRow>> {
         let row = match &mut self.from {
+            From::Database(_) => anyhow::bail!("rows of a database are not kept as bytes"),
             From::Folder(walk) => walk.next_row().context("the store could not be read")?,
             From::Stream(reader) => {
                 if self.block.is_empty() {
@@ -123,7 +160,7 @@ impl Source {
 }
 
 /// A row as the rules know it, or why its bytes are none.
-pub(crate) fn decode((key, value): &RawRow) -> Result<(RowKey, Row), Undecodable> {
+fn decode((key, value): &RawRow) -> Entry {
     let key = decode_key(key).map_err(|error| Undecodable { key: None, reason: error.to_string() })?;
     match decode_row(&key, value) {
         Ok(row) => Ok((key, row)),

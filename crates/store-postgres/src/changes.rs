@@ -21,10 +21,10 @@ use crate::session::{Param, Piece};
 const ROWS_PER_STATEMENT: [usize; 10] = [32, 16, 8, 7, 6, 5, 4, 3, 2, 1];
 
 /// Where rows go: the table, its columns behind the key of the home, and how many of them belong to the primary key.
-struct Table {
-    name: &'static str,
-    home: &'static str,
-    columns: &'static [&'static str],
+pub(crate) struct Table {
+    pub(crate) name: &'static str,
+    pub(crate) home: &'static str,
+    pub(crate) columns: &'static [&'static str],
     keys: usize,
 }
 
@@ -33,7 +33,7 @@ const fn table(name: &'static str, columns: &'static [&'static str], keys: usize
 }
 
 /// In the order in which they are written.
-const TABLES: [Table; 15] = [
+pub(crate) const TABLES: [Table; 15] = [
     Table { name: "accounts", home: "akey", columns: &["app", "user_id", "data", "tiny_id"], keys: 2 },
     Table {
         name: "memberships",
@@ -157,7 +157,7 @@ fn app(app: sidenote_core::ids::AppId) -> Param {
 }
 
 /// Which table a row goes to, and its cells without the key of the home.
-fn cells(key: &RowKey, row: &Row) -> Result<(usize, Vec<Param>), StoreError> {
+pub(crate) fn cells(key: &RowKey, row: &Row) -> Result<(usize, Vec<Param>), StoreError> {
     let data = || -> Param { Box::new(encode_row(row)) };
     Ok(match (key, row) {
         (RowKey::Account(id), Row::Account(account)) => {

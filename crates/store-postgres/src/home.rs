@@ -6,6 +6,7 @@ use sidenote_core::debt::Task;
 use sidenote_core::ids::{
     AccountId, AppId, Conversation, ConversationId, GroupId, Incarnation, MessageName, MsgKey, MsgSeq, UserId,
 };
+use sidenote_core::rows::RowKey;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// What commands wait for one after the other: an account, or a conversation.
@@ -44,6 +45,18 @@ impl Home {
             Self::Account(id) => account_key(id),
             Self::Conversation(id) => conversation_key(id),
         }
+    }
+}
+
+/// The key of the home that a row lies under; `None`: that of the conversation whose life it names.
+pub(crate) fn home_of(key: &RowKey) -> Option<i64> {
+    match key {
+        RowKey::Account(id) | RowKey::Membership(id, ..) => Some(account_key(id)),
+        RowKey::Conversation(id) | RowKey::Outbox(id, _) | RowKey::DeadLetter(id, ..) => {
+            Some(conversation_key(id))
+        }
+        RowKey::Debt(debt) => Some(Home::owing(&debt.task).key()),
+        RowKey::Within(..) | RowKey::Event(..) => None,
     }
 }
 

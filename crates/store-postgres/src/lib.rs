@@ -12,6 +12,9 @@
 //! * `queue`: commands wait here for their home and are put together; `store`: the front;
 //! * `claims`, `members`, `logins`: what nodes agree on, which of them tells, lives, leads, and has whom logged in.
 //!
+//! Beside them, for whoever moves or checks everything: `walk`, all rows in one snapshot, and `load`, the way back; `bulk`
+//! is what both need of a connection.
+//!
 //! The rules run here, in the node, between two round trips. The database knows no rule: it holds rows and a lock.
 
 mod error;
@@ -51,9 +54,16 @@ mod claims;
 mod logins;
 mod members;
 
+mod bulk;
+mod load;
+mod walk;
+
+pub use bulk::{MoveError, fits};
 pub use claims::Outboxes;
 pub use error::OpenError;
+pub use load::{Begun, Load, Loaded, Loader, home_key};
 pub use logins::Departure;
 pub use members::{Beat, Heart};
 pub use options::PostgresOptions;
 pub use store::{PostgresStore, Recent, RoundTrips};
+pub use walk::{Found, Unreadable, Walk};

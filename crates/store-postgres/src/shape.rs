@@ -134,9 +134,26 @@ pub(crate) const MEMBERSHIP: Kind = Kind {
     ],
 };
 
+/// For walks, which ask for accounts by no key.
+pub(crate) const ACCOUNT_ROW: Kind =
+    Kind { number: 13, table: "accounts", columns: &[("n1", "app"), ("name", "user_id"), ("data", "data")] };
+
+/// Where [`Kind::select_with_home`] has the key of the home.
+pub(crate) const HOME: usize = 1 + COLUMNS.len();
+
 impl Kind {
     /// `SELECT` all columns of the shape `FROM` the table.
     pub(crate) fn select(&self) -> String {
+        self.select_and("")
+    }
+
+    /// The same and the column with the key of the home.
+    pub(crate) fn select_with_home(&self) -> String {
+        let is_of_account = matches!(self.table, "accounts" | "memberships");
+        self.select_and(if is_of_account { ", akey AS home" } else { ", gkey AS home" })
+    }
+
+    fn select_and(&self, more: &str) -> String {
         let mut text = format!("SELECT {}::smallint AS kind", self.number);
         for (column, kind) in COLUMNS {
             let filled = self.columns.iter().find(|(name, _)| *name == column);
@@ -146,7 +163,7 @@ impl Kind {
             }
             .expect("a string takes everything");
         }
-        write!(text, " FROM {}", self.table).expect("a string takes everything");
+        write!(text, "{more} FROM {}", self.table).expect("a string takes everything");
         text
     }
 }
@@ -281,6 +298,12 @@ impl Shape {
         columns
             .read(kind)
             .and_then(|read| read.ok_or_else(|| unreadable(kind, "it holds a value that none can have")))
+    }
+
+    /// Its key alone, if that much can be read.
+    pub(crate) fn key(row: &Answered) -> Option<RowKey> {
+        let columns = Columns(row);
+        columns.get(0).and_then(|kind| columns.key(kind)).ok().flatten()
     }
 }
 

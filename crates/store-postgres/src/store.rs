@@ -191,6 +191,10 @@ impl PostgresStore {
         }
     }
 
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.desk.pool
+    }
+
     /// The text of every statement that was prepared since the store was opened.
     pub fn statement_texts(&self) -> Vec<String> {
         self.desk.pool.traffic().texts()

@@ -38,7 +38,7 @@ impl Backup {
         let unwritable = || format!("cannot write {}", to.display());
         let mut draft = draft(&to).with_context(unwritable)?;
         let mut rows = open_folder(&folder.path()?, "backup", &rate)?;
-        let header = rows.source().header(SystemClock.now_millis());
+        let header = rows.source().header(SystemClock.now_millis()).context("there are no files")?;
         let to_file = BufWriter::with_capacity(256 * 1024, draft.as_file_mut());
         let mut writer = Writer::begin(to_file, &header).with_context(unwritable)?;
         while let Some(row) = rows.next_row()? {

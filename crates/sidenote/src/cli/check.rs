@@ -7,7 +7,6 @@ use clap::Args;
 use sidenote_store::audit::{Audit, Finding, Totals, Weight};
 
 use super::origin::{Origin, Rate};
-use crate::storage::decode;
 
 /// Findings that are printed. More are counted.
 const MOST_LINES: u64 = 1000;
@@ -17,7 +16,7 @@ const MOST_LINES: u64 = 1000;
 #[command(after_help = "\
 Example: sidenote check --config sidenote.toml
 
-A running server is asked for the state of one moment and goes on meanwhile. Lines that begin with \"damage:\" make
+A running server is asked for the state of one moment and goes on meanwhile; so do nodes on a database. Lines that begin with \"damage:\" make
 the exit code 1; those that begin with \"remark:\" are harmless. No value of a pair is ever shown.")]
 pub(crate) struct Check {
     #[command(flatten)]
@@ -28,11 +27,11 @@ pub(crate) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let mut rows = self.origin.open("check", &self.rate)?;
+        let mut rows = self.origin.open("check", &self.rate, None)?;
         let mut report = Report { output: std::io::stdout().lock(), damage: 0, remarks: 0 };
         let mut audit = Audit::new();
-        while let Some(row) = rows.next_row()? {
-            match decode(&row) {
+        while let Some(entry) = rows.next_entry()? {
+            match entry {
                 Ok((key, row)) => audit.row(&key, &row),
                 Err(bad) => audit.unreadable(bad.key.as_ref(), &bad.reason),
             }

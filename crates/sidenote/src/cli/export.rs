@@ -9,21 +9,20 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use sidenote_core::ids::{AppId, Incarnation};
 use sidenote_core::rows::{Row, RowKey};
-use sidenote_export::{Header, VERSION, Writer, app_of, incarnation_of, own_incarnation};
+use sidenote_export::{Header, Summary, VERSION, Writer, app_of, incarnation_of, own_incarnation};
 use sidenote_server::clock::{Clock as _, SystemClock};
 use sidenote_store::audit::Place;
 
 use super::backup::{draft, publish};
 use super::origin::{Origin, Rate, Rows};
-use crate::storage::decode;
 
 /// Write a store, or one app of it, as lines of JSON
 #[derive(Args)]
 #[command(after_help = "\
 Example: sidenote export --config sidenote.toml --app 1400000001 --to app.jsonl
 
-A running server is asked for the state of one moment and goes on meanwhile. docs/export-format.md describes the lines;
-`sidenote import` reads them. The file holds everything but secret keys, which are in the configuration.")]
+A running server is asked for the state of one moment and goes on meanwhile; so do nodes on a database.
+docs/export-format.md describes the lines; `sidenote import` reads them, into a folder or a database. The file holds everything but secret keys, which are in the configuration.")]
 pub(crate) struct Export {
     #[command(flatten)]
     origin: Origin,
@@ -42,30 +41,31 @@ impl Export {
         let Self { origin, app, to, rate } = self;
         let unwritable = || format!("cannot write {}", to.display());
         if to == Path::new("-") {
-            let rows = origin.open("export", &rate)?;
-            let (count, output) = write(rows, app, BufWriter::new(std::io::stdout().lock()))?;
+            let rows = origin.open("export", &rate, app)?;
+            let (summary, output) = write(rows, app, BufWriter::new(std::io::stdout().lock()))?;
             drop(output);
-            eprintln!("{count} rows");
+            eprintln!("{summary}\n{} rows", summary.rows());
             return Ok(ExitCode::SUCCESS);
         }
         let mut draft = draft(&to).with_context(unwritable)?;
-        let rows = origin.open("export", &rate)?;
-        let (count, file) = write(rows, app, BufWriter::with_capacity(256 * 1024, draft.as_file_mut()))?;
+        let rows = origin.open("export", &rate, app)?;
+        let (summary, file) = write(rows, app, BufWriter::with_capacity(256 * 1024, draft.as_file_mut()))?;
         drop(file);
         publish(draft, &to).with_context(unwritable)?;
-        writeln!(std::io::stdout().lock(), "{}: {count} rows", to.display())?;
+        writeln!(std::io::stdout().lock(), "{summary}\n{}: {} rows", to.display(), summary.rows())?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn write<W: Write>(mut rows: Rows, app: Option<u32>, to: W) -> anyhow::Result<(u64, W)> {
+fn write<W: Write>(mut rows: Rows, app: Option<u32>, to: W) -> anyhow::Result<(Summary, W)> {
     let unwritable = "the export could not be written";
-    let of_source = rows.source().header(SystemClock.now_millis());
-    let header = Header { version: VERSION, app, batch: of_source.batch, made_at: of_source.made_at };
+    let now = SystemClock.now_millis();
+    let made_at = rows.source().header(now).map_or(now, |header| header.made_at);
+    let header = Header { version: VERSION, app, batch: rows.source().batch(), made_at };
     let mut writer = Writer::begin(to, header).context(unwritable)?;
     let mut selection = Selection::new(app);
-    while let Some(row) = rows.next_row()? {
-        let (key, row) = match decode(&row) {
+    while let Some(entry) = rows.next_entry()? {
+        let (key, row) = match entry {
             Ok(row) => row,
             Err(bad) => {
                 let place = bad.key.as_ref().map(Place::of).unwrap_or_default();
@@ -79,11 +79,11 @@ fn write<W: Write>(mut rows: Rows, app: Option<u32>, to: W) -> anyhow::Result<(u
             writer.row(&key, &row).context(unwritable)?;
         }
     }
-    let count = writer.rows();
-    if let Some(app) = app.filter(|_| count == 0) {
+    if let Some(app) = app.filter(|_| writer.rows() == 0) {
         bail!("the store holds nothing of app {app}");
     }
-    Ok((count, writer.finish().context(unwritable)?))
+    let (to, summary) = writer.finish().context(unwritable)?;
+    Ok((summary, to))
 }
 
 /// Which rows are wanted: all, or those of one app. They are asked about in the order of a walk, in which what an

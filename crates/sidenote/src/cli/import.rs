@@ -1,6 +1,8 @@
 //! `sidenote import`: JSON lines into a store.
 
-use std::collections::{BTreeSet, HashSet};
+mod comparison;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,16 +10,20 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use sidenote_core::ids::{AppId, Incarnation};
+use sidenote_core::debt::Task;
+use sidenote_core::ids::{AppId, ConversationId, Incarnation};
 use sidenote_core::rows::{Row, RowKey};
-use sidenote_export::{Reader, app_of, incarnation_of, own_incarnation};
+use sidenote_export::{Reader, Summary, app_of, incarnation_of, own_incarnation};
+use sidenote_server::config::Postgres;
 use sidenote_store::audit::{Audit, Finding, Place, Weight};
 
 use super::export::Selection;
-use super::origin::Folder;
+use super::origin::{self, Folder};
 use crate::failure::Usage;
 use crate::progress::{Progress, so_far};
-use crate::storage::{self, Loader, decode};
+use crate::storage::postgres::{DatabaseLoader, Intake, Load, fits, home_key};
+use crate::storage::{self, Entry, Loader};
+use comparison::Comparison;
 
 /// Findings that a refusal names.
 const MOST_FINDINGS: usize = 5;
@@ -27,9 +33,10 @@ const MOST_FINDINGS: usize = 5;
 #[command(after_help = "\
 Example: sidenote import --from app.jsonl --config sidenote.toml
 
-The server must be stopped. The folder is new or empty, or holds a store that has nothing of these apps yet. The file is
-read to its end and checked first, so a wrong one changes nothing. If the second reading is interrupted, no server
-opens the folder before the same command was run again.")]
+The file is read to its end and checked first, so a wrong one changes nothing. It goes into a folder that is new or empty,
+or whose store has nothing of these apps yet and no server; or into a database that has nothing of these apps yet, of which
+no node serves any of them. At the end everything is compared with the file. If it is interrupted, nobody serves what is
+there of these apps before the same command was run again, which goes on where it was.")]
 pub(crate) struct Import {
     /// File to read, as `sidenote export` writes it
     #[arg(long, value_name = "FILE")]
@@ -43,36 +50,32 @@ pub(crate) struct Import {
 
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let folder = self.folder.path()?;
+        let place = self.folder.place()?;
         let file = Lines { path: &self.from, app: self.app };
-        let contents = file.examine()?;
-
-        let unwritable = || format!("cannot import to {}", folder.display());
-        let mut loader = if storage::is_vacant(&folder) {
-            storage::fill(&folder).with_context(unwritable)?
-        } else {
-            let work = format!("import of the file with the digest {:016x}", contents.digest);
-            let loader = storage::add(&folder, &work).with_context(unwritable)?;
-            if !loader.is_resumed() {
-                refuse_overlap(&loader, &contents).with_context(unwritable)?;
-                loader.mark(&work).with_context(unwritable)?;
+        let contents = file.examine(matches!(place, origin::Place::Database(_)))?;
+        let (name, summary) = match place {
+            origin::Place::Folder(folder) => {
+                let unwritable = || format!("cannot import to {}", folder.display());
+                let summary = file.fill_folder(&folder, &contents).with_context(unwritable)?;
+                (folder.display().to_string(), Some(summary))
             }
-            loader
+            origin::Place::Database(options) => {
+                let summary = file.fill_database(&options, &contents);
+                ("the database".to_owned(), summary.context("cannot import to the database")?)
+            }
         };
-        let digest = file
-            .read("writing", |key, row| loader.put(storage::encode(&key, &row)).with_context(unwritable))?;
-        if digest != contents.digest {
-            bail!("{} changed while it was read; the store is not whole, import again", self.from.display());
+        let mut output = std::io::stdout().lock();
+        if let Some(summary) = summary {
+            writeln!(output, "{summary}\nequal on both sides, row by row")?;
         }
-        loader.finish().with_context(unwritable)?;
         let apps: Vec<_> = contents.apps.iter().map(ToString::to_string).collect();
         let (rows, apps) = (contents.rows, apps.join(", "));
-        writeln!(std::io::stdout().lock(), "{}: {rows} rows of app {apps}", folder.display())?;
+        writeln!(output, "{name}: {rows} rows of app {apps}")?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// A file to import, which is read twice.
+/// A file to import, which is read several times.
 struct Lines<'a> {
     path: &'a Path,
     app: Option<u32>,
@@ -82,26 +85,64 @@ struct Lines<'a> {
 #[derive(Default)]
 struct Contents {
     apps: BTreeSet<AppId>,
-    incarnations: HashSet<Incarnation>,
+    /// All lives of conversations, with the keys of their homes in a database as far as the file names conversations.
+    lives: BTreeMap<Incarnation, Option<i64>>,
     rows: u64,
     /// Of the whole file and of what is taken out of it.
     digest: u64,
 }
 
+impl Contents {
+    fn note(&mut self, key: &RowKey, row: &Row) {
+        self.rows += 1;
+        self.apps.extend(app_of(key));
+        let named = conversation_of(key).map(home_key);
+        let incarnation = own_incarnation(row).or_else(|| incarnation_of(key));
+        if let Some(incarnation) = incarnation
+            && !matches!(key, RowKey::Membership(..))
+        {
+            let home = self.lives.entry(incarnation).or_default();
+            *home = home.or(named);
+        }
+    }
+
+    /// Whether a row of a store is of what the file holds.
+    fn includes(&self, key: &RowKey) -> bool {
+        match app_of(key) {
+            Some(app) => self.apps.contains(&app),
+            None => incarnation_of(key).is_some_and(|incarnation| self.lives.contains_key(&incarnation)),
+        }
+    }
+}
+
+/// The conversation that a row names.
+fn conversation_of(key: &RowKey) -> Option<&ConversationId> {
+    match key {
+        RowKey::Conversation(id) | RowKey::Outbox(id, _) | RowKey::DeadLetter(id, ..) => Some(id),
+        RowKey::Debt(debt) => match &debt.task {
+            Task::Announce(id, ..)
+            | Task::Reap(id, _)
+            | Task::Strip(id, ..)
+            | Task::ForgetSend(id, ..)
+            | Task::TrimEvents(id, _) => Some(id),
+            Task::Forsake(..) => None,
+        },
+        RowKey::Account(_) | RowKey::Membership(..) | RowKey::Within(..) | RowKey::Event(..) => None,
+    }
+}
+
 impl Lines<'_> {
-    /// Reads all of it and refuses what a store must not hold.
-    fn examine(&self) -> anyhow::Result<Contents> {
+    /// Reads all of it and refuses what a store must not hold, or a database can't.
+    fn examine(&self, for_database: bool) -> anyhow::Result<Contents> {
         let (mut contents, mut audit, mut wrong) = (Contents::default(), Audit::new(), Vec::new());
         let digest = self.read("reading", |key, row| {
             audit.row(&key, &row);
             let damage = |finding: &Finding| finding.weight == Weight::Damage;
             wrong.extend(audit.take().into_iter().filter(damage).take(MOST_FINDINGS));
-            contents.rows += 1;
-            contents.apps.extend(app_of(&key));
-            if !matches!(key, RowKey::Membership(..)) {
-                contents.incarnations.extend(incarnation_of(&key));
+            if for_database && let Err(error) = fits(&key, &row) {
+                return Err(self.refuse(error.to_string()));
             }
-            contents.incarnations.extend(own_incarnation(&row));
+            contents.note(&key, &row);
             Ok(())
         })?;
         contents.digest = digest;
@@ -117,6 +158,82 @@ impl Lines<'_> {
             return Err(self.refuse(format!("there is nothing{of} in it")));
         }
         Ok(contents)
+    }
+
+    fn fill_folder(&self, folder: &Path, contents: &Contents) -> anyhow::Result<Summary> {
+        let mut loader = if storage::is_vacant(folder) {
+            storage::fill(folder)?
+        } else {
+            let work = format!("import of the file with the digest {:016x}", contents.digest);
+            let loader = storage::add(folder, &work)?;
+            if !loader.is_resumed() {
+                refuse_overlap(&loader, contents)?;
+                loader.mark(&work)?;
+            }
+            loader
+        };
+        let digest = self.read("writing", |key, row| Ok(loader.put(storage::encode(&key, &row))?))?;
+        self.require(digest, contents)?;
+        loader.flush()?;
+        let mut there = storage::rows_before(&loader);
+        let next = || loop {
+            match there.next_entry()? {
+                Some(Ok((key, _))) if !contents.includes(&key) => {}
+                entry => return Ok(entry),
+            }
+        };
+        let summary = self.compare(contents, next)?;
+        loader.finish()?;
+        Ok(summary)
+    }
+
+    /// `None`: it was done before.
+    fn fill_database(&self, options: &Postgres, contents: &Contents) -> anyhow::Result<Option<Summary>> {
+        let lives = contents.lives.iter().filter_map(|(life, home)| home.map(|home| (*life, home)));
+        let file = format!("{:016x}", contents.digest);
+        let load = Load { file, apps: contents.apps.clone(), lives: lives.collect() };
+        let mut loader = match DatabaseLoader::begin(options, load)? {
+            Intake::Begun(loader) => loader,
+            Intake::Before(when) => {
+                eprintln!("this file was imported already, at {when}; nothing was changed");
+                return Ok(None);
+            }
+        };
+        let others = loader.other_connections();
+        if others > 0 {
+            eprintln!(
+                "there are {others} connections of nodes to this database; none of them may be configured with an app that is \
+                 imported"
+            );
+        }
+        if loader.resumes_at() > 0 {
+            eprintln!("going on behind row {}", loader.resumes_at());
+        }
+        let digest = self.read("writing", |key, row| loader.put(key, &row))?;
+        self.require(digest, contents)?;
+        let mut arrived = loader.arrive()?;
+        let summary = self.compare(contents, || arrived.next_entry())?;
+        arrived.finish()?;
+        Ok(Some(summary))
+    }
+
+    /// Reads the file once more, beside what the store holds of it now.
+    fn compare(
+        &self,
+        contents: &Contents,
+        next: impl FnMut() -> anyhow::Result<Option<Entry>>,
+    ) -> anyhow::Result<Summary> {
+        let mut comparison = Comparison::new(next);
+        let digest = self.read("comparing", |key, row| comparison.row(&key, &row))?;
+        self.require(digest, contents)?;
+        comparison.finish()
+    }
+
+    fn require(&self, digest: u64, contents: &Contents) -> anyhow::Result<()> {
+        if digest != contents.digest {
+            bail!("{} changed while it was read; the store is not whole, import again", self.path.display());
+        }
+        Ok(())
     }
 
     /// Hands every wanted row to `take`; the digest of the file and of what is wanted.
@@ -157,11 +274,11 @@ impl Lines<'_> {
 /// Looks through a store for anything of the apps that are about to come.
 fn refuse_overlap(loader: &Loader, contents: &Contents) -> anyhow::Result<()> {
     let mut before = storage::rows_before(loader);
-    let mut progress = Progress::begin("comparing", before.header(0).approximate_rows);
-    while let Some(row) = before.next_row()? {
+    let mut progress = Progress::begin("comparing", before.approximate_rows());
+    while let Some(entry) = before.next_entry()? {
         let totals = before.totals();
         progress.at(totals.rows, totals.rows, totals.bytes);
-        let Ok((key, row)) = decode(&row) else {
+        let Ok((key, row)) = entry else {
             bail!("the store there is damaged ({}); see `sidenote check`", so_far(totals.rows, totals.bytes));
         };
         let app = app_of(&key).filter(|app| contents.apps.contains(app));
@@ -176,7 +293,7 @@ fn refuse_overlap(loader: &Loader, contents: &Contents) -> anyhow::Result<()> {
             RowKey::Membership(..) => None,
             _ => own_incarnation(&row).or_else(|| incarnation_of(&key)),
         };
-        if incarnation.is_some_and(|incarnation| contents.incarnations.contains(&incarnation)) {
+        if incarnation.is_some_and(|incarnation| contents.lives.contains_key(&incarnation)) {
             bail!(
                 "a conversation of another app there has the same incarnation number as one in the file ({}); import into \
                  another folder",

@@ -8,21 +8,21 @@ use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::Args;
 use sidenote_server::clock::{Clock as _, SystemClock};
-use sidenote_server::config::{Config, Overrides, Store};
+use sidenote_server::config::{Config, Overrides, Postgres, Store};
 
 use crate::control;
 use crate::failure::Usage;
 use crate::progress::Progress;
-use crate::storage::{OpenError, RawRow, Source};
+use crate::storage::{self, Entry, OpenError, RawRow, Source};
 
 /// The slowest that rows may be read, in bytes a second: slower, and the other end would lose its patience.
 const MIN_RATE: u64 = 64 * 1024;
 
-/// A store in a folder.
+/// A store in a folder, or in the database that a configuration names.
 #[derive(Args)]
 #[group(id = "folder", required = true, multiple = false)]
 pub(super) struct Folder {
-    /// Configuration of the server, for the folder of its data
+    /// Configuration of the server, for the folder or the database of its data
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Folder of the data
@@ -30,11 +30,11 @@ pub(super) struct Folder {
     data: Option<PathBuf>,
 }
 
-/// A store in a folder, or in a backup.
+/// A store in a folder, a database, or a backup.
 #[derive(Args)]
 #[group(id = "origin", required = true, multiple = false)]
 pub(super) struct Origin {
-    /// Configuration of the server, for the folder of its data
+    /// Configuration of the server, for the folder or the database of its data
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Folder of the data
@@ -61,18 +61,40 @@ pub(super) struct Rows {
     progress: Progress,
 }
 
+/// Where a store is.
+pub(super) enum Place {
+    Folder(PathBuf),
+    Database(Box<Postgres>),
+}
+
 impl Folder {
-    /// The folder's path.
+    /// The folder's path, for what only those have.
     pub(super) fn path(self) -> anyhow::Result<PathBuf> {
-        path_of(self.config, self.data)
+        match self.place()? {
+            Place::Folder(path) => Ok(path),
+            Place::Database(_) => Err(Usage::error(IN_POSTGRES)),
+        }
+    }
+
+    /// The folder or the database.
+    pub(super) fn place(self) -> anyhow::Result<Place> {
+        place_of(self.config, self.data)
     }
 }
 
 impl Origin {
-    /// Its rows as of one batch: from the server that has the folder open, or else from the folder itself.
-    pub(super) fn open(self, what: &'static str, rate: &Rate) -> anyhow::Result<Rows> {
+    /// Its rows as of one moment: from the server that has the folder open, from the folder itself, or from the database.
+    /// If only those of one `app` are wanted, others may be left out.
+    pub(super) fn open(self, what: &'static str, rate: &Rate, app: Option<u32>) -> anyhow::Result<Rows> {
         let Some(path) = self.backup else {
-            return open_folder(&path_of(self.config, self.data)?, what, rate);
+            return match place_of(self.config, self.data)? {
+                Place::Folder(path) => open_folder(&path, what, rate),
+                Place::Database(options) => {
+                    let rows =
+                        storage::postgres::Rows::open(&options, app).context("cannot open the store")?;
+                    Ok(Rows::over(Source::database(rows), what, rate))
+                }
+            };
         };
         let source = open_backup(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Rows::over(source, what, rate))
@@ -82,7 +104,7 @@ impl Origin {
 impl Rows {
     fn over(source: Source, what: &'static str, rate: &Rate) -> Self {
         let begun = SystemClock.now_millis();
-        let progress = Progress::begin(what, source.header(begun).approximate_rows);
+        let progress = Progress::begin(what, source.approximate_rows());
         Self { source, rate: rate.rate, begun, progress }
     }
 
@@ -92,8 +114,21 @@ impl Rows {
     }
 
     /// The next row; `None` behind the last one.
+    pub(super) fn next_entry(&mut self) -> anyhow::Result<Option<Entry>> {
+        let entry = self.source.next_entry()?;
+        self.pace();
+        Ok(entry)
+    }
+
+    /// The next row as bytes, which only folders and backups have; `None` behind the last one.
     pub(super) fn next_row(&mut self) -> anyhow::Result<Option<RawRow>> {
         let row = self.source.next_row()?;
+        self.pace();
+        Ok(row)
+    }
+
+    /// Shows how far it is, and waits if that is further than it may be.
+    fn pace(&mut self) {
         let totals = self.source.totals();
         self.progress.at(totals.rows, totals.rows, totals.bytes);
         if let Some(rate) = self.rate {
@@ -104,7 +139,6 @@ impl Rows {
                 std::thread::sleep(std::time::Duration::from_millis(ahead));
             }
         }
-        Ok(row)
     }
 }
 
@@ -130,20 +164,20 @@ pub(super) fn open_backup(path: &Path) -> anyhow::Result<Source> {
     Ok(Source::stream(file)?)
 }
 
-fn path_of(config: Option<PathBuf>, data: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+fn place_of(config: Option<PathBuf>, data: Option<PathBuf>) -> anyhow::Result<Place> {
     match (config, data) {
-        (_, Some(data)) => Ok(data),
+        (_, Some(data)) => Ok(Place::Folder(data)),
         (config, None) => match Config::load(config.as_deref(), Overrides::default())?.store {
-            Store::Embedded(embedded) => Ok(embedded.path),
-            Store::Postgres(_) => Err(Usage::error(IN_POSTGRES)),
+            Store::Embedded(embedded) => Ok(Place::Folder(embedded.path)),
+            Store::Postgres(options) => Ok(Place::Database(Box::new(options))),
         },
     }
 }
 
 /// What commands about files say where there are none.
 const IN_POSTGRES: &str = "this command is for the folder of the embedded store, and this configuration keeps the data in \
-     PostgreSQL: back it up, restore and check it with PostgreSQL's own tools (docs/operations.md); \
-     `sidenote migrate --check` looks at its schema";
+     PostgreSQL: back it up and restore it with PostgreSQL's own tools (docs/operations.md); `sidenote check`, `export` and \
+     `import` work on both";
 
 fn rate(raw: &str) -> Result<u64, String> {
     match raw.parse::<ByteSize>() {

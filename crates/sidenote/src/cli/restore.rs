@@ -33,7 +33,7 @@ impl Restore {
         let folder = self.folder.path()?;
 
         let mut source = open()?;
-        let mut progress = Progress::begin("reading", source.header(0).approximate_rows);
+        let mut progress = Progress::begin("reading", source.approximate_rows());
         while next(&mut source, &mut progress).with_context(unreadable)?.is_some() {}
         let whole = source.totals();
         drop(progress);
@@ -50,7 +50,7 @@ impl Restore {
         }
         loader.finish().with_context(unwritable)?;
         drop(progress);
-        let (batch, size) = (source.header(0).batch, so_far(whole.rows, whole.bytes));
+        let (batch, size) = (source.batch(), so_far(whole.rows, whole.bytes));
         let mut output = std::io::stdout().lock();
         writeln!(output, "{}: the state after batch {batch}, {size}", folder.display())?;
         Ok(ExitCode::SUCCESS)

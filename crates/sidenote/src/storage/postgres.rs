@@ -1,26 +1,43 @@
 //! The store in a PostgreSQL database.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use sidenote_cluster::{ClusterOptions, Node};
 use sidenote_core::Limits;
+use sidenote_core::ids::AppId;
+use sidenote_core::rows::{Row, RowKey};
 use sidenote_server::config::{Cluster, Postgres};
 use sidenote_store::Store;
-use sidenote_store_postgres::{PostgresOptions, PostgresStore, schema};
+use sidenote_store_postgres::{
+    Begun, Found, Loaded, Loader, MoveError, PostgresOptions, PostgresStore, Unreadable, Walk, schema,
+};
+use tokio::runtime::Runtime;
 
+use super::{Entry, Undecodable};
 use crate::failure::Usage;
 
-pub(crate) use sidenote_store_postgres::OpenError;
+pub(crate) use sidenote_store_postgres::{Load, OpenError, fits, home_key};
 
-/// Connects to a database whose schema this program can use, as one of the nodes that do.
+/// Connects to a database whose schema this program can use, as one of the nodes that do. It must hold all of these apps
+/// or nothing of them.
 pub(crate) async fn open(
     options: &Postgres,
     cluster: &Cluster,
     limits: Limits,
+    apps: &[u32],
 ) -> anyhow::Result<Arc<dyn Store>> {
     let others = others(cluster)?;
     let store = open_alone(options, limits).await?;
+    let unfinished = store.unfinished_imports().await.context("cannot open the store")?;
+    if let Some(app) = apps.iter().find(|app| unfinished.contains(&AppId::new(**app))) {
+        store.close().await;
+        bail!(
+            "cannot open the store: app {app} is being imported, or its import was interrupted; run `sidenote import` with \
+             the same file until it is done, or take the app out of the configuration"
+        );
+    }
     Ok(Arc::new(Node::start(store, &others).await?))
 }
 
@@ -52,6 +69,122 @@ pub(crate) async fn migrate(options: &Postgres) -> anyhow::Result<(u32, u32)> {
 /// Spreads the tables over the workers of a Citus cluster.
 pub(crate) async fn distribute(options: &Postgres) -> anyhow::Result<()> {
     schema::distribute(&given(options)).await.map_err(explain)
+}
+
+/// All rows of a database, or of one of its apps, as of now.
+pub(crate) struct Rows {
+    walk: Walk,
+    page: std::vec::IntoIter<Found>,
+    runtime: Runtime,
+}
+
+impl Rows {
+    pub(crate) fn open(options: &Postgres, app: Option<u32>) -> anyhow::Result<Self> {
+        let runtime = runtime()?;
+        let apps = app.map(|app| BTreeSet::from([AppId::new(app)]));
+        let walk = runtime.block_on(Walk::begin(&given(options), apps)).map_err(explain_move)?;
+        Ok(Self { walk, page: Vec::new().into_iter(), runtime })
+    }
+
+    pub(super) const fn approximate_rows(&self) -> u64 {
+        self.walk.approximate_rows()
+    }
+
+    /// The next row and how many bytes it took; `None` behind the last one.
+    pub(super) fn next_entry(&mut self) -> anyhow::Result<Option<(Entry, usize)>> {
+        next_entry(&mut self.walk, &mut self.page, &self.runtime)
+    }
+}
+
+fn next_entry(
+    walk: &mut Walk,
+    page: &mut std::vec::IntoIter<Found>,
+    runtime: &Runtime,
+) -> anyhow::Result<Option<(Entry, usize)>> {
+    let mut found = page.next();
+    if found.is_none() {
+        let next = runtime.block_on(walk.next_page()).context("the database could not be read")?;
+        *page = next.unwrap_or_default().into_iter();
+        found = page.next();
+    }
+    Ok(found.map(|Found { entry, bytes }| {
+        (entry.map_err(|Unreadable { key, reason }| Undecodable { key, reason }), bytes)
+    }))
+}
+
+/// How an import into a database begins.
+pub(crate) enum Intake {
+    Begun(DatabaseLoader),
+    /// It was finished before, then.
+    Before(String),
+}
+
+/// Brings rows into a database.
+pub(crate) struct DatabaseLoader {
+    loader: Box<Loader>,
+    runtime: Runtime,
+}
+
+/// All that was brought in, before it holds.
+pub(crate) struct Arrived {
+    loaded: Loaded,
+    page: std::vec::IntoIter<Found>,
+    runtime: Runtime,
+}
+
+impl DatabaseLoader {
+    pub(crate) fn begin(options: &Postgres, load: Load) -> anyhow::Result<Intake> {
+        let runtime = runtime()?;
+        let begun = runtime.block_on(Loader::begin(&given(options), load)).map_err(explain_move)?;
+        Ok(match begun {
+            Begun::Loader(loader) => Intake::Begun(Self { loader, runtime }),
+            Begun::Before(when) => Intake::Before(when),
+        })
+    }
+
+    /// Rows that are there from an import that was interrupted.
+    pub(crate) const fn resumes_at(&self) -> u64 {
+        self.loader.resumes_at()
+    }
+
+    /// Connections of nodes to the same database.
+    pub(crate) fn other_connections(&mut self) -> u64 {
+        self.runtime.block_on(self.loader.other_connections())
+    }
+
+    pub(crate) fn put(&mut self, key: RowKey, row: &Row) -> anyhow::Result<()> {
+        Ok(self.runtime.block_on(self.loader.put(key, row))?)
+    }
+
+    /// Behind the last row.
+    pub(crate) fn arrive(self) -> anyhow::Result<Arrived> {
+        let loaded = self.runtime.block_on(self.loader.compare())?;
+        Ok(Arrived { loaded, page: Vec::new().into_iter(), runtime: self.runtime })
+    }
+}
+
+impl Arrived {
+    /// The next row that is there now; `None` behind the last one.
+    pub(crate) fn next_entry(&mut self) -> anyhow::Result<Option<Entry>> {
+        let next = next_entry(&mut self.loaded.walk, &mut self.page, &self.runtime)?;
+        Ok(next.map(|(entry, _)| entry))
+    }
+
+    /// Makes it hold.
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
+        Ok(self.runtime.block_on(self.loaded.finish())?)
+    }
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot ask a database")
+}
+
+fn explain_move(error: MoveError) -> anyhow::Error {
+    match error {
+        MoveError::Open(error) => explain(error),
+        other => other.into(),
+    }
 }
 
 fn given(options: &Postgres) -> PostgresOptions {

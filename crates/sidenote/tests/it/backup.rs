@@ -21,19 +21,19 @@ const GROUP: &str = "poll";
 const MESSAGES: u64 = 4;
 const WRITERS: u64 = 4;
 
-fn run(command: &mut Command) -> Output {
+pub(crate) fn run(command: &mut Command) -> Output {
     command.output().unwrap()
 }
 
 #[track_caller]
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 /// The one line of a command that did not work, with its code.
 #[track_caller]
-fn refused(output: &Output, code: i32) -> String {
+pub(crate) fn refused(output: &Output, code: i32) -> String {
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(code), &b""[..]), "{output:?}");
     let line = String::from_utf8(output.stderr.clone()).unwrap();
     assert!(line.starts_with("sidenote: ") && line.lines().count() == 1, "{line}");
@@ -41,7 +41,7 @@ fn refused(output: &Output, code: i32) -> String {
 }
 
 /// `sidenote <command> <options>`, where a path follows each option.
-fn with(command: &str, options: &[(&str, &Path)]) -> Command {
+pub(crate) fn with(command: &str, options: &[(&str, &Path)]) -> Command {
     let mut it = sidenote();
     it.arg(command);
     for (name, path) in options {
@@ -50,7 +50,7 @@ fn with(command: &str, options: &[(&str, &Path)]) -> Command {
     it
 }
 
-fn without_attempts() -> ConfigOptions {
+pub(crate) fn without_attempts() -> ConfigOptions {
     ConfigOptions { limits: "attempts_per_minute = 0".to_owned(), ..ConfigOptions::default() }
 }
 
@@ -69,7 +69,7 @@ fn furnish(server: &Running, app: u32) {
 }
 
 /// Two accounts that wrote to each other in this app: a message with a pair, one that was recalled, and one online.
-fn correspond(server: &Running, app: u32) {
+pub(crate) fn correspond(server: &Running, app: u32) {
     let caller = Caller::new(server.address, app, ADMINISTRATOR);
     let send = |more: &str| {
         let body = format!(
@@ -88,7 +88,7 @@ fn correspond(server: &Running, app: u32) {
     caller.ok("openim/admin_msgwithdraw", &recall.to_string());
 }
 
-fn delete(key: &str) -> Change {
+pub(crate) fn delete(key: &str) -> Change {
     let wishes = vec![Wish { key: key.to_owned(), value: String::new(), claim: None }];
     Change { operate: Operate::Delete, wishes }
 }
@@ -111,7 +111,7 @@ fn write(server: SocketAddr, writer: u64, stops: &AtomicBool, answered: &Mutex<V
 }
 
 /// Lines of an export that say something of the store and not of the export.
-fn rows(export: &Path) -> Vec<String> {
+pub(crate) fn rows(export: &Path) -> Vec<String> {
     let text = fs::read_to_string(export).unwrap();
     let lines: Vec<_> = text.lines().map(str::to_owned).collect();
     assert!(

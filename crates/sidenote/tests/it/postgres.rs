@@ -7,6 +7,7 @@ mod start;
 mod faults;
 mod load;
 
+mod moving;
 mod pushes;
 
 mod counted;

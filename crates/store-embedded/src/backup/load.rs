@@ -66,6 +66,11 @@ impl Loader {
         if self.bytes >= BATCH_BYTES || self.batch.len() >= BATCH_ROWS { self.commit() } else { Ok(()) }
     }
 
+    /// Commits what was put so far, so that a snapshot holds it.
+    pub fn flush(&mut self) -> Result<(), EngineError> {
+        self.commit()
+    }
+
     /// Makes everything durable and takes the mark away.
     pub fn finish(mut self) -> Result<(), LoadError> {
         self.commit()?;

@@ -13,7 +13,7 @@ fn header() -> Header {
 fn text_of(key: &RowKey, row: &Row) -> Vec<u8> {
     let mut writer = Writer::begin(Vec::new(), header()).unwrap();
     writer.row(key, row).unwrap();
-    writer.finish().unwrap()
+    writer.finish().unwrap().0
 }
 
 proptest! {
