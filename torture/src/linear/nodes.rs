@@ -122,8 +122,8 @@ impl Cluster {
                 self.proxies[node].release();
             }
             Fault::Database => {
-                self.postgres.kill();
-                self.postgres.start();
+                self.database.kill();
+                self.database.start();
             }
         }
     }
