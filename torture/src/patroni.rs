@@ -136,6 +136,12 @@ impl Patroni {
         found.unwrap()
     }
 
+    /// Whether a member other than this one is the primary.
+    pub fn has_primary_beside(&self, member: usize) -> bool {
+        let primary = self.roles().iter().position(|role| role == "leader");
+        primary.is_some_and(|primary| primary != member) || pause()
+    }
+
     /// Waits until there are a primary, a synchronous standby and another one, all of which run.
     pub fn wait_until_whole(&self) {
         let whole = || {

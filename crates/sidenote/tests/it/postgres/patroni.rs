@@ -54,7 +54,7 @@ fn whatever_becomes_of_the_primary_nothing_answered_is_lost_and_nothing_old_is_r
         let writing = load.until_dropped();
         load.compare(scope, &servers);
         for round in 1..=rounds() {
-            for fault in [Machine, SwitchOver, Server, Sleep, Standbys] {
+            for fault in [SwitchOver, Server, Sleep, Machine, Standbys] {
                 cluster.wait_for(&load, 60);
                 load.longest_gap();
                 let began = SystemClock.now_millis();
