@@ -2,16 +2,17 @@
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use sidenote_postgres_for_tests::processes::{bound, spawn};
 
 use crate::cluster::until;
 
 /// Where packages put it, besides the search path.
 const PLACES: [&str; 3] = ["/usr/sbin/nats-server", "/usr/bin/nats-server", "/usr/local/bin/nats-server"];
 
-/// A server. It ends when this is dropped.
+/// A server. It ends when this is dropped, and with the process of the tests, however that ends.
 pub struct Broker {
     program: PathBuf,
     port: u16,
@@ -46,10 +47,10 @@ impl Broker {
     /// Starts it again, on the same port.
     pub fn start(&mut self) {
         assert!(self.server.is_none(), "it runs already");
-        let mut command = Command::new(&self.program);
+        let mut command = bound(&self.program, "KILL", None);
         command.args(["--addr", "127.0.0.1", "--port", &self.port.to_string()]);
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.server = Some(command.spawn().unwrap());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.server = Some(spawn(command).unwrap());
         until(|| TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok(), "NATS does not start");
     }
 

@@ -7,40 +7,77 @@ use std::thread;
 use std::time::Duration;
 
 use sidenote_postgres_for_tests::{Postgres, Settings};
+use sidenote_server::clock::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
+use crate::patroni::Patroni;
 use crate::server::{ConfigOptions, PATIENCE, Running, sidenote};
 
 /// Connections of each server to the database.
 pub const CONNECTIONS: usize = 6;
 
+/// What keeps the data of several servers.
+pub trait Database {
+    /// Lets `psql` carry out SQL, wherever writes are taken, and takes what it prints, columns separated by `|`.
+    fn psql(&self, database: &str, sql: &str) -> String;
+}
+
+impl Database for Postgres {
+    fn psql(&self, database: &str, sql: &str) -> String {
+        Self::psql(self, database, sql)
+    }
+}
+
+impl Database for Patroni {
+    fn psql(&self, database: &str, sql: &str) -> String {
+        Self::psql(self, database, sql)
+    }
+}
+
 /// A database with servers on it.
-pub struct Cluster {
+pub struct Cluster<D = Postgres> {
     /// The servers. They are ended before the database is.
     pub nodes: Vec<Running>,
     /// What is between each of them and the database.
     pub proxies: Vec<Proxy>,
     /// The database, which syncs what it commits.
-    pub postgres: Postgres,
+    pub database: D,
+    /// How it is reached past the proxies.
+    pub url: String,
 }
 
 impl Cluster {
     /// Starts so many servers on a database of their own; `None` if there is no PostgreSQL on this machine, in which case
     /// `test` is named as skipped.
     pub fn start_or_skip(test: &str, nodes: usize, options: &ConfigOptions) -> Option<Self> {
-        let postgres = Postgres::start_or_skip(test, Settings { durable: true, ..Settings::default() })?;
-        let url = postgres.new_database();
+        let database = Postgres::start_or_skip(test, Settings { durable: true, ..Settings::default() })?;
+        let (url, ports) = (database.new_database(), [database.port()]);
+        Some(Self::over(database, url, &ports, nodes, options))
+    }
+}
+
+impl Cluster<Patroni> {
+    /// Starts so many servers on a Patroni cluster of their own; `None` if there is none on this machine, in which case
+    /// `test` is named as skipped.
+    pub fn on_patroni_or_skip(test: &str, nodes: usize, options: &ConfigOptions) -> Option<Self> {
+        let database = Patroni::start_or_skip(test)?;
+        let (url, ports) = (database.new_database("chat"), database.ports());
+        Some(Self::over(database, url, &ports, nodes, options))
+    }
+}
+
+impl<D: Database> Cluster<D> {
+    fn over(database: D, url: String, ports: &[u16], nodes: usize, options: &ConfigOptions) -> Self {
         migrate(&url);
-        let proxies: Vec<_> = (0..nodes).map(|_| Proxy::before(postgres.port())).collect();
+        let proxies: Vec<_> = (0..nodes).map(|_| Proxy::before(ports)).collect();
         let start = |(number, proxy): (usize, &Proxy)| {
-            let url = url.replace(&format!(":{}/", postgres.port()), &format!(":{}/", proxy.port));
-            let url = format!("{url}&application_name={}", name_of(number));
+            let url = format!("{}&application_name={}", proxy.instead_of(ports, &url), name_of(number));
             let ConfigOptions { store, .. } = options;
             let store = format!("{store}\nconnections = {CONNECTIONS}\nstatement_timeout_ms = 2000");
             Running::start(&ConfigOptions { database: Some(url), store, ..options.clone() })
         };
         let nodes = proxies.iter().enumerate().map(start).collect();
-        Some(Self { nodes, proxies, postgres })
+        Self { nodes, proxies, database, url }
     }
 
     /// Where the servers listen.
@@ -59,7 +96,7 @@ impl Cluster {
         let of_it = format!("application_name = '{}'", name_of(node));
         self.wait_until_none(&format!("{of_it} AND state <> 'idle'"));
         let sql = format!("SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE {of_it}");
-        let ended = self.postgres.psql("postgres", &sql);
+        let ended = self.database.psql("postgres", &sql);
         for pid in ended.lines().filter_map(|line| line.split('|').next()) {
             self.wait_until_none(&format!("pid = {pid} AND {of_it}"));
         }
@@ -72,7 +109,7 @@ impl Cluster {
 
     fn wait_until_none(&self, which: &str) {
         let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE {which}");
-        until(|| self.postgres.psql("postgres", &sql).trim() == "0", "the database is busy with it");
+        until(|| self.database.psql("postgres", &sql).trim() == "0", "the database is busy with it");
     }
 }
 
@@ -97,19 +134,24 @@ pub fn wait_until_ready(node: &Running) {
 
 /// Looks again and again, until it is so.
 pub fn until(mut is_so: impl FnMut() -> bool, otherwise: &str) {
-    let pause = Duration::from_millis(20);
-    for _ in 0..PATIENCE.as_millis() / pause.as_millis() {
-        if is_so() {
-            return;
-        }
-        thread::sleep(pause);
-    }
-    panic!("{otherwise}");
+    assert!(until_within(PATIENCE, &mut is_so), "{otherwise}");
 }
 
-/// A proxy on the loopback interface that can stop passing anything on, without closing anything, as a broken network does.
+/// The same for longer or shorter; whether it became so.
+pub fn until_within(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let began = SystemClock.now_millis();
+    while u128::from(SystemClock.now_millis().saturating_sub(began)) < patience.as_millis() {
+        if is_so() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    is_so()
+}
+
+/// A proxy on the loopback interface, before one port or several, that can stop passing anything on, without closing anything, as a broken network does.
 pub struct Proxy {
-    port: u16,
+    ports: Vec<u16>,
     gate: Arc<Gate>,
 }
 
@@ -120,27 +162,19 @@ struct Gate {
 }
 
 impl Proxy {
-    /// A proxy before this port. It lives as long as the process.
-    pub fn before(port: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let proxy = Self { port: listener.local_addr().unwrap().port(), gate: Arc::default() };
-        let gate = Arc::clone(&proxy.gate);
-        thread::spawn(move || {
-            for client in listener.incoming() {
-                let Ok(client) = client else { continue };
-                let gate = Arc::clone(&gate);
-                thread::spawn(move || {
-                    gate.pass();
-                    // Where nobody listens the client is told so by the end of its connection.
-                    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return };
-                    let other = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                    let gate_of_other = Arc::clone(&gate);
-                    thread::spawn(move || gate_of_other.carry(other.1, other.0));
-                    gate.carry(client, server);
-                });
-            }
-        });
-        proxy
+    /// A proxy before these ports. It lives as long as the process.
+    pub fn before(ports: &[u16]) -> Self {
+        let gate = Arc::<Gate>::default();
+        Self { ports: ports.iter().map(|port| Gate::before(&gate, *port)).collect(), gate }
+    }
+
+    /// A URL that leads to these ports, through the proxy.
+    fn instead_of(&self, ports: &[u16], url: &str) -> String {
+        ports.iter().zip(&self.ports).fold(url.to_owned(), |url, (port, instead)| {
+            // Behind a port comes the name of the database, or the next host.
+            let url = url.replace(&format!(":{port}/"), &format!(":{instead}/"));
+            url.replace(&format!(":{port},"), &format!(":{instead},"))
+        })
     }
 
     /// Lets nothing pass, in neither direction.
@@ -156,6 +190,29 @@ impl Proxy {
 }
 
 impl Gate {
+    /// Listens for those who want to go to this port; on which port.
+    fn before(gate: &Arc<Self>, port: u16) -> u16 {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let instead = listener.local_addr().unwrap().port();
+        let gate = Arc::clone(gate);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let Ok(client) = client else { continue };
+                let gate = Arc::clone(&gate);
+                thread::spawn(move || {
+                    gate.pass();
+                    // Where nobody listens the client is told so by the end of its connection.
+                    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return };
+                    let other = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                    let gate_of_other = Arc::clone(&gate);
+                    thread::spawn(move || gate_of_other.carry(other.1, other.0));
+                    gate.carry(client, server);
+                });
+            }
+        });
+        instead
+    }
+
     fn pass(&self) {
         let holds = self.holds.lock().unwrap();
         drop(self.released.wait_while(holds, |holds| *holds).unwrap());

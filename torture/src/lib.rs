@@ -8,6 +8,7 @@ pub mod server;
 
 pub mod broker;
 pub mod cluster;
+pub mod patroni;
 
 pub mod caller;
 pub mod long;

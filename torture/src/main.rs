@@ -44,12 +44,16 @@ Examples:
     Linear(Repeats),
     /// The same, and the power is lost with each kill: what was not synced is gone
     LinearPower(Repeats),
-    /// The same over three servers on one database: servers are killed or cut off, and the database is killed
+    /// The same over three servers on one database: servers, the database and NATS fail
     #[command(after_help = "\
-Example: sidenote-torture linear-nodes --rounds 100   one hundred histories, three of four with a failure
+Examples:
+  sidenote-torture linear-nodes --rounds 100             one hundred histories, three of four with a failure
+  sidenote-torture linear-nodes --patroni --rounds 16    the database is a Patroni cluster, whose primary fails
+  sidenote-torture linear-nodes --nats                   with NATS, which fails too
 
-Needs PostgreSQL (Debian: apt install postgresql); it starts a server of its own in a temporary folder.")]
-    LinearNodes(Repeats),
+Needs PostgreSQL, and Patroni and etcd or NATS where they are asked for (Debian: apt install postgresql patroni
+etcd-server nats-server); it starts servers of its own in temporary folders.")]
+    LinearNodes(LinearNodes),
 }
 
 #[derive(Args)]
@@ -63,6 +67,30 @@ struct Repeats {
     /// Decides the first life; those after it take the numbers that follow [default: any]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
+}
+
+#[derive(Args)]
+struct LinearNodes {
+    #[command(flatten)]
+    repeats: Repeats,
+    /// Keep the data in a Patroni cluster, whose primary fails in every way
+    #[arg(long)]
+    patroni: bool,
+    /// Let the servers hear of each other over NATS, which is killed and stopped
+    #[arg(long)]
+    nats: bool,
+}
+
+impl LinearNodes {
+    fn live(&self) {
+        let Self { repeats, patroni, nats } = self;
+        let name = ["linear-nodes", if *patroni { " --patroni" } else { "" }, if *nats { " --nats" } else { "" }];
+        repeats.live(&name.concat(), |seed, rounds| {
+            let plan = linear::nodes::Plan { seed, rounds, nodes: 3, patroni: *patroni, nats: *nats };
+            let tally = linear::nodes::run(plan, &mut |line| println!("  {line}"));
+            tally.map_or_else(|| "skipped".to_owned(), |tally| tally.to_string())
+        });
+    }
 }
 
 impl Repeats {
@@ -109,11 +137,7 @@ fn main() -> ExitCode {
             let plan = linear::Plan { seed, rounds, power: true };
             linear::run(plan, &mut |line| println!("  {line}")).to_string()
         }),
-        Ordeal::LinearNodes(repeats) => repeats.live("linear-nodes", |seed, rounds| {
-            let plan = linear::nodes::Plan { seed, rounds, nodes: 3 };
-            let tally = linear::nodes::run(plan, &mut |line| println!("  {line}"));
-            tally.map_or_else(|| "skipped".to_owned(), |tally| tally.to_string())
-        }),
+        Ordeal::LinearNodes(linear) => linear.live(),
     }
     ExitCode::SUCCESS
 }

@@ -5,6 +5,8 @@
 //! made for it.
 #![expect(clippy::unwrap_used, reason = "this is code of tests, which may fail by panicking")]
 
+pub mod processes;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -12,14 +14,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use processes::{bound, is_alive, signal_family, spawn};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
 /// The user as whom PostgreSQL runs where the tests run as root.
-const USER: &str = "postgres";
+pub const USER: &str = "postgres";
 
 /// How long the server may take to start or stop.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -31,8 +33,6 @@ pub struct Postgres {
     port: u16,
     settings: Settings,
     server: Option<Child>,
-    /// The thread that started the server lives as long as this.
-    keeper: Option<SyncSender<()>>,
     databases: AtomicU32,
 }
 
@@ -66,7 +66,7 @@ impl Postgres {
         let folder = tempfile::Builder::new().prefix("sidenote-postgres-").tempdir().unwrap();
         let port = free_port();
         let mut postgres =
-            Self { bin, folder, port, settings, server: None, keeper: None, databases: AtomicU32::new(0) };
+            Self { bin, folder, port, settings, server: None, databases: AtomicU32::new(0) };
         postgres.initialise();
         postgres.start();
         Some(postgres)
@@ -130,18 +130,11 @@ impl Postgres {
     /// If it does not run.
     pub fn kill(&mut self) {
         let mut server = self.server.take().unwrap();
-        // Each of its processes has a group of its own, so they are found by their parent, which makes no more of them
-        // once it is stopped.
-        kill_process(Pid::from_child(&server), Signal::STOP).unwrap();
-        let children = children_of(server.id());
-        for child in &children {
-            // It may have ended meanwhile.
-            kill_process(*child, Signal::KILL).ok();
-        }
-        server.kill().unwrap();
+        // Each of its processes has a group of its own, so they are found by their parent.
+        let family = signal_family(Pid::from_child(&server), Signal::KILL);
         server.wait().unwrap();
         let deadline = Deadline::new();
-        while children.iter().any(|child| is_alive(*child)) {
+        while family.iter().any(|process| is_alive(*process)) {
             assert!(!deadline.is_over(), "a process of the server does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -177,7 +170,7 @@ impl Postgres {
         }
     }
 
-    fn spawn(&mut self) -> Child {
+    fn spawn(&self) -> Child {
         let log = fs::File::create(self.folder.path().join("log")).unwrap();
         let sync = if self.settings.durable { "on" } else { "off" };
         let mut command = self.as_its_user("postgres");
@@ -199,16 +192,7 @@ impl Postgres {
             command.args(["-c", "ssl=on"]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        // The system ends the server when the thread that started it ends, not the process. A test may be done with its
-        // own thread while others still use the server, so one is kept for it.
-        let (started, server) = sync_channel(1);
-        let (keeper, gone) = sync_channel::<()>(0);
-        std::thread::spawn(move || {
-            started.send(command.spawn()).ok();
-            gone.recv().ok();
-        });
-        self.keeper = Some(keeper);
-        server.recv().unwrap().unwrap()
+        spawn(command).unwrap()
     }
 
     /// Waits until it takes connections; `false` if it has ended instead.
@@ -269,13 +253,8 @@ impl Postgres {
     /// A program of PostgreSQL, run by a user who may. It does not outlive whoever starts it, and inherits nothing but
     /// what is given to it: descriptors of tests are closed on exec.
     fn as_its_user(&self, program: &str) -> Command {
-        let path = self.bin.join(program);
-        let mut command = Command::new("setpriv");
-        command.arg("--pdeathsig=INT");
-        if geteuid().is_root() {
-            command.args(["--reuid", USER, "--regid", USER, "--init-groups"]);
-        }
-        command.arg("--").arg(path).current_dir(self.folder.path());
+        let mut command = bound(&self.bin.join(program), "INT", Some(USER));
+        command.current_dir(self.folder.path());
         command
     }
 }
@@ -329,7 +308,7 @@ impl Drop for Postgres {
 }
 
 /// The folder of the newest installed server's programs.
-fn installed() -> Option<PathBuf> {
+pub fn installed() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
     let mut found: Vec<(u32, PathBuf)> = versions
         .filter_map(|entry| {
@@ -345,26 +324,6 @@ fn installed() -> Option<PathBuf> {
 
 fn has_programs(bin: &Path) -> bool {
     ["initdb", "postgres", "psql", "pg_isready"].iter().all(|program| bin.join(program).is_file())
-}
-
-/// The parent and the state of a process, as the kernel tells them; the name before them may hold anything.
-fn stat(pid: &str) -> Option<(u32, char)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut after_name = text.rsplit(')').next()?.split_whitespace();
-    let state = after_name.next()?.chars().next()?;
-    Some((after_name.next()?.parse().ok()?, state))
-}
-
-fn children_of(parent: u32) -> Vec<Pid> {
-    let numbers =
-        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let children = numbers.filter(|number| stat(number).is_some_and(|(of, _)| of == parent));
-    children.filter_map(|number| Pid::from_raw(number.parse().ok()?)).collect()
-}
-
-/// Whether it can still do anything. Whoever has ended may stay in the list of processes until somebody looks.
-fn is_alive(pid: Pid) -> bool {
-    stat(&pid.as_raw_nonzero().to_string()).is_some_and(|(_, state)| !matches!(state, 'Z' | 'X'))
 }
 
 fn free_port() -> u16 {

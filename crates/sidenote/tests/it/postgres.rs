@@ -6,6 +6,7 @@ mod start;
 
 mod faults;
 mod load;
+mod patroni;
 
 mod moving;
 mod pushes;

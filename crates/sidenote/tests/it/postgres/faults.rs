@@ -86,13 +86,13 @@ fn nothing_answered_is_lost_with_the_database_and_nodes_recover_by_themselves() 
         for _ in 0..2 {
             wait_for(&load, 60);
             let refused = load.refused.load(Ordering::SeqCst);
-            cluster.postgres.kill();
+            cluster.database.kill();
             for node in &cluster.nodes {
                 let noticed = wait_until_unready(node);
                 assert!(noticed < NOTICE, "it took {noticed} ms to notice");
             }
             until(|| load.refused.load(Ordering::SeqCst) > refused, "writes are not refused");
-            cluster.postgres.start();
+            cluster.database.start();
             for node in &cluster.nodes {
                 wait_until_ready(node);
             }

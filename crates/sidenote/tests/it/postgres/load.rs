@@ -27,6 +27,13 @@ pub(super) struct Load {
     pub(super) broken: AtomicU64,
     /// The longest that anybody waited for an answer, in milliseconds.
     pub(super) longest: AtomicU64,
+    /// When a write was acknowledged last, in milliseconds, and the longest time between two of them.
+    last: AtomicU64,
+    gap: AtomicU64,
+    /// The last number that each writer was told is there.
+    told: [AtomicU64; WRITERS],
+    /// Pulls that were answered and compared with what had been told before they were asked.
+    pub(super) compared: AtomicU64,
 }
 
 /// What one of them wrote.
@@ -52,11 +59,45 @@ impl Load {
             let mut servers = servers.to_vec();
             let first = number % servers.len();
             servers.rotate_left(first);
-            let message = 1 + number as u64 % MESSAGES;
-            let writer = Writer { key: format!("k{number}"), message, sent: 0, told: 0, times: 0 };
-            scope.spawn(move || self.write(&servers, writer))
+            let writer =
+                Writer { key: key_of(number), message: message_of(number), sent: 0, told: 0, times: 0 };
+            scope.spawn(move || self.write(&servers, writer, &self.told[number]))
         };
         (0..WRITERS).map(writer).collect()
+    }
+
+    /// Starts readers, one at each server, who object to an answer that does not show what any server had acknowledged
+    /// before they asked.
+    pub(super) fn compare<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, servers: &[SocketAddr]) {
+        for server in servers {
+            let reader = Caller::new(*server, APP, ADMINISTRATOR);
+            scope.spawn(move || {
+                let mut message = 0;
+                while !self.stops.load(Ordering::SeqCst) {
+                    message = message % MESSAGES + 1;
+                    self.compare_one(&reader, message);
+                    thread::sleep(Duration::from_millis(5));
+                }
+            });
+        }
+    }
+
+    fn compare_one(&self, reader: &Caller, message: u64) {
+        let told: Vec<_> = self.told.iter().map(|told| told.load(Ordering::SeqCst)).collect();
+        // Whether a read that was refused happened is of no interest.
+        let Ok(page) = reader.try_page("g", message, 0) else { return };
+        assert!(page.complete, "there are few pairs");
+        for (number, told) in told.into_iter().enumerate().filter(|(number, _)| message_of(*number) == message) {
+            let found = page.pairs.iter().find(|pair| pair.key == key_of(number));
+            let found: u64 = found.map_or(0, |pair| pair.value.parse().unwrap());
+            assert!(found >= told, "{}: {told} was answered, {found} is read later", key_of(number));
+        }
+        self.compared.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The longest time between two acknowledged writes since this was asked last, in milliseconds.
+    pub(super) fn longest_gap(&self) -> u64 {
+        self.gap.swap(0, Ordering::SeqCst)
     }
 
     /// Lets them stop when this is dropped, also by a panic: a scope waits for its threads.
@@ -70,7 +111,7 @@ impl Load {
         End(&self.stops)
     }
 
-    fn write(&self, servers: &[SocketAddr], mut writer: Writer) -> Writer {
+    fn write(&self, servers: &[SocketAddr], mut writer: Writer, told: &AtomicU64) -> Writer {
         let callers: Vec<_> = servers.iter().map(|server| Caller::new(*server, APP, ADMINISTRATOR)).collect();
         let mut callers = callers.iter().cycle();
         let mut caller = callers.next().unwrap();
@@ -86,10 +127,18 @@ impl Load {
                     let (code, pair) = &changed.items[0];
                     assert_eq!((code, &pair.value), (&0, &value));
                     (writer.told, writer.times) = (writer.sent, writer.times + 1);
+                    told.store(writer.told, Ordering::SeqCst);
+                    let now = SystemClock.now_millis();
+                    let last = self.last.swap(now, Ordering::SeqCst);
+                    if last > 0 {
+                        self.gap.fetch_max(now.saturating_sub(last), Ordering::SeqCst);
+                    }
                     self.acknowledged.fetch_add(1, Ordering::SeqCst);
                 }
                 Err(Unanswered::Internal(_)) => {
                     self.refused.fetch_add(1, Ordering::SeqCst);
+                    // As a client does that was told to try again.
+                    thread::sleep(Duration::from_millis(10));
                 }
                 Err(Unanswered::Broken(_)) => {
                     self.broken.fetch_add(1, Ordering::SeqCst);
@@ -100,6 +149,14 @@ impl Load {
         }
         writer
     }
+}
+
+fn key_of(writer: usize) -> String {
+    format!("k{writer}")
+}
+
+fn message_of(writer: usize) -> u64 {
+    1 + writer as u64 % MESSAGES
 }
 
 /// Looks at what is there: of each writer the last number that it was told of, or a later one that it sent; and as many

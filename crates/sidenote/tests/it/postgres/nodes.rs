@@ -82,8 +82,21 @@ fn of_all_who_saw_the_same_version_through_two_nodes_one_wins() {
 
 #[test]
 fn histories_through_three_nodes_with_failures_are_linearizable() {
-    let plan = Plan { seed: rand::random(), rounds: 4, nodes: 3 };
-    println!("sidenote-torture linear-nodes --seed {} --rounds {}", plan.seed, plan.rounds);
+    judge(Plan { seed: rand::random(), rounds: 4, nodes: 3, patroni: false, nats: false });
+}
+
+#[test]
+fn histories_are_linearizable_whatever_becomes_of_the_broker() {
+    judge(Plan { seed: rand::random(), rounds: 6, nodes: 3, patroni: false, nats: true });
+}
+
+#[test]
+fn histories_are_linearizable_whatever_becomes_of_the_primary() {
+    judge(Plan { seed: rand::random(), rounds: 4, nodes: 3, patroni: true, nats: false });
+}
+
+fn judge(plan: Plan) {
+    println!("seed {}, {} rounds", plan.seed, plan.rounds);
     let Some(tally) = run(plan, &mut |line| println!("{line}")) else { return };
     assert_eq!(tally.rounds, plan.rounds);
     assert!(tally.answered > 0, "{tally:?}");
