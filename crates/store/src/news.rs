@@ -23,7 +23,7 @@ const WAITING_EVENT_BYTES: usize = 16 * 1024 * 1024;
 /// What an event takes beside its texts, roughly.
 const EVENT_BYTES: usize = 256;
 
-/// Lives of conversations of which is remembered what a follower was told, where that counts; up to twice as many.
+/// Lives of conversations of which is remembered what was told, where that counts; up to twice as many.
 const REMEMBERED: usize = 32 * 1024;
 
 /// What is new in one conversation.
@@ -55,10 +55,14 @@ pub struct Told {
 pub struct Newsroom(Arc<Room>);
 
 #[derive(Debug, Default)]
-struct Room {
-    desks: Mutex<Vec<Arc<Desk>>>,
-    /// Whether followers are told nothing twice although it is told twice here.
-    remembers: bool,
+struct Room(Mutex<Inside>);
+
+#[derive(Debug, Default)]
+struct Inside {
+    desks: Vec<Arc<Desk>>,
+    /// What was told, also to nobody, where followers are told nothing twice although it is told twice here. Whoever
+    /// comes later is told none of it either.
+    told: Option<Memory>,
 }
 
 /// What waits for one follower.
@@ -76,18 +80,18 @@ pub struct Follower {
 }
 
 impl Newsroom {
-    /// One for a store that others write to as well, and that hears of it by several ways, early and late: of each
-    /// event a follower is told once, as far as memory reaches, and what was left out between two pieces is told with
-    /// the second.
+    /// One for a store that others write to as well, and that hears of it by several ways, early and late: each event is
+    /// told once, as far as memory reaches, and what was left out between two pieces is told with the second. What was told
+    /// before somebody followed is old for whoever comes then.
     pub fn remembering() -> Self {
-        Self(Arc::new(Room { desks: Mutex::default(), remembers: true }))
+        let told = Some(Memory::default());
+        Self(Arc::new(Room(Mutex::new(Inside { desks: Vec::new(), told }))))
     }
 
     /// Follows from now on.
     pub fn follow(&self) -> Follower {
         let desk = Arc::<Desk>::default();
-        lock(&desk.waiting).told = self.0.remembers.then(Memory::default);
-        lock(&self.0.desks).push(Arc::clone(&desk));
+        lock(&self.0.0).desks.push(Arc::clone(&desk));
         Follower { room: Arc::clone(&self.0), desk }
     }
 
@@ -98,26 +102,31 @@ impl Newsroom {
     ///
     /// Returns whether any of it was new to anybody who follows.
     pub fn tell(&self, gathered: &Gathered) -> bool {
-        let mut is_new = false;
         if gathered.is_empty() {
-            return is_new;
+            return false;
         }
-        for desk in &*lock(&self.0.desks) {
+        let mut inside = lock(&self.0.0);
+        let Inside { desks, told } = &mut *inside;
+        let (ends, is_new) = gathered.untold(told.as_mut());
+        for desk in &*desks {
             let mut waiting = lock(&desk.waiting);
-            is_new |= waiting.merge(gathered);
+            waiting.merge(gathered, &ends);
             if !waiting.is_empty() {
                 desk.bell.notify_one();
             }
         }
-        is_new
+        is_new && !desks.is_empty()
+    }
+
+    /// Remembers this as told, and tells nobody: it concerns nobody who follows.
+    pub fn pass_over(&self, gathered: &Gathered) {
+        gathered.untold(lock(&self.0.0).told.as_mut());
     }
 
     /// Forgets what was told before the last time that this was called.
     pub fn forget_old(&self) {
-        for desk in &*lock(&self.0.desks) {
-            if let Some(told) = &mut lock(&desk.waiting).told {
-                told.older = std::mem::take(&mut told.newer);
-            }
+        if let Some(told) = &mut lock(&self.0.0).told {
+            told.older = std::mem::take(&mut told.newer);
         }
     }
 }
@@ -144,8 +153,7 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        let mut desks = lock(&self.room.desks);
-        desks.retain(|desk| !Arc::ptr_eq(desk, &self.desk));
+        lock(&self.room.0).desks.retain(|desk| !Arc::ptr_eq(desk, &self.desk));
     }
 }
 
@@ -161,27 +169,24 @@ pub struct Gathered {
     places: HashMap<Incarnation, usize>,
     bytes: usize,
     deleted: Vec<(AccountId, TinyId)>,
-    /// What the follower was told, where that counts.
-    told: Option<Memory>,
     /// It is told whatever was told before.
     insists: bool,
 }
 
-/// Numbers of events that a follower was told: for each life of a conversation the first and the last of a stretch.
+/// Numbers of events that were told: for each life of a conversation the first and the last of a stretch.
 /// Bounded; what was not told of for the longest time is forgotten.
 #[derive(Debug, Default)]
 struct Memory {
-    newer: HashMap<Incarnation, (EventNumber, EventNumber)>,
-    older: HashMap<Incarnation, (EventNumber, EventNumber)>,
+    newer: HashMap<Incarnation, Ends>,
+    older: HashMap<Incarnation, Ends>,
 }
+
+/// The first and the last number of a stretch.
+type Ends = (EventNumber, EventNumber);
 
 impl Memory {
     /// What of these numbers was not told yet, and perhaps what was left out before them; from here on they are told.
-    fn untold(
-        &mut self,
-        life: Incarnation,
-        (first, last): (EventNumber, EventNumber),
-    ) -> Option<(EventNumber, EventNumber)> {
+    fn untold(&mut self, life: Incarnation, (first, last): Ends) -> Option<Ends> {
         let told = self.newer.get(&life).or_else(|| self.older.get(&life)).copied();
         let (untold, told) = match told {
             // Whatever lies between was told by nobody.
@@ -252,23 +257,25 @@ impl Gathered {
         self.news.is_empty() && self.deleted.is_empty()
     }
 
-    /// Whether any of it is new.
-    fn merge(&mut self, later: &Self) -> bool {
-        let mut is_new = !later.deleted.is_empty();
+    /// For each piece the numbers that are to be told, if any, and whether anything is new.
+    fn untold(&self, told: Option<&mut Memory>) -> (Vec<Option<Ends>>, bool) {
+        let whole = |news: &News| Some((news.first, news.last));
+        let Some(told) = told else { return (self.news.iter().map(whole).collect(), true) };
+        let mut is_new = !self.deleted.is_empty();
+        let ends = self.news.iter().map(|news| {
+            let untold = told.untold(news.incarnation, (news.first, news.last));
+            is_new |= untold.is_some();
+            if self.insists { whole(news) } else { untold }
+        });
+        (ends.collect(), is_new)
+    }
+
+    /// Takes what came later, of each piece these numbers.
+    fn merge(&mut self, later: &Self, ends: &[Option<Ends>]) {
         self.deleted.extend_from_slice(&later.deleted);
-        for News { conversation, incarnation, first, last, events } in &later.news {
-            let mut ends = (*first, *last);
-            if let Some(told) = &mut self.told {
-                let untold = told.untold(*incarnation, ends);
-                is_new |= untold.is_some();
-                match untold {
-                    _ if later.insists => {}
-                    Some(untold) => ends = untold,
-                    None => continue,
-                }
-            } else {
-                is_new = true;
-            }
+        for (news, ends) in later.news.iter().zip(ends) {
+            let Some(ends) = *ends else { continue };
+            let News { conversation, incarnation, events, .. } = news;
             // A part of them, or none where those do not reach as far back.
             let from = events.partition_point(|event| event.number < ends.0);
             let to = events.partition_point(|event| event.number <= ends.1);
@@ -277,14 +284,13 @@ impl Gathered {
             let bytes = events.iter().map(|event| event_bytes(event)).sum();
             self.put(conversation, *incarnation, ends, events, bytes);
         }
-        is_new
     }
 
     fn put(
         &mut self,
         conversation: &ConversationId,
         incarnation: Incarnation,
-        (first, last): (EventNumber, EventNumber),
+        (first, last): Ends,
         events: &[Arc<Event>],
         bytes: usize,
     ) {

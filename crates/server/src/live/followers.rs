@@ -28,8 +28,11 @@
 //!   call that connects it may be missing in its mailbox, because it is in the state; but that it left must not be
 //!   missed. Where an event after the one that it knows may have been passed, its place is in *doubt* and hears
 //!   nothing, until it is seen to be a member still, at a later event. What a place hears are events after that one.
-//! * A place that an event of joining makes hears that event and what follows, whatever was known before: other
-//!   connections of the account may have waited for it.
+//! * A place that an event of joining makes hears that event and what follows. Where others commit too, such an event may
+//!   be heard of after the account was seen to be a member: then it changes nothing, unless the account has other
+//!   connections, which may have waited for it.
+//! * What is put into the mailbox of an account before the call that connects it ends is thrown away then: it is in the
+//!   state, and may be older than the call.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -201,12 +204,20 @@ impl Followers {
         last: EventNumber,
     ) -> Option<u64> {
         let listener = self.listener(account, tiny_id)?;
+        let is_only_connection = self.listeners[listener].mailboxes.len() == 1;
         let new_doubt = self.new_id();
         let channel = self.channel_mut(group, incarnation);
         let doubt = (!channel.has_all_after(last)).then_some(new_doubt);
         match channel.members.entry(account.user.clone()) {
-            // Another connection of the account has made it.
-            Entry::Occupied(place) if place.get().listener == listener => return place.get().doubt,
+            // Another connection of the account has made it, or an event of joining.
+            Entry::Occupied(mut place) if place.get().listener == listener => {
+                // Such an event may be heard after it was seen to be a member, and told together with what followed.
+                if is_only_connection && place.get().doubt.is_none() {
+                    let place = place.get_mut();
+                    place.after = place.after.max(last);
+                }
+                return place.get().doubt;
+            }
             // Of another account of the name, which was seen in this place later.
             Entry::Occupied(place) if place.get().after > last => return None,
             Entry::Occupied(mut place) => {
@@ -493,6 +504,12 @@ impl Followers {
         let (group, incarnation) = (delivery.conversation(), delivery.incarnation());
         let account = AccountId { app: group.app, user: user.clone() };
         let Some(listener) = self.listener(&account, *tiny_id) else { return };
+        if let Some(place) = self.find(group, incarnation).and_then(|channel| channel.members.get(user)) {
+            // It was seen to be a member later. Of several connections another one may have waited for this event.
+            if place.listener != listener || self.listeners[listener].mailboxes.len() == 1 {
+                return;
+            }
+        }
         self.listeners[listener].groups.insert((group.clone(), incarnation));
         let after = EventNumber::new(delivery.event().number.get().saturating_sub(1));
         let place = Place { listener, after, doubt: None };

@@ -95,7 +95,7 @@ impl Hub {
         account: &AccountId,
         tiny_id: TinyId,
     ) -> Result<Inbox, StoreError> {
-        let inbox = self.open(Some(account.user.clone()), |followers, mailbox| {
+        let mut inbox = self.open(Some(account.user.clone()), |followers, mailbox| {
             followers.add_account(account, tiny_id, mailbox);
         });
         self.wait_until_following().await;
@@ -103,6 +103,7 @@ impl Hub {
         let found = self.store().ask(Accounts { ids: vec![account.clone()] }).await?.pop().flatten();
         if found.is_some_and(|found| found.tiny_id == tiny_id) {
             self.attach_groups(account, tiny_id).await?;
+            inbox.throw_away();
         } else {
             self.state().end_account(account, tiny_id, Ended::Removed);
         }

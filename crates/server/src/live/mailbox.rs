@@ -105,6 +105,13 @@ impl Inbox {
         }
     }
 
+    /// Throws away what waits now.
+    pub(super) fn throw_away(&mut self) {
+        while let Ok(delivery) = self.receiver.try_recv() {
+            self.end.bytes.fetch_sub(delivery.bytes(), Ordering::Relaxed);
+        }
+    }
+
     async fn take(&mut self) -> Result<Delivery, Ended> {
         // Whoever was cut off has missed events: what still waits would hide that for a while.
         if self.end.why.get() == Some(&Ended::Overrun) {

@@ -69,7 +69,7 @@ async fn the_events_of_a_commit_are_told_by_conversation_in_their_order() {
     assert_eq!((&second.conversation, ends(second), numbers(second)), (&group("b"), (1, 1), vec![1]));
     assert_eq!(follower.take().news, []);
     drop(follower);
-    assert!(lock(&newsroom.0.desks).is_empty());
+    assert!(lock(&newsroom.0.0).desks.is_empty());
 }
 
 #[test]
@@ -185,20 +185,39 @@ fn what_is_heard_again_is_told_once_and_what_is_heard_late_or_not_at_all_is_made
 }
 
 #[test]
-fn what_was_told_long_ago_or_to_another_follower_is_no_longer_known() {
+fn what_was_told_long_ago_is_no_longer_known_and_what_was_told_lately_is_old_for_whoever_comes() {
     let newsroom = Newsroom::remembering();
     assert!(!hear(&newsroom, 1, 1), "nobody follows");
     let mut follower = newsroom.follow();
-    assert!(hear(&newsroom, 1, 1));
+    assert!(!hear(&newsroom, 1, 1), "it was told before");
+    assert!(hear(&newsroom, 2, 2));
     newsroom.forget_old();
-    assert!(!hear(&newsroom, 1, 1));
+    assert!(!hear(&newsroom, 1, 2));
     newsroom.forget_old();
     newsroom.forget_old();
-    assert!(hear(&newsroom, 1, 1));
-    assert_eq!(follower.take().news.len(), 1);
+    assert!(hear(&newsroom, 2, 2));
+    assert_eq!(follower.take().news.iter().map(ends).collect::<Vec<_>>(), [(2, 2)]);
+    // Of what this node has committed itself, too.
+    drop(follower);
+    tell(&newsroom, &[(1, "a", 3, 10)]);
     let mut later = newsroom.follow();
-    assert!(hear(&newsroom, 1, 1));
-    assert_eq!((follower.take().news.len(), later.take().news.len()), (0, 1));
+    assert!(!hear(&newsroom, 2, 3));
+    assert!(hear(&newsroom, 2, 4));
+    assert_eq!(later.take().news.iter().map(ends).collect::<Vec<_>>(), [(4, 4)]);
+}
+
+#[test]
+fn what_concerns_nobody_is_told_to_nobody_and_remembered() {
+    let newsroom = Newsroom::remembering();
+    let mut follower = newsroom.follow();
+    let mut gathered = Gathered::default();
+    let (conversation, incarnation) = (group("a"), Incarnation::from_random(1));
+    let [first, last] = [1, 4].map(EventNumber::new);
+    gathered.add_heard(&News { conversation, incarnation, first, last, events: Vec::new() });
+    newsroom.pass_over(&gathered);
+    assert!(!hear(&newsroom, 4, 4));
+    assert!(hear(&newsroom, 4, 5));
+    assert_eq!(follower.take().news.iter().map(ends).collect::<Vec<_>>(), [(5, 5)]);
 }
 
 #[test]

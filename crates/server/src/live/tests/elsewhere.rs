@@ -131,6 +131,36 @@ async fn what_was_passed_over_before_a_joining_was_heard_of_is_told_when_the_sto
 }
 
 #[tokio::test]
+async fn news_of_a_joining_that_comes_after_the_login_tells_nothing_that_is_older() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.send("a", 1).await;
+    let mut ann = scene.connect("ann").await;
+    far.tell("a", (1, 3));
+    scene.send("a", 2).await;
+    far.tell("a", (4, 4));
+    assert_eq!(next(&mut ann).await.1, 4);
+    // And where it comes while she connects, however far the task gets.
+    for turns in 0..30 {
+        drop(ann);
+        let last = 4 + turns;
+        let (hub, account, number) = (Arc::clone(&scene.hub), account("ann"), tiny_id("ann"));
+        let connecting = async move { hub.connect(&account, number).await.unwrap() };
+        let telling = async {
+            for _ in 0..turns {
+                yield_now().await;
+            }
+            far.tell_missed("a", (1, last));
+        };
+        ann = tokio::join!(connecting, telling).0;
+        scene.send("a", 3 + u32::try_from(turns).unwrap()).await;
+        far.tell("a", (last + 1, last + 1));
+        assert_eq!(next(&mut ann).await.1, last + 1, "{turns}");
+    }
+    assert!(ann.next().now_or_never().is_none());
+}
+
+#[tokio::test]
 async fn the_store_learns_what_is_followed_and_up_to_where_it_is_known() {
     let far = Far::new();
     let scene = scene(&far).await;
