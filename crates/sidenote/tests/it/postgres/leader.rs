@@ -30,7 +30,7 @@ fn work_is_done(cluster: &Cluster, node: usize) {
     furnish(&administrator, 3);
     administrator.ok("group_open_http_svc/destroy_group", r#"{"GroupId":"g"}"#);
     until(
-        || cluster.postgres.psql("test0", "SELECT count(*) FROM messages").trim() == "0",
+        || cluster.database.psql("test0", "SELECT count(*) FROM messages").trim() == "0",
         "what is left of a group is not removed",
     );
 }

@@ -24,7 +24,7 @@ fn kick(kind: u8) -> Value {
 }
 
 fn written_down(cluster: &Cluster) -> String {
-    cluster.postgres.psql("test0", "SELECT count(*) FROM logins").trim().to_owned()
+    cluster.database.psql("test0", "SELECT count(*) FROM logins").trim().to_owned()
 }
 
 fn at(cluster: &Cluster, node: usize) -> LongClient {

@@ -23,7 +23,7 @@ fn cluster(test: &str, receiver: &Receiver, more: &str) -> Option<Cluster> {
 /// Waits until nothing is left to tell, and everything that was told is written down.
 fn wait_until_settled(cluster: &Cluster) {
     until(
-        || cluster.postgres.psql("test0", "SELECT count(*) FROM outboxes").trim() == "0",
+        || cluster.database.psql("test0", "SELECT count(*) FROM outboxes").trim() == "0",
         "something is left to tell",
     );
 }
