@@ -174,6 +174,11 @@ fn a_store_moves_into_a_database_and_back_and_nobody_sees_a_difference() {
     }
     assert!(lines.len() > 2500, "{} rows", lines.len());
 
+    assert!(
+        exported.ends_with(&format!(": {} rows\n", lines.len())),
+        "not every kind is counted: {exported}"
+    );
+
     // There.
     let imported = said(&house.import(&from));
     let counts = exported.lines().take(2).collect::<Vec<_>>().join("\n");
@@ -279,6 +284,28 @@ fn an_import_that_is_killed_goes_on_where_it_was() {
     );
     let said_of_other = refused(&house.import(&other), 1);
     assert!(said_of_other.contains("from another file was begun and not finished"), "{said_of_other}");
+
+    // What does not arrive as it was sent is noticed, and nobody serves it.
+    house.psql("CREATE TABLE kept AS SELECT * FROM pairs");
+    for (sql, says) in [
+        (
+            "UPDATE pairs SET value = 'forged' WHERE value LIKE 'v%9' AND message = '12'",
+            "is not the same in the store",
+        ),
+        ("DELETE FROM pairs WHERE message = '12'", "is missing in the store"),
+        (
+            "INSERT INTO pairs SELECT gkey, incarnation, '13', 'new', 1, 'x' FROM kept LIMIT 1",
+            "but not in the file",
+        ),
+    ] {
+        house.psql(sql);
+        let spoiled = house.import(&from);
+        let told = String::from_utf8(spoiled.stderr.clone()).unwrap();
+        assert!(spoiled.status.code() == Some(1) && told.contains(says), "{told}");
+        assert!(told.contains("message 1") && !told.contains("forged"), "{told}");
+        assert!(!run(&mut with("serve", &[("--config", &house.config())])).status.success());
+        house.psql("TRUNCATE pairs; INSERT INTO pairs SELECT * FROM kept");
+    }
 
     let last = house.import(&from);
     assert!(String::from_utf8(last.stderr.clone()).unwrap().contains(&format!("going on behind row {done}")));
