@@ -344,8 +344,8 @@ fn an_app_comes_to_nodes_that_serve_another() {
     caller.set_one("g", 1, "before", "the other comes", None);
 
     let other = import(OTHER_APP);
-    let note = String::from_utf8(other.stderr.clone()).unwrap();
-    assert!(note.contains("connections of nodes to this database; none of them may be configured"), "{note}");
+    let told = String::from_utf8(other.stderr.clone()).unwrap();
+    assert!(told.contains("connections of nodes to this database; none of them may be configured"), "{told}");
     assert!(said(&other).ends_with(&format!("rows of app {OTHER_APP}\n")));
     caller.set_one("g", 1, "after", "the other came", None);
     node.signal(rustix::process::Signal::TERM);
