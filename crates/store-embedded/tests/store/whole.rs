@@ -103,7 +103,7 @@ fn export(rows: &Rows) -> Vec<u8> {
     for (key, row) in rows {
         writer.row(key, row).unwrap();
     }
-    writer.finish().unwrap()
+    writer.finish().unwrap().0
 }
 
 fn import(text: &[u8], folder: &Path) {

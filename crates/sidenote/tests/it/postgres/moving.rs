@@ -357,6 +357,21 @@ fn an_app_comes_to_nodes_that_serve_another() {
     };
     assert_eq!(only(&house.config(), "there"), only(&old.config(), "here"));
     assert!(house.check().ends_with("no damage, 0 remarks\n"));
+
+    // What is wrong in a database is found as it is in a folder, and not carried on.
+    house.psql("UPDATE counters SET members = members + 1 WHERE members > 0");
+    house.psql("UPDATE bodies SET data = '\\x00' WHERE message = '2'");
+    let check = run(&mut with("check", &[("--config", &house.config())]));
+    let found = String::from_utf8(check.stdout.clone()).unwrap();
+    assert!(check.status.code() == Some(1) && check.stderr.is_empty(), "{check:?}");
+    for app in [APP, OTHER_APP] {
+        let of_group = format!("damage: app {app}, group \"g\"");
+        assert!(found.contains(&format!("{of_group}: counts 2 members, but has 1")), "{found}");
+        assert!(found.contains(&format!("{of_group}, message 2: cannot be read: ")), "{found}");
+    }
+    let export = run(&mut with("export", &[("--config", &house.config()), ("--to", &house.file("damaged"))]));
+    assert!(refused(&export, 1).contains("message 2: "), "{export:?}");
+    assert!(!house.file("damaged").exists());
 }
 
 #[test]
