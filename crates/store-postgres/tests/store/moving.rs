@@ -106,9 +106,9 @@ fn any_rows_come_back_in_the_order_of_a_walk() {
                 for (key, row) in &rows {
                     loader.put(key.clone(), row).await.unwrap();
                 }
-                let mut loaded = loader.compare().await.unwrap();
-                assert_eq!(all_of(&mut loaded.walk).await, rows);
-                loaded.finish().await.unwrap();
+                let mut arrived = loader.compare().await.unwrap();
+                assert_eq!(all_of(&mut arrived.walk).await, rows);
+                arrived.finish().await.unwrap();
                 let mut walk = Walk::begin(&options, None).await.unwrap();
                 assert_eq!(all_of(&mut walk).await, rows);
                 let again = Loader::begin(&options, load).await.unwrap();

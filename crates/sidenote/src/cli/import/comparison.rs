@@ -110,3 +110,62 @@ impl<F: FnMut() -> anyhow::Result<Option<Entry>>> Comparison<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sidenote_core::account::Account;
+    use sidenote_core::ids::{AccountId, AppId, Timestamp, TinyId, UserId};
+
+    use super::*;
+
+    fn account(name: &str, nick: &str) -> (RowKey, Row) {
+        let id = AccountId { app: AppId::new(1), user: UserId::new(name).unwrap() };
+        let account = Account {
+            tiny_id: TinyId::from_random(7),
+            nick: nick.to_owned(),
+            face_url: String::new(),
+            imported_at: Timestamp::default(),
+        };
+        (RowKey::Account(id), Row::Account(Arc::new(account)))
+    }
+
+    /// What is said of these rows in a file and those in a store.
+    fn said(file: &[(RowKey, Row)], store: Vec<Entry>) -> Result<Summary, String> {
+        let mut store = store.into_iter();
+        let mut comparison = Comparison::new(|| Ok(store.next()));
+        for (key, row) in file {
+            comparison.row(key, row).unwrap();
+        }
+        comparison.finish().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_difference_is_found_and_named() {
+        let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| account(name, "x"));
+        let file = [ann.clone(), bob.clone()];
+        let same = said(&file, vec![Ok(ann.clone()), Ok(bob.clone())]).unwrap();
+        assert_eq!(same.rows(), 2);
+        assert!(same.to_string().contains("account 2") && !same.to_string().contains("pair 1"), "{same}");
+
+        let unreadable = Undecodable { key: Some(bob.0.clone()), reason: "it is damaged".to_owned() };
+        let other = account("bob", "another");
+        for (store, count, says) in [
+            (vec![], 2, "account \"ann\": is missing in the store; app 1, account \"bob\": is missing"),
+            (vec![Ok(bob.clone())], 1, "account \"ann\": is missing in the store"),
+            (vec![Ok(ann.clone())], 1, "account \"bob\": is missing in the store"),
+            (vec![Ok(ann.clone()), Ok(other)], 1, "account \"bob\": is not the same in the store"),
+            (
+                vec![Ok(ann.clone()), Ok(bob), Ok(eve)],
+                1,
+                "account \"eve\": is in the store, but not in the file",
+            ),
+            (vec![Ok(ann), Err(unreadable)], 2, "account \"bob\": cannot be read: it is damaged"),
+        ] {
+            let said = said(&file, store).unwrap_err();
+            assert!(said.contains(says) && said.contains(&format!(" in {count} rows: ")), "{says}: {said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+}

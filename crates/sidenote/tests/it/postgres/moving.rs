@@ -174,6 +174,11 @@ fn a_store_moves_into_a_database_and_back_and_nobody_sees_a_difference() {
     }
     assert!(lines.len() > 2500, "{} rows", lines.len());
 
+    assert!(
+        exported.ends_with(&format!(": {} rows\n", lines.len())),
+        "not every kind is counted: {exported}"
+    );
+
     // There.
     let imported = said(&house.import(&from));
     let counts = exported.lines().take(2).collect::<Vec<_>>().join("\n");
@@ -280,6 +285,28 @@ fn an_import_that_is_killed_goes_on_where_it_was() {
     let said_of_other = refused(&house.import(&other), 1);
     assert!(said_of_other.contains("from another file was begun and not finished"), "{said_of_other}");
 
+    // What does not arrive as it was sent is noticed, and nobody serves it.
+    house.psql("CREATE TABLE kept AS SELECT * FROM pairs");
+    for (sql, says) in [
+        (
+            "UPDATE pairs SET value = 'forged' WHERE value LIKE 'v%9' AND message = '12'",
+            "is not the same in the store",
+        ),
+        ("DELETE FROM pairs WHERE message = '12'", "is missing in the store"),
+        (
+            "INSERT INTO pairs SELECT gkey, incarnation, '13', 'new', 1, 'x' FROM kept LIMIT 1",
+            "but not in the file",
+        ),
+    ] {
+        house.psql(sql);
+        let spoiled = house.import(&from);
+        let told = String::from_utf8(spoiled.stderr.clone()).unwrap();
+        assert!(spoiled.status.code() == Some(1) && told.contains(says), "{told}");
+        assert!(told.contains("message 1") && !told.contains("forged"), "{told}");
+        assert!(!run(&mut with("serve", &[("--config", &house.config())])).status.success());
+        house.psql("TRUNCATE pairs; INSERT INTO pairs SELECT * FROM kept");
+    }
+
     let last = house.import(&from);
     assert!(String::from_utf8(last.stderr.clone()).unwrap().contains(&format!("going on behind row {done}")));
     assert!(said(&last).contains("\nequal on both sides, row by row\n"), "{last:?}");
@@ -317,8 +344,8 @@ fn an_app_comes_to_nodes_that_serve_another() {
     caller.set_one("g", 1, "before", "the other comes", None);
 
     let other = import(OTHER_APP);
-    let note = String::from_utf8(other.stderr.clone()).unwrap();
-    assert!(note.contains("connections of nodes to this database; none of them may be configured"), "{note}");
+    let told = String::from_utf8(other.stderr.clone()).unwrap();
+    assert!(told.contains("connections of nodes to this database; none of them may be configured"), "{told}");
     assert!(said(&other).ends_with(&format!("rows of app {OTHER_APP}\n")));
     caller.set_one("g", 1, "after", "the other came", None);
     node.signal(rustix::process::Signal::TERM);
@@ -330,6 +357,21 @@ fn an_app_comes_to_nodes_that_serve_another() {
     };
     assert_eq!(only(&house.config(), "there"), only(&old.config(), "here"));
     assert!(house.check().ends_with("no damage, 0 remarks\n"));
+
+    // What is wrong in a database is found as it is in a folder, and not carried on.
+    house.psql("UPDATE counters SET members = members + 1 WHERE members > 0");
+    house.psql("UPDATE bodies SET data = '\\x00' WHERE message = '2'");
+    let check = run(&mut with("check", &[("--config", &house.config())]));
+    let found = String::from_utf8(check.stdout.clone()).unwrap();
+    assert!(check.status.code() == Some(1) && check.stderr.is_empty(), "{check:?}");
+    for app in [APP, OTHER_APP] {
+        let of_group = format!("damage: app {app}, group \"g\"");
+        assert!(found.contains(&format!("{of_group}: counts 2 members, but has 1")), "{found}");
+        assert!(found.contains(&format!("{of_group}, message 2: cannot be read: ")), "{found}");
+    }
+    let export = run(&mut with("export", &[("--config", &house.config()), ("--to", &house.file("damaged"))]));
+    assert!(refused(&export, 1).contains("message 2: "), "{export:?}");
+    assert!(!house.file("damaged").exists());
 }
 
 #[test]
