@@ -411,6 +411,11 @@ pub struct DirectPage {
 }
 
 impl DirectHistory {
+    /// The place after which it looks: the newest come first, so of the two the later one counts.
+    pub fn start(&self) -> Recency {
+        self.after.map(Recency::of).into_iter().fold(Recency::before_second(self.to), Recency::max)
+    }
+
     fn answer(&self, rows: &Typed<'_>, _: &Limits) -> Asked<DirectPage> {
         if !self.peers.admit(&self.operator) {
             return Ok(Err(Refusal::NotAParty));
@@ -419,10 +424,7 @@ impl DirectHistory {
             return Ok(Ok(DirectPage { messages: Vec::new(), complete: true }));
         };
         let incarnation = direct.incarnation;
-        // The newest come first, so of the two places the later one counts.
-        let start =
-            self.after.map(Recency::of).into_iter().fold(Recency::before_second(self.to), Recency::max);
-        let after = Some(Box::new(RowKey::Within(incarnation, Part::Recent(start))));
+        let after = Some(Box::new(RowKey::Within(incarnation, Part::Recent(self.start()))));
         let limit = self.limit.saturating_add(1);
         let range = Range { span: Span::Recent(incarnation), after, limit };
         let mut keys = rows.0.range(&range)?.into_iter().filter_map(|(key, _)| match key {

@@ -1,14 +1,14 @@
 //! Questions: one statement where one is enough, else a transaction that sees one instant.
 
 use sidenote_core::Limits;
-use sidenote_core::ids::{ConversationId, MessageName, MsgSeq};
+use sidenote_core::ids::{ConversationId, MessageName};
 use sidenote_core::query::{Answer, Query};
 use sidenote_core::rows::{MessagePart, Part, RowKey, Span};
 use sidenote_store::StoreError;
 
 use crate::fetch::{Fetch, Wanted};
 use crate::loaded::{Loaded, Wish};
-use crate::needs::of_query;
+use crate::needs::{messages, numbered, of_query};
 use crate::session::{Fault, Piece, Session};
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -54,7 +54,7 @@ pub(crate) async fn answer(
         }
     }
     if needs_steps(query) {
-        return in_steps(session, query, fetches, of, limits).await;
+        return in_steps(session, query, limits).await;
     }
     let mut pieces: Vec<_> = fetches.iter().map(Fetch::piece).collect();
     // One statement sees one instant by itself.
@@ -76,36 +76,62 @@ pub(crate) async fn answer(
         return Ok(answer);
     }
     // What was read and what is missing would be of two instants, so everything is read again.
-    let (fetches, of) = of_query(query);
-    in_steps(session, query, fetches, of, limits).await
+    in_steps(session, query, limits).await
 }
 
 /// Questions whose rows can't all be named before some of them were read.
 fn needs_steps(query: &Query) -> bool {
-    matches!(query, Query::History(_) | Query::DirectHistory(_) | Query::JoinedGroups(_))
+    match query {
+        Query::History(asked) => asked.up_to.is_none(),
+        Query::DirectHistory(_) | Query::JoinedGroups(_) => true,
+        _ => false,
+    }
 }
 
-async fn in_steps(
+async fn in_steps(session: &mut Session, query: &Query, limits: &Limits) -> Result<Answer, Unanswered> {
+    if let Some(answer) = steps(session, query, limits, true).await? {
+        return Ok(answer);
+    }
+    // What was guessed to be all was not.
+    let answer = steps(session, query, limits, false).await?;
+    answer.ok_or_else(|| {
+        let reason = "a question that waits for its last step ended before".to_owned();
+        StoreError::Unreadable { reason }.into()
+    })
+}
+
+/// One step after the other, all of one instant. If it `ends_early`, the transaction ends in the same round trip with what
+/// should be the last step; `None` if it was not.
+async fn steps(
     session: &mut Session,
     query: &Query,
-    mut fetches: Vec<Fetch>,
-    of: Option<ConversationId>,
     limits: &Limits,
-) -> Result<Answer, Unanswered> {
+    ends_early: bool,
+) -> Result<Option<Answer>, Unanswered> {
+    let (mut fetches, of) = of_query(query);
     let mut loaded = Loaded::default();
     let mut begin = vec![Piece::Plain(BEGIN.into())];
     let mut last_wish = None;
+    let mut is_last = false;
     session.opened();
     let answer = loop {
         let first = begin.len();
         let mut pieces = std::mem::take(&mut begin);
         pieces.extend(fetches.iter().map(Fetch::piece));
+        if is_last {
+            pieces.push(Piece::Plain("COMMIT".into()));
+        }
         let answers = session.flush(pieces).await?;
         let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
         for (fetch, rows) in fetches.drain(..).zip(&answers[first..]) {
             fetch.take(rows, &mut loaded)?;
         }
-        match loaded.answer(query, limits) {
+        let result = loaded.answer(query, limits);
+        if is_last {
+            session.closed();
+            return Ok(result.ok());
+        }
+        match result {
             Ok(answer) => break answer,
             Err(wish) if last_wish.as_ref() == Some(&wish) => {
                 let reason = "a rule asked for the same rows again".to_owned();
@@ -113,6 +139,7 @@ async fn in_steps(
             }
             Err(wish) => {
                 fetches = together(query, &wish, &loaded, of.as_ref());
+                is_last = ends_early && !fetches.is_empty();
                 if fetches.is_empty() {
                     fetches.push(Fetch::of_wish(wish.clone(), of.as_ref())?);
                 }
@@ -123,7 +150,7 @@ async fn in_steps(
     let ended = session.flush(vec![Piece::Plain("COMMIT".into())]).await?;
     ended.into_iter().collect::<Result<Vec<_>, _>>()?;
     session.closed();
-    Ok(answer)
+    Ok(Some(answer))
 }
 
 /// What will be asked for after this, so that it comes in one round trip.
@@ -133,10 +160,7 @@ fn together(query: &Query, wish: &Wish, loaded: &Loaded, of: Option<&Conversatio
             let Part::Message(MessageName::Seq(newest), MessagePart::Header) = part else {
                 return Vec::new();
             };
-            let count = usize::try_from(asked.count).unwrap_or(usize::MAX);
-            let numbers = (1..=newest.get()).rev().take(count);
-            let names = numbers.filter_map(|seq| MsgSeq::new(seq).ok()).map(MessageName::Seq);
-            vec![Fetch::Life(id.clone(), *incarnation, messages(names))]
+            vec![Fetch::Life(id.clone(), *incarnation, messages(numbered(newest.get(), asked.count)))]
         }
         (Query::DirectHistory(asked), Wish::Row(RowKey::Within(incarnation, part)), Some(id)) => {
             if !matches!(part, Part::Message(_, MessagePart::Header)) {
@@ -162,9 +186,4 @@ fn together(query: &Query, wish: &Wish, loaded: &Loaded, of: Option<&Conversatio
         }
         _ => Vec::new(),
     }
-}
-
-fn messages(names: impl Iterator<Item = MessageName>) -> Wanted {
-    let headers: std::collections::BTreeSet<_> = names.collect();
-    Wanted { bodies: headers.clone(), headers, ..Wanted::default() }
 }

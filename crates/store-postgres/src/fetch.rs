@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sidenote_core::debt::Debt;
+use sidenote_core::direct::Direct;
 use sidenote_core::extension::{Key, Seq};
-use sidenote_core::ids::{AccountId, ConversationId, GroupId, Incarnation, MessageName, UserId};
+use sidenote_core::ids::{AccountId, ConversationId, GroupId, Incarnation, MessageName, Recency, UserId};
 use sidenote_core::message::Fingerprint;
 use sidenote_core::rows::{MessagePart, Part, Range, Row, RowKey, Span};
 use sidenote_row_codec::encode_key;
@@ -32,6 +33,9 @@ pub(crate) enum Fetch {
     Memberships(AccountId, Vec<(GroupId, Incarnation)>),
     /// Debts of one home, which are locked.
     Debts(i64, Vec<Debt>),
+    /// Places in the history of the life that a conversation of two accounts has now: so many after this one. It is to be
+    /// read with the conversation's own row, and behind it.
+    Recent(ConversationId, Recency, usize),
     /// A run of rows; those within a conversation lie under its key.
     Range(Option<ConversationId>, Range),
 }
@@ -223,6 +227,7 @@ impl Fetch {
                 debts.sort();
                 Piece::Prepared(shape::lock_debts().into(), vec![Box::new(*key), Box::new(debts)])
             }
+            Self::Recent(id, after, limit) => ranges::recent_now(id, *after, *limit),
             Self::Range(id, range) => ranges::piece(id.as_ref(), range),
         }
     }
@@ -266,6 +271,14 @@ impl Fetch {
                 take_rows(rows, into);
                 for debt in debts {
                     into.take_absence(RowKey::Debt(debt));
+                }
+            }
+            Self::Recent(id, after, limit) => {
+                let own = RowKey::Conversation(id);
+                if let Some(Row::Direct(Direct { incarnation, .. })) = into.get(&own) {
+                    let incarnation = *incarnation;
+                    let after = Some(Box::new(RowKey::Within(incarnation, Part::Recent(after))));
+                    into.take_range(Range { span: Span::Recent(incarnation), after, limit }, rows);
                 }
             }
             Self::Range(_, range) => into.take_range(range, rows),

@@ -10,7 +10,7 @@ use sidenote_core::command::{
 use sidenote_core::debt::{Debt, Task};
 use sidenote_core::event::{CallerKind, Operator};
 use sidenote_core::extension::Seq;
-use sidenote_core::ids::{ConversationId, GroupId, Incarnation, MessageName, MsgKey};
+use sidenote_core::ids::{ConversationId, GroupId, Incarnation, MessageName, MsgKey, MsgSeq};
 use sidenote_core::query::Query;
 use sidenote_core::rows::{Range, RowKey, Span};
 
@@ -114,7 +114,9 @@ impl Needs {
                     locks.push(Piece::Prepared(shape::LOCK_OUTBOXES.into(), params));
                 }
                 fetches.push(Fetch::Now(id.clone(), self.now));
-                for (incarnation, wanted) in self.lives {
+                // A group may be made without members.
+                let lives = self.lives.into_iter().filter(|(_, wanted)| *wanted != Wanted::default());
+                for (incarnation, wanted) in lives {
                     fetches.push(Fetch::Life(id.clone(), incarnation, wanted));
                 }
             }
@@ -203,7 +205,11 @@ pub(crate) fn of_query(query: &Query) -> (Vec<Fetch>, Option<ConversationId>) {
             let members = asked.users.iter().cloned().collect();
             (vec![Fetch::Now(asked.id.clone(), Wanted { members, ..Wanted::default() })], Some(&asked.id))
         }
-        Query::History(asked) => (vec![Fetch::Now(asked.id.clone(), counters())], Some(&asked.id)),
+        Query::History(asked) => {
+            let names = asked.up_to.map(|newest| messages(numbered(newest, asked.count)));
+            let wanted = Wanted { counters: true, ..names.unwrap_or_default() };
+            (vec![Fetch::Now(asked.id.clone(), wanted)], Some(&asked.id))
+        }
         Query::Pull(asked) => {
             let mut wanted = pull(MessageName::Seq(asked.seq), asked.start);
             member(&mut wanted, &asked.operator);
@@ -215,7 +221,8 @@ pub(crate) fn of_query(query: &Query) -> (Vec<Fetch>, Option<ConversationId>) {
         }
         Query::DirectHistory(asked) => {
             let id = asked.peers.id();
-            return (vec![Fetch::Now(id.clone(), Wanted::default())], Some(id));
+            let places = Fetch::Recent(id.clone(), asked.start(), asked.limit.saturating_add(1));
+            return (vec![Fetch::Now(id.clone(), Wanted::default()), places], Some(id));
         }
         Query::Events(asked) => {
             let after = RowKey::Event(asked.incarnation, asked.after);
@@ -245,6 +252,18 @@ pub(crate) fn of_query(query: &Query) -> (Vec<Fetch>, Option<ConversationId>) {
         Query::Outboxes(_) | Query::DeadLetters(_) => (Vec::new(), None),
     };
     (fetches, of.cloned())
+}
+
+/// Headers and bodies of these messages.
+pub(crate) fn messages(names: impl Iterator<Item = MessageName>) -> Wanted {
+    let headers: BTreeSet<_> = names.collect();
+    Wanted { bodies: headers.clone(), headers, ..Wanted::default() }
+}
+
+/// So many numbers of messages, from this one backwards.
+pub(crate) fn numbered(newest: u64, count: u64) -> impl Iterator<Item = MessageName> {
+    let numbers = (1..=newest).rev().take(usize::try_from(count).unwrap_or(usize::MAX));
+    numbers.filter_map(|seq| MsgSeq::new(seq).ok()).map(MessageName::Seq)
 }
 
 /// What a pull looks at: one statement reads all of it. Older pairs than were asked for can't be on any page (rule 3.8);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sidenote_core::ids::{AppId, ConversationId, EventNumber, Incarnation, MsgKey};
+use sidenote_core::ids::{AppId, ConversationId, EventNumber, Incarnation, MsgKey, Recency};
 use sidenote_core::rows::{MessagePart, Part, Range, RowKey, Span};
 
 use sidenote_row_codec::span_bounds;
@@ -65,12 +65,7 @@ pub(crate) fn piece(id: Option<&ConversationId>, range: &Range) -> Piece {
                 Some(RowKey::Within(_, Part::Recent(place))) => place.key(),
                 _ => MsgKey { seq: u32::MAX, random: u32::MAX, time: u64::MAX },
             };
-            let text = within(
-                &RECENT,
-                "(sent_second, seq, random) < ($3, $4, $5)",
-                "sent_second DESC, seq DESC, random DESC",
-                6,
-            );
+            let text = within(&RECENT, "(sent_second, seq, random) < ($3, $4, $5)", RECENT_ORDER, 6);
             let params: Vec<Param> = vec![
                 home(),
                 Box::new(signed(*life)),
@@ -104,6 +99,29 @@ pub(crate) fn piece(id: Option<&ConversationId>, range: &Range) -> Piece {
         Span::DeadLetters(app) => named(&DEAD_LETTER, *app, None, None, after, limit()),
         Span::DeadLettersOf(id, life) => named(&DEAD_LETTER, id.app, Some(id), Some(*life), after, limit()),
     }
+}
+
+const RECENT_ORDER: &str = "sent_second DESC, seq DESC, random DESC";
+
+/// The statement for places in the history of a conversation of two accounts, in the life that it has now.
+pub(crate) fn recent_now(id: &ConversationId, after: Recency, limit: usize) -> Piece {
+    let text = format!(
+        "{} WHERE gkey = $1 AND incarnation = \
+         (SELECT incarnation FROM conversations WHERE gkey = $1 AND app = $2 AND name = $3) \
+         AND (sent_second, seq, random) < ($4, $5, $6) ORDER BY {RECENT_ORDER} LIMIT $7",
+        RECENT.select()
+    );
+    let place = after.key();
+    let params: Vec<Param> = vec![
+        Box::new(conversation_key(id)),
+        Box::new(i64::from(id.app.get())),
+        Box::new(conversation_name(id)),
+        Box::new(clamped(place.time)),
+        Box::new(i64::from(place.seq)),
+        Box::new(i64::from(place.random)),
+        Box::new(i64::try_from(limit).unwrap_or(i64::MAX)),
+    ];
+    Piece::Prepared(text.into(), params)
 }
 
 /// A number for a comparison: what is stored is smaller than the largest number here.

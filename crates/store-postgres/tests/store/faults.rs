@@ -119,7 +119,7 @@ async fn nobody_waits_for_those_before_who_wait_in_vain() {
     let store = open(PostgresOptions { patience, ..options(&postgres.new_schema()) }).await;
     found(&store, "room").await;
     postgres.kill();
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     // As many as sixteen transactions take.
     let many =
         (0..16 * PostgresOptions::MOST_TOGETHER).map(|_| commit(&store, set("room", &[("a", "late")])));

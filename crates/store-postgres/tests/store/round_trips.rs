@@ -1,14 +1,20 @@
 //! A set takes two round trips and a pull one, as the store counts them and as a proxy sees them.
 
-use sidenote_core::command::{Action, GroupAction, NewMember};
+use sidenote_core::command::{Action, DirectAction, GroupAction, NewDirectMessage, NewMember};
+use sidenote_core::direct::{Party, Peers};
 use sidenote_core::group::Role;
-use sidenote_core::query::ListMembers;
+use sidenote_core::ids::{AccountId, Incarnation, Timestamp};
+use sidenote_core::message::{Fingerprint, MessageBody};
+use sidenote_core::query::{Answer, Ask, DirectHistory, History, JoinedGroups, ListMembers};
 use sidenote_postgres_for_tests::{Postgres, Settings};
-use sidenote_store::Store;
+use sidenote_store::{Store, debts};
 use sidenote_store_postgres::RoundTrips;
 
 use crate::proxy::Proxy;
-use crate::scene::{ann, command, create, found, latest, open, options, pull, set, user};
+use crate::scene::{
+    APP, administrator, ann, command, create, found, group, latest, open, options, pull, send, set, tiny_id,
+    user,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_takes_two_round_trips_and_a_pull_one() {
@@ -65,6 +71,69 @@ async fn a_group_with_many_members_is_made_in_two_round_trips() {
         assert_eq!(store.ask(ListMembers { id }).await.unwrap().unwrap().len(), 51);
     }
     store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn histories_and_lists_of_groups_take_two_round_trips_at_most() {
+    let test = "histories_and_lists_of_groups_take_two_round_trips_at_most";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let store = open(options(&postgres.new_schema())).await;
+    found(&store, "room").await;
+    for number in 2..=9 {
+        store.commit(command(send("room", number))).await.unwrap().verdict.unwrap();
+        store.commit(command(letter(number))).await.unwrap().verdict.unwrap();
+    }
+    // The account hears that it joined.
+    let now = Timestamp::from_millis(1_700_000_000_000);
+    assert_eq!(debts::pay_due(&store, now, None, 100).await.unwrap().failure, None);
+    let history = |up_to, count| History { id: group("room"), up_to, count }.into_query();
+    let letters = |to, limit| {
+        let (peers, operator, from, after) = (ann_and_bob(), administrator(), 0, None);
+        DirectHistory { peers, operator, from, to, after, limit }.into_query()
+    };
+    let account = AccountId { app: APP, user: user("ann") };
+    let groups = JoinedGroups { account, after: None, limit: 10 }.into_query();
+    for (question, found, expected) in [
+        (history(None, 5), 5, 2),
+        (history(Some(7), 5), 5, 1),
+        (history(Some(3), 5), 3, 1),
+        // Numbers that there are not yet. What was guessed was wrong, and all is read again.
+        (history(Some(12), 5), 5, 3),
+        (letters(u64::MAX, 5), 5, 2),
+        (letters(u64::MAX, 50), 8, 2),
+        (letters(1, 5), 0, 2),
+        (groups, 1, 2),
+    ] {
+        store.answer(question.clone()).await.unwrap();
+        let before = store.round_trips();
+        let count = match store.answer(question.clone()).await.unwrap() {
+            Answer::History(page) => page.unwrap().messages.len(),
+            Answer::DirectHistory(page) => page.unwrap().messages.len(),
+            Answer::JoinedGroups(page) => page.groups.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((count, flushes(before, store.round_trips())), (found, (expected, 0)), "{question:?}");
+    }
+    store.close().await;
+}
+
+fn ann_and_bob() -> Peers {
+    let party = |name| Party { user: user(name), tiny_id: tiny_id(name) };
+    Peers { app: APP, from: party("ann"), to: party("bob") }
+}
+
+fn letter(number: u64) -> Action {
+    let letter = NewDirectMessage {
+        incarnation: Incarnation::from_random(number),
+        seq: u32::try_from(number).unwrap(),
+        random: 1,
+        client_time: None,
+        supports_extension: true,
+        online_only: false,
+        body: MessageBody { elements: "[]".to_owned(), ..MessageBody::default() },
+        fingerprint: Fingerprint(u128::from(number).to_be_bytes()),
+    };
+    Action::Direct(Box::new(ann_and_bob()), DirectAction::Send(Box::new(letter)))
 }
 
 fn flushes(before: RoundTrips, after: RoundTrips) -> (u64, u64) {
