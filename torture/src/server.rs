@@ -82,7 +82,8 @@ impl ConfigOptions {
 /// A process of the real binary, whose standard error is collected line by line.
 pub struct Process {
     child: Child,
-    lines: Receiver<String>,
+    /// Several threads may look at the same process.
+    lines: Mutex<Receiver<String>>,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
@@ -92,7 +93,7 @@ impl Process {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, seen) = follow(child.stderr.take().unwrap());
-        Self { child, lines, seen }
+        Self { child, lines: Mutex::new(lines), seen }
     }
 
     /// Its standard output, line by line.
@@ -115,7 +116,7 @@ impl Process {
     /// The same; `None` if it ends before.
     pub fn try_wait_for(&self, text: &str) -> Option<String> {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.lock().unwrap().recv_timeout(PATIENCE) {
                 Ok(line) if line.contains(text) => return Some(line),
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -138,7 +139,7 @@ impl Process {
     pub fn wait(&mut self) -> ExitStatus {
         // Standard error is closed when the process ends, however that happens.
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.lock().unwrap().recv_timeout(PATIENCE) {
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
                 Err(RecvTimeoutError::Timeout) => panic!("the process does not end:\n{}", self.log()),

@@ -8,6 +8,7 @@ mod faults;
 mod load;
 mod patroni;
 
+mod broker;
 mod pushes;
 
 use sidenote_postgres_for_tests::{Postgres, Settings};

@@ -14,7 +14,7 @@ use crate::stream::Stream;
 /// Long enough that nothing that is found by looking passes for what was heard: nobody waits for it.
 const NEVER: u64 = 60_000;
 
-fn cluster(test: &str, more: String) -> Option<Cluster> {
+pub(super) fn cluster(test: &str, more: String) -> Option<Cluster> {
     let options = ConfigOptions { more, ..without_attempts() };
     let cluster = Cluster::start_or_skip(test, 2, &options)?;
     let administrator = of(&cluster, 0);
@@ -32,11 +32,11 @@ fn without_broker(poll_ms: u64) -> String {
 }
 
 /// The administrator, at one of the servers.
-fn of(cluster: &Cluster, node: usize) -> Caller {
+pub(super) fn of(cluster: &Cluster, node: usize) -> Caller {
     Caller::new(cluster.nodes[node].address, APP, ADMINISTRATOR)
 }
 
-fn send(caller: &Caller, random: u64) {
+pub(super) fn send(caller: &Caller, random: u64) {
     let body = json!({"GroupId": "g", "Random": random, "From_Account": "ann",
         "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "x"}}]});
     caller.ok("group_open_http_svc/send_group_msg", &body.to_string());
