@@ -1,6 +1,7 @@
 //! Servers whose data is in PostgreSQL. Where that is not installed each test is named as skipped, unless
 //! `SIDENOTE_REQUIRE_POSTGRES` is set, as `make soak` does.
 
+mod neighbours;
 mod nodes;
 mod start;
 

@@ -6,6 +6,7 @@ mod scene;
 
 mod damage;
 mod faults;
+mod hosts;
 mod nodes;
 mod round_trips;
 mod schemas;
