@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use sidenote_server::clock::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
 use crate::patroni::Patroni;
-use crate::server::{ConfigOptions, PATIENCE, Running, sidenote};
+use crate::server::{ConfigOptions, PATIENCE, Running, sidenote_of};
 
 /// Connections of each server to the database.
 pub const CONNECTIONS: usize = 6;
@@ -68,7 +69,7 @@ impl Cluster<Patroni> {
 
 impl<D: Database> Cluster<D> {
     fn over(database: D, url: String, ports: &[u16], nodes: usize, options: &ConfigOptions) -> Self {
-        migrate(&url);
+        migrate_with(options.program.as_deref(), &url);
         let proxies: Vec<_> = (0..nodes).map(|_| Proxy::before(ports)).collect();
         let start = |(number, proxy): (usize, &Proxy)| {
             let url = format!("{}&application_name={}", proxy.instead_of(ports, &url), name_of(number));
@@ -117,14 +118,20 @@ fn name_of(node: usize) -> String {
     format!("node{node}")
 }
 
-/// Makes the schema in a database, as an operator does.
-pub fn migrate(url: &str) {
+/// Makes the schema in a database or brings it up to date, as an operator does; what is said of that.
+pub fn migrate(url: &str) -> String {
+    migrate_with(None, url)
+}
+
+/// The same with another program than the one under test, if one is named.
+pub fn migrate_with(program: Option<&Path>, url: &str) -> String {
     let folder = TempDir::new().unwrap();
     let config = folder.path().join("sidenote.toml");
     let options = ConfigOptions { database: Some(url.to_owned()), ..ConfigOptions::default() };
     std::fs::write(&config, options.toml(folder.path())).unwrap();
-    let output = sidenote().arg("migrate").arg("--config").arg(config).output().unwrap();
+    let output = sidenote_of(program).arg("migrate").arg("--config").arg(config).output().unwrap();
     assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
 /// Waits until a server says that it is ready.

@@ -13,6 +13,7 @@ mod clients;
 mod search;
 mod specification;
 
+pub mod neighbours;
 pub mod nodes;
 
 use std::collections::BTreeMap;

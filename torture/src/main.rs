@@ -54,6 +54,12 @@ Examples:
 Needs PostgreSQL, and Patroni and etcd or NATS where they are asked for (Debian: apt install postgresql patroni
 etcd-server nats-server); it starts servers of its own in temporary folders.")]
     LinearNodes(LinearNodes),
+    /// The same over three servers that are replaced by those of this version, one after the other
+    #[command(after_help = "\
+Example: sidenote-torture neighbours --previous $(tools/previous.sh)   the newest release before this one
+
+Needs PostgreSQL (Debian: apt install postgresql); it starts a server of its own in a temporary folder.")]
+    Neighbours(Neighbours),
 }
 
 #[derive(Args)]
@@ -79,6 +85,15 @@ struct LinearNodes {
     /// Let the servers hear of each other over NATS, which is killed and stopped
     #[arg(long)]
     nats: bool,
+}
+
+#[derive(Args)]
+struct Neighbours {
+    #[command(flatten)]
+    repeats: Repeats,
+    /// Program of the version before
+    #[arg(long, value_name = "FILE")]
+    previous: PathBuf,
 }
 
 impl LinearNodes {
@@ -139,6 +154,13 @@ fn main() -> ExitCode {
             linear::run(plan, &mut |line| println!("  {line}")).to_string()
         }),
         Ordeal::LinearNodes(linear) => linear.live(),
+        Ordeal::Neighbours(Neighbours { repeats, previous }) => {
+            repeats.live(&format!("neighbours --previous {}", previous.display()), |seed, rounds| {
+                let plan = linear::neighbours::Plan { seed, rounds, previous: previous.clone() };
+                let tally = linear::neighbours::run(&plan, &mut |line| println!("  {line}"));
+                tally.map_or_else(|| "skipped".to_owned(), |tally| tally.to_string())
+            });
+        }
     }
     ExitCode::SUCCESS
 }

@@ -68,7 +68,8 @@ impl Patroni {
         let folder = tempfile::Builder::new().prefix("sidenote-patroni-").tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let ports = free_ports(2 + 2 * MEMBERS);
-        let etcd = start_etcd(&place("etcd"), folder.path(), [ports[0], ports[1]]);
+        let api = Api::fitting(&place("patroni"));
+        let etcd = start_etcd(&place("etcd"), folder.path(), [ports[0], ports[1]], api);
         let mut guard = Command::new("sh");
         guard.arg("-c").arg(GUARD).arg("guard").arg(folder.path());
         // What is sent to all processes of a terminal is not for it.
@@ -88,7 +89,7 @@ impl Patroni {
         let members: Vec<_> = (0..MEMBERS).map(member).collect();
         let mut this = Self { bin: bin.unwrap(), members, agent, guard, etcd, folder };
         for number in 0..MEMBERS {
-            this.write_configuration(number, ports[0]);
+            this.write_configuration(number, ports[0], api);
             this.start(number);
         }
         this.wait_until_whole();
@@ -115,12 +116,16 @@ impl Patroni {
 
     /// Lets `psql` carry out SQL on the member that takes writes, and takes what it prints, columns separated by `|`.
     pub fn psql(&self, database: &str, sql: &str) -> String {
+        let output = self.try_psql(database, sql);
+        assert!(output.status.success(), "{sql}: {}", self.explained(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn try_psql(&self, database: &str, sql: &str) -> Output {
         let mut psql = Command::new(self.bin.join("psql"));
         let url = format!("{}&connect_timeout=3", self.url(database));
         psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &url, "-c", sql]);
-        let output = psql.stdin(Stdio::null()).output().unwrap();
-        assert!(output.status.success(), "{sql}: {}", self.explained(&output));
-        String::from_utf8(output.stdout).unwrap()
+        psql.stdin(Stdio::null()).output().unwrap()
     }
 
     /// The member that is the primary, as the others see it too.
@@ -147,12 +152,24 @@ impl Patroni {
         let whole = || {
             let mut roles = self.roles();
             roles.sort();
-            roles == ["leader", "replica", "sync_standby"] || pause()
+            (roles == ["leader", "replica", "sync_standby"] && self.standbys_follow()) || pause()
         };
         // Making three databases takes a while on a busy machine.
         if !until_within(PATIENCE * 4, whole) {
             panic!("the cluster does not become whole: {}\n{}", self.view(), self.log());
         }
+    }
+
+    /// Whether every standby is sent what the primary writes and can be read. One that comes back needs what it has not seen
+    /// before that; should the primary fail then, it can't follow another one.
+    fn standbys_follow(&self) -> bool {
+        let ready = |member: &Member| {
+            let mut ask = Command::new(self.bin.join("pg_isready"));
+            ask.args(["-q", "-h", "127.0.0.1", "-p", &member.port.to_string()]);
+            ask.status().unwrap().success()
+        };
+        let sql = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+        self.members.iter().all(ready) && self.try_psql("postgres", sql).stdout == b"2\n"
     }
 
     /// Kills a member and its PostgreSQL in the middle of whatever they do, as the crash of a machine does.
@@ -261,15 +278,16 @@ impl Patroni {
         (works_in == data && is_alive(pid)).then_some(pid)
     }
 
-    fn write_configuration(&self, number: usize, etcd: u16) {
+    fn write_configuration(&self, number: usize, etcd: u16, api: Api) {
         let Member { folder, port, rest, .. } = &self.members[number];
         fs::create_dir(folder).unwrap();
         let (name, bin, folder_name) = (name_of(number), self.bin.display(), folder.display());
+        let section = if api == Api::V2 { "etcd" } else { "etcd3" };
         let text = format!(
             r#"scope: test
 name: {name}
 restapi: {{listen: "127.0.0.1:{rest}", connect_address: "127.0.0.1:{rest}"}}
-etcd3: {{host: "127.0.0.1:{etcd}"}}
+{section}: {{host: "127.0.0.1:{etcd}"}}
 bootstrap:
   dcs:
     ttl: 20
@@ -339,7 +357,28 @@ fn name_of(member: usize) -> String {
     format!("m{member}")
 }
 
-fn start_etcd(program: &Path, folder: &Path, [client, peer]: [u16; 2]) -> Child {
+/// How Patroni speaks to etcd.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Api {
+    V2,
+    V3,
+}
+
+impl Api {
+    /// Before 3.0.3 a primary that wakes up takes the lock away from the one that was elected meanwhile, if it speaks the
+    /// newer API: it writes the key without a condition. What was acknowledged since is lost with that. Before 3.1.0 it might
+    /// also do so if it comes in time before the history is written down.
+    fn fitting(patroni: &Path) -> Self {
+        let output = Command::new(patroni).arg("--version").output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let version = said.split_whitespace().last().unwrap_or_default();
+        let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+        let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+        if version < (3, 1) { Self::V2 } else { Self::V3 }
+    }
+}
+
+fn start_etcd(program: &Path, folder: &Path, [client, peer]: [u16; 2], api: Api) -> Child {
     let [client, peer] = [client, peer].map(|port| format!("http://127.0.0.1:{port}"));
     let mut etcd = bound(program, "KILL", None);
     etcd.arg("--data-dir").arg(folder.join("etcd"));
@@ -353,6 +392,9 @@ fn start_etcd(program: &Path, folder: &Path, [client, peer]: [u16; 2]) -> Child 
         ("--log-level", "error"),
     ] {
         etcd.args([name, value]);
+    }
+    if api == Api::V2 {
+        etcd.arg("--enable-v2");
     }
     // It has to be told where it was tried less.
     etcd.env_clear().env("PATH", "/usr/bin:/bin").env("ETCD_UNSUPPORTED_ARCH", "arm64");

@@ -55,12 +55,14 @@ pub struct ConfigOptions {
     pub plan: Option<&'static str>,
     /// URL of a database that keeps the data, instead of a folder of the server's own.
     pub database: Option<String>,
+    /// The program, if not the one under test.
+    pub program: Option<PathBuf>,
 }
 
 impl ConfigOptions {
     /// The text of a configuration that listens on a free port and keeps its data in `data`.
     pub fn toml(&self, data: &Path) -> String {
-        let Self { store, limits, http, more, plan, database } = self;
+        let Self { store, limits, http, more, plan, database, program: _ } = self;
         let place = match database {
             Some(url) => format!("engine = \"postgres\"\nurl = {url:?}"),
             None => format!("path = {:?}", data.to_str().unwrap()),
@@ -82,7 +84,8 @@ impl ConfigOptions {
 /// A process of the real binary, whose standard error is collected line by line.
 pub struct Process {
     child: Child,
-    lines: Receiver<String>,
+    /// Several threads may look at the same process.
+    lines: Mutex<Receiver<String>>,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
@@ -92,7 +95,7 @@ impl Process {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, seen) = follow(child.stderr.take().unwrap());
-        Self { child, lines, seen }
+        Self { child, lines: Mutex::new(lines), seen }
     }
 
     /// Its standard output, line by line.
@@ -115,7 +118,7 @@ impl Process {
     /// The same; `None` if it ends before.
     pub fn try_wait_for(&self, text: &str) -> Option<String> {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.lock().unwrap().recv_timeout(PATIENCE) {
                 Ok(line) if line.contains(text) => return Some(line),
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -138,7 +141,7 @@ impl Process {
     pub fn wait(&mut self) -> ExitStatus {
         // Standard error is closed when the process ends, however that happens.
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.lock().unwrap().recv_timeout(PATIENCE) {
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
                 Err(RecvTimeoutError::Timeout) => panic!("the process does not end:\n{}", self.log()),
@@ -191,6 +194,7 @@ pub struct Running {
     pub address: SocketAddr,
     /// Variables that it is given when it is started the next time, such as a library to load before all others.
     pub environment: Vec<(OsString, OsString)>,
+    program: Option<PathBuf>,
     process: Process,
     folder: TempDir,
     agent: Agent,
@@ -207,14 +211,15 @@ impl Running {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         std::fs::write(folder.path().join("sidenote.toml"), options.toml(&data)).unwrap();
-        let (process, address) = launch(folder.path(), &environment);
+        let program = options.program.clone();
+        let (process, address) = launch(serve(program.as_deref(), folder.path(), &environment));
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
             .timeout_global(Some(PATIENCE))
             .build()
             .new_agent();
-        Self { address, environment, process, folder, agent }
+        Self { address, environment, program, process, folder, agent }
     }
 
     /// Its configuration file.
@@ -328,7 +333,7 @@ impl Running {
 
     /// Starts it on the same data without waiting for anything: it need not come up.
     pub fn spawn(&mut self) {
-        self.process = Process::spawn(&mut serve(self.folder.path(), &self.environment));
+        self.process = Process::spawn(&mut self.serve());
     }
 
     /// Starts it on data that it must refuse, waits until it has ended, and gives its last words. `None` if it
@@ -360,9 +365,18 @@ impl Running {
         self.folder.path()
     }
 
+    fn serve(&self) -> Command {
+        serve(self.program.as_deref(), self.folder.path(), &self.environment)
+    }
+
+    /// Starts another program the next time, on the same data.
+    pub fn change_program(&mut self, program: Option<PathBuf>) {
+        self.program = program;
+    }
+
     /// Starts it again on the same data, after it has ended.
     pub fn restart(&mut self) {
-        (self.process, self.address) = launch(self.folder.path(), &self.environment);
+        (self.process, self.address) = launch(self.serve());
     }
 }
 
@@ -374,7 +388,12 @@ pub fn use_program(path: PathBuf) {
 /// The program under test: the one that cargo built into the same folder as this program. No variable of the
 /// machine's environment changes its configuration.
 pub fn sidenote() -> Command {
-    let mut command = Command::new(program());
+    sidenote_of(None)
+}
+
+/// The same of another program than the one under test, if one is named.
+pub fn sidenote_of(other: Option<&Path>) -> Command {
+    let mut command = Command::new(other.map_or_else(program, Path::to_owned));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SIDENOTE_") {
             command.env_remove(name);
@@ -409,8 +428,8 @@ fn program() -> PathBuf {
     path
 }
 
-fn launch(folder: &Path, environment: &[(OsString, OsString)]) -> (Process, SocketAddr) {
-    let process = Process::spawn(&mut serve(folder, environment));
+fn launch(mut serve: Command) -> (Process, SocketAddr) {
+    let process = Process::spawn(&mut serve);
     let line = process.wait_for(LISTENING);
     (process, address_in(&line))
 }
@@ -420,8 +439,8 @@ fn address_in(line: &str) -> SocketAddr {
     address.parse().unwrap_or_else(|_| panic!("no address in {line:?}"))
 }
 
-fn serve(folder: &Path, environment: &[(OsString, OsString)]) -> Command {
-    let mut command = sidenote();
+fn serve(program: Option<&Path>, folder: &Path, environment: &[(OsString, OsString)]) -> Command {
+    let mut command = sidenote_of(program);
     command.arg("serve").arg("--config").arg(folder.join("sidenote.toml"));
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command

@@ -149,6 +149,25 @@ impl Postgres {
         kill_process(Pid::from_child(server), signal).unwrap();
     }
 
+    /// Stops the server and all of its processes, as a machine that does not come to its turn: it takes connections and says
+    /// nothing.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn freeze(&self) {
+        signal_family(Pid::from_child(self.server.as_ref().unwrap()), Signal::STOP);
+    }
+
+    /// Lets all of them go on.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn thaw(&self) {
+        signal_family(Pid::from_child(self.server.as_ref().unwrap()), Signal::CONT);
+    }
+
     /// Starts the server again, in the same folder and on the same port.
     ///
     /// # Panics

@@ -191,7 +191,11 @@ pub(crate) async fn history(session: &mut Session) -> Result<Option<History>, Fa
 
 #[cfg(test)]
 mod tests {
+    use sidenote_postgres_for_tests::{Postgres, Settings};
+
     use super::*;
+    use crate::options::PostgresOptions;
+    use crate::pool::Pool;
 
     fn config(dsn: &str) -> Config {
         dsn.parse().unwrap()
@@ -250,6 +254,22 @@ mod tests {
             said.contains("host 2: ") && said.contains("read only") && said.contains("refused"),
             "{said}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_server_tells_its_history() {
+        let Some(postgres) = Postgres::start_or_skip("a_server_tells_its_history", Settings::default()) else {
+            return;
+        };
+        let options = PostgresOptions::new(postgres.dsn("postgres"));
+        let mut session = Pool::new(&options).unwrap().connect_alone().await.unwrap();
+        let told = history(&mut session).await.unwrap().expect("every PostgreSQL tells it");
+        assert_eq!(told.timeline, 1);
+        assert!(told.system.parse::<u64>().unwrap() > 0);
+        // A statement that is refused says nothing, and the connection goes on.
+        assert_eq!(session.first_row("SELECT 1 FROM nowhere").await.unwrap(), None);
+        assert_eq!(session.first_row("SELECT 1, 'a'").await.unwrap(), Some(vec!["1".into(), "a".into()]));
+        assert_eq!(session.first_row("SELECT 1 WHERE false").await.unwrap(), None);
     }
 
     #[test]

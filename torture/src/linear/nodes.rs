@@ -254,7 +254,7 @@ impl Breakable for Patroni {
 }
 
 /// What is there, as any of the servers sees it: all of them see the same.
-fn look(servers: &[SocketAddr], rng: &mut StdRng) -> Vec<Set> {
+pub(super) fn look(servers: &[SocketAddr], rng: &mut StdRng) -> Vec<Set> {
     let first = rng.random_range(0..servers.len());
     let seen = observe(servers[first]);
     for server in servers {
@@ -263,6 +263,12 @@ fn look(servers: &[SocketAddr], rng: &mut StdRng) -> Vec<Set> {
     seen
 }
 
-fn record(servers: &[SocketAddr], before: &[Set], seed: u64, answers: usize, fail: impl FnOnce()) -> History {
+pub(super) fn record(
+    servers: &[SocketAddr],
+    before: &[Set],
+    seed: u64,
+    answers: usize,
+    fail: impl FnOnce(),
+) -> History {
     History { moments: clients::contend(servers, before, seed, answers, fail) }
 }

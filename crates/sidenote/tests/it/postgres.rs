@@ -1,6 +1,7 @@
 //! Servers whose data is in PostgreSQL. Where that is not installed each test is named as skipped, unless
 //! `SIDENOTE_REQUIRE_POSTGRES` is set, as `make soak` does.
 
+mod neighbours;
 mod nodes;
 mod start;
 
@@ -8,13 +9,15 @@ mod faults;
 mod load;
 mod patroni;
 
-mod moving;
+mod broker;
 mod pushes;
 
 mod counted;
 mod leader;
 mod logins;
 mod webhooks;
+
+mod moving;
 
 use sidenote_postgres_for_tests::{Postgres, Settings};
 use sidenote_torture::cluster::migrate;

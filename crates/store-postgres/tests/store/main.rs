@@ -9,6 +9,7 @@ mod scene;
 mod claims;
 mod damage;
 mod faults;
+mod hosts;
 mod moving;
 mod nodes;
 mod round_trips;

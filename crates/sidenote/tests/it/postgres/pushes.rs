@@ -14,7 +14,7 @@ use crate::stream::Stream;
 /// Long enough that nothing that is found by looking passes for what was heard: nobody waits for it.
 pub(super) const NEVER: u64 = 60_000;
 
-fn cluster(test: &str, more: String) -> Option<Cluster> {
+pub(super) fn cluster(test: &str, more: String) -> Option<Cluster> {
     let options = ConfigOptions { more, ..without_attempts() };
     let cluster = Cluster::start_or_skip(test, 2, &options)?;
     let administrator = of(&cluster, 0);
