@@ -141,17 +141,21 @@ impl Membership {
         let mut complained = false;
         loop {
             let began = Instant::now();
-            match heart.beat(&self.store).await {
-                Ok(beat) => {
-                    complained = false;
+            // A connection that hangs is given up while there is time for another one.
+            let beat = tokio::time::timeout(self.lease / 2, heart.beat(&self.store)).await;
+            let failure = match beat {
+                Ok(Ok(beat)) => {
                     self.after(heart, began, beat).await;
+                    None
                 }
-                Err(error) => {
-                    if !std::mem::replace(&mut complained, true) {
-                        tracing::warn!(%error, "this node could not say that it lives; others will take its work");
-                    }
-                }
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("the database did not answer in time".to_owned()),
+            };
+            let has_failed = failure.is_some();
+            if let Some(reason) = failure.filter(|_| !complained) {
+                tracing::warn!(reason, "this node could not say that it lives; others may take its work");
             }
+            complained = has_failed;
             if self.leads() && next_sweep <= began {
                 next_sweep = began + SWEEP_PAUSE;
                 if let Err(error) = heart.sweep(&self.store).await {

@@ -8,7 +8,7 @@ use sidenote_core::command::{AccountAction, Action, Command};
 use sidenote_core::event::Operator;
 use sidenote_core::ids::{AccountId, AppId, Timestamp, TinyId, UserId};
 use sidenote_core::{Limits, Malformed};
-use sidenote_store::shared::Logins;
+use sidenote_store::shared::{Logins, Shared};
 use sidenote_store::{Store, StoreError, debts};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -245,7 +245,7 @@ async fn keep_house(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stop: Cancella
         }
         // Where there are several servers, one does this for all. Whoever does it for a moment too long does no harm: each
         // payment is decided anew.
-        let leads = || store.shared().is_none_or(|shared| shared.leads());
+        let leads = || store.shared().is_none_or(Shared::leads);
         if !leads() {
             continue;
         }

@@ -162,6 +162,7 @@ pub(crate) fn busy(fault: &Fault) -> StoreError {
     StoreError::Busy { reason: fault.to_string() }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
 pub(crate) fn unreadable(error: tokio_postgres::Error) -> StoreError {
     StoreError::Unreadable { reason: error.to_string() }
 }

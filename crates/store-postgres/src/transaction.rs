@@ -61,11 +61,14 @@ impl Guarded<'_> {
 /// By life of the conversation the number under which its outbox is claimed.
 type Claims = HashMap<i64, i64>;
 
+/// The verdict on a command, and what is owed promptly.
+pub(crate) type Decided = (Result<Outcome, Refusal>, Vec<Debt>);
+
 /// A set that is committed.
 #[derive(Debug)]
 pub(crate) struct Done {
-    /// For each command the verdict and what is owed promptly, in their order; `None` for one whose claim did not hold.
-    pub(crate) verdicts: Vec<Option<(Result<Outcome, Refusal>, Vec<Debt>)>>,
+    /// For each command, in their order; `None` for one whose claim did not hold.
+    pub(crate) verdicts: Vec<Option<Decided>>,
     /// What there is to tell.
     pub(crate) gathered: Gathered,
     /// Whether anything was written.

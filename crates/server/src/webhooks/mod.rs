@@ -26,6 +26,7 @@ use std::sync::atomic::Ordering;
 use futures_util::future::join_all;
 use sidenote_core::ids::{AppId, ConversationId};
 use sidenote_store::Store;
+use sidenote_store::shared::Shared;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -93,7 +94,7 @@ impl Webhooks {
         }
         // News only wakes: what is left to tell is in the store, and is found there sooner or later without any. What
         // another process committed, that process tells, or whoever has claimed the conversation.
-        let mut news = self.store.shared().map_or_else(|| self.store.news(), |shared| shared.own_news());
+        let mut news = self.store.shared().map_or_else(|| self.store.news(), Shared::own_news);
         let webhooks = Arc::clone(self);
         tasks.spawn("news for webhooks", move |stop| async move {
             while let Some(told) = stop.run_until_cancelled(news.next()).await {

@@ -19,6 +19,7 @@ use sidenote_core::group::Group;
 use sidenote_core::ids::{AppId, Conversation, ConversationId, EventNumber, Incarnation, Timestamp, UserId};
 use sidenote_core::outbox::LetterRequest;
 use sidenote_core::query::{DescribeGroup, Events, FindMessage, Outboxes};
+use sidenote_store::shared::Shared;
 use sidenote_store::{Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -173,7 +174,7 @@ impl Teller {
     /// It goes through the store page by page, and waits where there is no room for more lanes.
     async fn scan(&self) -> Infallible {
         let mut after = None;
-        let mut departures = self.store.shared().map(|shared| shared.departures());
+        let mut departures = self.store.shared().map(Shared::departures);
         loop {
             let pause = match self.waiting(after.clone()).await {
                 Err(_) => STORE_PAUSE,
@@ -459,7 +460,7 @@ impl Teller {
 async fn departure(departures: Option<&mut watch::Receiver<u64>>) {
     let Some(departures) = departures else { return std::future::pending().await };
     if departures.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

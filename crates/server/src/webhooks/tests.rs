@@ -6,6 +6,7 @@ mod order;
 mod outages;
 mod questions;
 pub(in crate::webhooks) mod script;
+mod shared;
 mod tls;
 
 use std::sync::Arc;
