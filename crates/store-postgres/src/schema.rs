@@ -91,10 +91,10 @@ pub async fn distribute(options: &PostgresOptions) -> Result<(), OpenError> {
     })?;
     let done: Vec<&str> = found.iter().filter_map(|row| row.try_get(0).ok()).collect();
     run(&mut session, "BEGIN").await?;
-    for statement in CITUS.split_inclusive(';') {
-        let table =
-            statement.split_once("create_distributed_table('").and_then(|(_, rest)| rest.split('\'').next());
-        if table.is_some_and(|table| !done.contains(&table)) {
+    let lines: Vec<_> = CITUS.lines().filter(|line| !line.starts_with("--")).collect();
+    for statement in lines.join("\n").split(';').filter(|statement| !statement.trim().is_empty()) {
+        let table = statement.split_once("_table('").and_then(|(_, rest)| rest.split('\'').next());
+        if table.is_none_or(|table| !done.contains(&table)) {
             run(&mut session, statement).await?;
         }
     }
