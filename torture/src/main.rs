@@ -99,7 +99,8 @@ struct Neighbours {
 impl LinearNodes {
     fn live(&self) {
         let Self { repeats, patroni, nats } = self;
-        let name = ["linear-nodes", if *patroni { " --patroni" } else { "" }, if *nats { " --nats" } else { "" }];
+        let name =
+            ["linear-nodes", if *patroni { " --patroni" } else { "" }, if *nats { " --nats" } else { "" }];
         repeats.live(&name.concat(), |seed, rounds| {
             let plan = linear::nodes::Plan { seed, rounds, nodes: 3, patroni: *patroni, nats: *nats };
             let tally = linear::nodes::run(plan, &mut |line| println!("  {line}"));

@@ -65,8 +65,7 @@ impl Postgres {
         };
         let folder = tempfile::Builder::new().prefix("sidenote-postgres-").tempdir().unwrap();
         let port = free_port();
-        let mut postgres =
-            Self { bin, folder, port, settings, server: None, databases: AtomicU32::new(0) };
+        let mut postgres = Self { bin, folder, port, settings, server: None, databases: AtomicU32::new(0) };
         postgres.initialise();
         postgres.start();
         Some(postgres)

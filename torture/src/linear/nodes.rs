@@ -86,7 +86,8 @@ impl Fault {
     /// Each kind comes in its turn; which server it meets is chance.
     fn choose(round: usize, plan: Plan, rng: &mut StdRng) -> Self {
         let node = rng.random_range(0..plan.nodes);
-        let mut kinds = vec![Self::Node(node), Self::CutOff(node, Duration::from_millis(rng.random_range(100..6000)))];
+        let mut kinds =
+            vec![Self::Node(node), Self::CutOff(node, Duration::from_millis(rng.random_range(100..6000)))];
         if plan.patroni {
             // Those of the database come first, so that a short run has them.
             kinds.splice(0..0, [Self::SwitchOver, Self::Sleep, Self::Wake, Self::Machine, Self::Server]);

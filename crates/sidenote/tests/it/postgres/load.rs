@@ -87,7 +87,9 @@ impl Load {
         // Whether a read that was refused happened is of no interest.
         let Ok(page) = reader.try_page("g", message, 0) else { return };
         assert!(page.complete, "there are few pairs");
-        for (number, told) in told.into_iter().enumerate().filter(|(number, _)| message_of(*number) == message) {
+        for (number, told) in
+            told.into_iter().enumerate().filter(|(number, _)| message_of(*number) == message)
+        {
             let found = page.pairs.iter().find(|pair| pair.key == key_of(number));
             let found: u64 = found.map_or(0, |pair| pair.value.parse().unwrap());
             assert!(found >= told, "{}: {told} was answered, {found} is read later", key_of(number));
