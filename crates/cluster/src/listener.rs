@@ -79,8 +79,8 @@ impl Listener {
                             .flatten();
                     }
                 }
-                changed = changes.changed(), if due.is_none() => {
-                    if changed.is_err() {
+                seen = changes.changed(), if due.is_none() => {
+                    if seen.is_err() {
                         // Nobody follows any more, and nobody will.
                         return;
                     }
