@@ -3,6 +3,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak check bench fuzz
 
+# The revision whose servers `make soak` replaces; the newest release before this one if none is named.
+SIDENOTE_PREVIOUS ?=
+
 # How long each fuzz target runs, and which of them do.
 FUZZ_SECONDS ?= 1800
 FUZZ_TARGETS ?= query user_sig body record
@@ -21,19 +24,25 @@ test: ## run every test; brings the published signature packages on the first ru
 	@tools/need.sh cc curl strace
 	@if [ -x tests/signers/install.sh ]; then tests/signers/install.sh; fi
 	@if [ -x tests/stock-client/install.sh ]; then tests/stock-client/install.sh; fi
-# Without PostgreSQL or NATS their tests are skipped, each by its name.
+# Without PostgreSQL, NATS or Patroni their tests are skipped, each by its name.
 	@tools/need.sh initdb setpriv || echo "skipped: what needs PostgreSQL (install the package postgresql)"
 	@tools/need.sh nats-server || echo "skipped: what needs NATS (install the package nats-server)"
+	@tools/need.sh etcd patroni || echo "skipped: what needs Patroni (install the packages patroni and etcd-server)"
 	SIDENOTE_REQUIRE_SIGNERS=1 cargo test --workspace --locked
 
 soak: ## the long tests: failures under load, hundreds of rounds, each with the line that repeats it
-	@tools/need.sh cc initdb setpriv
+	@tools/need.sh cc initdb setpriv nats-server etcd patroni
 	cargo build --locked --package sidenote --package sidenote-torture
 	target/debug/sidenote-torture crash --lives 20
 	target/debug/sidenote-torture power --lives 30
 	target/debug/sidenote-torture linear-power --rounds 100
 	target/debug/sidenote-torture linear --lives 20 --rounds 25
 	SIDENOTE_REQUIRE_POSTGRES=1 target/debug/sidenote-torture linear-nodes --lives 5 --rounds 40
+	SIDENOTE_REQUIRE_NATS=1 target/debug/sidenote-torture linear-nodes --nats --lives 2 --rounds 12
+	SIDENOTE_REQUIRE_PATRONI=1 target/debug/sidenote-torture linear-nodes --patroni --nats --lives 3 --rounds 20
+	previous=$$(tools/previous.sh $(SIDENOTE_PREVIOUS)) && \
+		target/debug/sidenote-torture neighbours --previous "$$previous" --rounds 5
+	SIDENOTE_SOAK=1 SIDENOTE_REQUIRE_PATRONI=1 cargo test --locked --package sidenote --test it postgres::patroni -- --nocapture
 	SIDENOTE_SIMULATION_SEEDS=5000 cargo test --locked --package sidenote-store-embedded --lib simulation::nobody
 	SIDENOTE_SOAK=1 cargo test --locked --package sidenote --test it hostile::
 

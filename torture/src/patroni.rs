@@ -155,9 +155,8 @@ impl Patroni {
             (roles == ["leader", "replica", "sync_standby"] && self.standbys_follow()) || pause()
         };
         // Making three databases takes a while on a busy machine.
-        if !until_within(PATIENCE * 4, whole) {
-            panic!("the cluster does not become whole: {}\n{}", self.view(), self.log());
-        }
+        let became = until_within(PATIENCE * 4, whole);
+        assert!(became, "the cluster does not become whole: {}\n{}", self.view(), self.log());
     }
 
     /// Whether every standby is sent what the primary writes and can be read. One that comes back needs what it has not seen

@@ -43,9 +43,9 @@ pub fn spawn(command: Command) -> io::Result<Child> {
         });
         orders
     });
-    let (reply, child) = sync_channel(1);
+    let (reply, made) = sync_channel(1);
     starter.send((command, reply)).map_err(io::Error::other)?;
-    child.recv().map_err(io::Error::other)?
+    made.recv().map_err(io::Error::other)?
 }
 
 /// The parent and the state of a process, as the kernel tells them; the name before them may hold anything.

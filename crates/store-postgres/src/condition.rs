@@ -54,15 +54,15 @@ impl Condition {
     /// It can.
     pub(crate) fn well(&self) {
         let ended = self.change(|trouble| trouble.away.take());
-        self.refuses.send_if_modified(|refuses| std::mem::take(refuses));
+        self.refuses.send_if_modified(std::mem::take);
         if ended.is_some() {
             tracing::info!("the database can be used again");
         }
     }
 
     /// Commits get no answer. Logged when it begins.
-    pub(crate) fn hangs(&self, reason: String) {
-        let before = self.change(|trouble| trouble.hanging.replace(reason.clone()));
+    pub(crate) fn hangs(&self, reason: &str) {
+        let before = self.change(|trouble| trouble.hanging.replace(reason.to_owned()));
         if before.is_none() {
             tracing::error!(reason, "the database takes no commits");
         }
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn where_commits_hang_questions_go_on() {
         let condition = Condition::new(Duration::ZERO);
-        condition.hangs("no answer".to_owned());
+        condition.hangs("no answer");
         assert_eq!(condition.refuses_questions(), None);
         for refused in [condition.refuses_commands().unwrap(), condition.health().unwrap_err()] {
             assert!(refused.to_string().contains("takes no commits: no answer"), "{refused}");

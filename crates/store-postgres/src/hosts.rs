@@ -178,7 +178,8 @@ impl Newest {
 /// If the connection is lost.
 pub(crate) async fn history(session: &mut Session) -> Result<Option<History>, Fault> {
     // The first eight digits of the name of the file that it writes now are the timeline.
-    let sql = "SELECT system_identifier::text, pg_walfile_name(pg_current_wal_lsn()) FROM pg_control_system()";
+    let sql =
+        "SELECT system_identifier::text, pg_walfile_name(pg_current_wal_lsn()) FROM pg_control_system()";
     // One that can't be prepared is no reason to give up the connection, so it goes as plain text.
     let answer = session.first_row(sql).await?;
     Ok(answer.and_then(|columns| {
@@ -249,12 +250,16 @@ mod tests {
         assert_eq!(first_of(slow).await.unwrap(), (2, "b"));
         let none = vec![attempt(1, 0, Err("read only")), attempt(0, 5, Err("refused"))];
         let said = first_of(none).await.unwrap_err().to_string();
-        assert!(said.contains("host 2: ") && said.contains("read only") && said.contains("refused"), "{said}");
+        assert!(
+            said.contains("host 2: ") && said.contains("read only") && said.contains("refused"),
+            "{said}"
+        );
     }
 
     #[tokio::test]
     async fn a_server_tells_its_history() {
-        let Some(postgres) = Postgres::start_or_skip("a_server_tells_its_history", Settings::default()) else {
+        let Some(postgres) = Postgres::start_or_skip("a_server_tells_its_history", Settings::default())
+        else {
             return;
         };
         let options = PostgresOptions::new(postgres.dsn("postgres"));

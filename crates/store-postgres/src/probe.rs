@@ -95,7 +95,9 @@ impl Probe {
                 if waited >= options.answer_timeout() {
                     // As long as any request waits for it.
                     let seconds = waited.as_secs();
-                    condition.hangs(format!("one has had no answer for {seconds} s; is a synchronous standby there?"));
+                    let reason =
+                        format!("one has had no answer for {seconds} s; is a synchronous standby there?");
+                    condition.hangs(&reason);
                 }
                 let is_gone = condition.refuses_questions().is_some() || pool.losses() != losses;
                 if waited >= patience || is_gone && waited >= options.answer_timeout() {

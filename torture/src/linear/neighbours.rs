@@ -38,7 +38,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Option<Tally> {
     let mut judge = |cluster: &Cluster, what: &str, meanwhile: &mut dyn FnMut()| {
         let servers = cluster.addresses();
         let answers = rng.random_range(super::CLIENTS..super::CLIENTS * 6);
-        let history = record(&servers, &before, rng.random(), answers, || meanwhile());
+        let history = record(&servers, &before, rng.random(), answers, meanwhile);
         let after: Vec<Set> = look(&servers, &mut rng);
         if let Err(objection) = history.judge(&before, &after) {
             panic!("{what}: {objection}");

@@ -162,7 +162,9 @@ fn fall_silent(test: &str, silence: Silence) {
             assert_eq!(answer["ErrorCode"], 10_002, "{answer}");
             longest = longest.max(took);
         }
-        println!("/readyz said no after {noticed} ms, and {longest} ms was the longest wait of those who asked");
+        println!(
+            "/readyz said no after {noticed} ms, and {longest} ms was the longest wait of those who asked"
+        );
         assert!(longest < ANSWER, "{longest} ms");
         // By now nobody has to find out any more.
         for number in 0..6 {

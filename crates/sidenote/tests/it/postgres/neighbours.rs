@@ -17,9 +17,8 @@ const DATABASE: &str = "test0";
 fn servers_go_on_while_the_schema_of_the_next_version_is_made_underneath() {
     let test = "servers_go_on_while_the_schema_of_the_next_version_is_made_underneath";
     let Some(mut cluster) = Cluster::start_or_skip(test, 2, &without_attempts()) else { return };
-    let administrator = |cluster: &Cluster, node: usize| {
-        Caller::new(cluster.nodes[node].address, APP, ADMINISTRATOR)
-    };
+    let administrator =
+        |cluster: &Cluster, node: usize| Caller::new(cluster.nodes[node].address, APP, ADMINISTRATOR);
     furnish(&administrator(&cluster, 0), MESSAGES);
     let load = Load::default();
     let wait_for = |more: u64| {
