@@ -79,6 +79,14 @@ impl Message {
         bytes
     }
 
+    /// The same without the events, for a broker that takes only short messages.
+    pub(crate) fn without_events(self) -> Self {
+        match self {
+            Self::News(news) => Self::News(News { events: Vec::new(), ..news }),
+            other => other,
+        }
+    }
+
     /// The message that these bytes are.
     ///
     /// # Errors

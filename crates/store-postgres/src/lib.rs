@@ -43,4 +43,4 @@ mod store;
 
 pub use error::OpenError;
 pub use options::PostgresOptions;
-pub use store::{PostgresStore, Recent, RoundTrips};
+pub use store::{Looked, PostgresStore, Recent, RoundTrips};

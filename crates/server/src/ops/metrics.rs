@@ -256,7 +256,8 @@ impl Collector for Scrape {
     }
 }
 
-/// All of it is there also where a server is alone, so that a dashboard need not know.
+/// All of it is there also where a server is alone, so that a dashboard need not know; but whether there is a connection to
+/// NATS is said only where one is configured, so that an alarm need not know.
 fn encode_cluster(encoder: &mut DescriptorEncoder<'_>, cluster: Option<ClusterStatistics>) -> fmt::Result {
     let it = cluster.unwrap_or_default();
     for (name, help, count) in [
@@ -265,17 +266,18 @@ fn encode_cluster(encoder: &mut DescriptorEncoder<'_>, cluster: Option<ClusterSt
         ("cluster_heard", "Messages from other nodes", it.heard),
         ("cluster_refused", "Messages from other nodes that made no sense", it.refused),
         ("cluster_looks", "Times that the tables were looked at for what was not heard of", it.looks),
+        ("cluster_failed_looks", "Of those, the ones that failed", it.failed_looks),
         ("cluster_found", "Conversations of which something new was found then", it.found),
     ] {
         encoder
             .encode_descriptor(name, help, None, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, f64>(&count, None)?;
     }
-    let connected = u64::from(it.connected == Some(true));
+    let Some(connected) = it.connected else { return Ok(()) };
     let help = "Whether this node is connected to NATS";
     encoder
         .encode_descriptor("cluster_nats_connected", help, None, MetricType::Gauge)?
-        .encode_gauge(&connected)
+        .encode_gauge(&u64::from(connected))
 }
 
 fn encode_webhooks(encoder: &mut DescriptorEncoder<'_>, webhooks: &[WebhookStatistics]) -> fmt::Result {
@@ -355,6 +357,7 @@ mod tests {
             }],
             cluster: Some(ClusterStatistics {
                 published: 21,
+                failed_looks: 1,
                 found: 2,
                 connected: Some(true),
                 ..ClusterStatistics::default()
@@ -404,6 +407,7 @@ mod tests {
             "sidenote_store_statements_total 70",
             "sidenote_cluster_published_total 21",
             "sidenote_cluster_found_total 2",
+            "sidenote_cluster_failed_looks_total 1",
             "sidenote_cluster_nats_connected 1",
             "sidenote_connections 9",
             "sidenote_long_connection_logins 8",
