@@ -11,12 +11,9 @@ use std::time::Duration;
 
 use sidenote_core::event::{Event, Happening};
 use sidenote_core::ids::{
-    AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, MessageName, TinyId, UserId,
+    AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, TinyId, UserId,
 };
-use sidenote_core::message::MessageBody;
-use sidenote_core::query::{
-    Accounts, DescribeDirect, DescribeGroup, Events, FindMembers, FindMessage, JoinedGroups,
-};
+use sidenote_core::query::{Accounts, Events, JoinedGroups};
 use sidenote_store::audience::{Audience, Followed};
 use sidenote_store::{News, Store, StoreError};
 use tokio::sync::{Notify, watch};
@@ -313,7 +310,7 @@ impl Hub {
                 () = self.changed.notified() => {
                     let state = self.state();
                     if state.is_idle() {
-                        self.take_unread();
+                        drop(self.take_unread());
                         // Under the lock: whoever comes next finds that nobody follows, and waits.
                         self.following.send_replace(false);
                         return;
