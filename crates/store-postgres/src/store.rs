@@ -235,8 +235,10 @@ impl Recent {
     /// [`LONG`](Self::LONG).
     pub fn since(ago: Duration) -> Self {
         // A text for every half a minute, and not for every second, because each is prepared once.
-        let needed = ago.as_secs().saturating_add(1 + u64::from(Self::MOMENT.seconds)).next_multiple_of(30);
-        Self { seconds: u32::try_from(needed).unwrap_or(u32::MAX).min(Self::LONG.seconds) }
+        let longest = u64::from(Self::LONG.seconds);
+        let needed = ago.as_secs().min(longest) + 1 + u64::from(Self::MOMENT.seconds);
+        let seconds = needed.next_multiple_of(30).min(longest);
+        Self { seconds: u32::try_from(seconds).unwrap_or(Self::LONG.seconds) }
     }
 
     /// How long that is.
