@@ -80,11 +80,11 @@ impl Message {
     }
 
     /// The same without the events, for a broker that takes only short messages.
-    pub(crate) fn without_events(self) -> Self {
-        match self {
-            Self::News(news) => Self::News(News { events: Vec::new(), ..news }),
-            other => other,
+    pub(crate) fn without_events(mut self) -> Self {
+        if let Self::News(news) = &mut self {
+            news.events = Vec::new();
         }
+        self
     }
 
     /// The message that these bytes are.
