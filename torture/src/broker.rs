@@ -16,6 +16,8 @@ const PLACES: [&str; 3] = ["/usr/sbin/nats-server", "/usr/bin/nats-server", "/us
 pub struct Broker {
     program: PathBuf,
     port: u16,
+    /// User and password that it asks for.
+    login: Option<(String, String)>,
     server: Option<Child>,
 }
 
@@ -23,6 +25,11 @@ impl Broker {
     /// Starts a server; `None` if there is none on this machine, in which case `test` is named as skipped. Where
     /// `SIDENOTE_REQUIRE_NATS` is set that is a failure.
     pub fn start_or_skip(test: &str) -> Option<Self> {
+        Self::start_with_login_or_skip(test, None)
+    }
+
+    /// The same for one that asks for a user and a password.
+    pub fn start_with_login_or_skip(test: &str, login: Option<(&str, &str)>) -> Option<Self> {
         let Some(program) = PLACES.iter().map(Path::new).find(|place| place.is_file()) else {
             #[expect(
                 clippy::disallowed_methods,
@@ -34,7 +41,8 @@ impl Broker {
             return None;
         };
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let mut broker = Self { program: program.to_owned(), port, server: None };
+        let login = login.map(|(user, password)| (user.to_owned(), password.to_owned()));
+        let mut broker = Self { program: program.to_owned(), port, login, server: None };
         broker.start();
         Some(broker)
     }
@@ -44,11 +52,19 @@ impl Broker {
         format!("[cluster]\nnats = [\"nats://127.0.0.1:{}\"]\npoll_ms = {poll_ms}", self.port)
     }
 
+    /// The same with what stands before the host in an address.
+    pub fn section_as(&self, login: &str, poll_ms: u64) -> String {
+        self.section(poll_ms).replace("nats://", &format!("nats://{login}@"))
+    }
+
     /// Starts it again, on the same port.
     pub fn start(&mut self) {
         assert!(self.server.is_none(), "it runs already");
         let mut command = bound(&self.program, "KILL", None);
         command.args(["--addr", "127.0.0.1", "--port", &self.port.to_string()]);
+        if let Some((user, password)) = &self.login {
+            command.args(["--user", user, "--pass", password]);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.server = Some(spawn(command).unwrap());
         until(|| TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok(), "NATS does not start");

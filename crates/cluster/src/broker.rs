@@ -1,9 +1,11 @@
 //! The connection to NATS, which comes and goes by itself. Nothing waits for it for long.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::client::PublishErrorKind;
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber};
 use bytes::Bytes;
@@ -27,15 +29,46 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Messages that wait for one subject; more are dropped, and the tables looked at.
 const MOST_WAITING: usize = 4096;
 
-/// An address of the broker makes no sense.
+/// Addresses of the broker can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("address {} of the broker can't be used; write it like nats://host:4222", .0 + 1)]
-pub struct BadAddress(usize);
+pub enum BadAddress {
+    /// One makes no sense.
+    #[error("address {} of the broker can't be used; write it like nats://host:4222 or tls://host:4222", .0 + 1)]
+    Senseless(usize),
+    /// Servers of one broker know the same users.
+    #[error(
+        "address {} of the broker has another user or password than the first; write the same in all of them", .0 + 1
+    )]
+    OtherLogin(usize),
+    /// Who listens on the way could wait for the connection that is not encrypted.
+    #[error("address {} of the broker is encrypted and the first is not, or the other way; write tls:// in all of them or in none", .0 + 1)]
+    OtherScheme(usize),
+}
+
+/// The servers of a broker, and how to log in.
+#[derive(Clone)]
+pub(crate) struct Servers {
+    /// Without users and passwords: the client sends none of those, and writes addresses to the log.
+    addresses: Vec<ServerAddr>,
+    login: Login,
+    is_encrypted: bool,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Login {
+    Nobody,
+    Token(String),
+    User(String, String),
+}
 
 pub(crate) struct Broker {
     client: Client,
     /// The connection came or went, or messages were dropped.
     pub(crate) upset: Arc<Notify>,
+    /// What was wrong last, for the log.
+    trouble: Arc<Mutex<Option<String>>>,
+    /// The client takes nothing any more, and will not.
+    is_dead: AtomicBool,
 }
 
 /// The broker did not take it in time, or is not there.
@@ -43,20 +76,67 @@ pub(crate) struct Broker {
 pub(crate) struct Away;
 
 /// Takes addresses apart. What is wrong is told without them, for they may hold passwords.
-pub(crate) fn parse(addresses: &[String]) -> Result<Vec<ServerAddr>, BadAddress> {
-    let parsed = addresses
-        .iter()
-        .enumerate()
-        .map(|(place, address)| address.parse::<ServerAddr>().map_err(|_| BadAddress(place)));
-    parsed.collect()
+pub(crate) fn parse(addresses: &[String]) -> Result<Option<Servers>, BadAddress> {
+    let mut servers: Option<Servers> = None;
+    for (place, address) in addresses.iter().enumerate() {
+        let (address, login) = take_apart(address).ok_or(BadAddress::Senseless(place))?;
+        let is_encrypted = address.tls_required();
+        match &mut servers {
+            None => servers = Some(Servers { addresses: vec![address], login, is_encrypted }),
+            Some(servers) if servers.login != login => return Err(BadAddress::OtherLogin(place)),
+            Some(servers) if servers.is_encrypted != is_encrypted => {
+                return Err(BadAddress::OtherScheme(place));
+            }
+            Some(servers) => servers.addresses.push(address),
+        }
+    }
+    Ok(servers)
+}
+
+/// An address without the user and the password in it, and those.
+fn take_apart(address: &str) -> Option<(ServerAddr, Login)> {
+    let address: ServerAddr = address.parse().ok()?;
+    if !["nats", "tls"].contains(&address.scheme()) {
+        return None;
+    }
+    let login = match (address.username(), address.password()) {
+        (None, None) => Login::Nobody,
+        (Some(token), None) => Login::Token(decoded(token)?),
+        (user, Some(password)) => Login::User(decoded(user.unwrap_or_default())?, decoded(password)?),
+    };
+    let mut url = address.into_inner();
+    url.set_username("").ok()?;
+    url.set_password(None).ok()?;
+    Some((ServerAddr::from_url(url).ok()?, login))
+}
+
+/// A part of an address, in which `%40` stands for `@`.
+fn decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
 }
 
 impl Broker {
     /// Begins to connect, and goes on by itself until it succeeds; whenever the connection is lost, again.
-    pub(crate) async fn connect(servers: Vec<ServerAddr>) -> Option<Self> {
-        let upset = Arc::<Notify>::default();
-        let bell = Arc::clone(&upset);
-        let options = ConnectOptions::new()
+    pub(crate) async fn connect(servers: Servers) -> Option<Self> {
+        let Servers { addresses, login, is_encrypted } = servers;
+        let (upset, trouble) = (Arc::<Notify>::default(), Arc::<Mutex<Option<String>>>::default());
+        let (bell, note) = (Arc::clone(&upset), Arc::clone(&trouble));
+        let options = match login {
+            Login::Nobody => ConnectOptions::new(),
+            Login::Token(token) => ConnectOptions::with_token(token),
+            Login::User(user, password) => ConnectOptions::with_user_and_password(user, password),
+        };
+        let options = options
+            .require_tls(is_encrypted)
+            // Whoever names further servers may name some that are not encrypted, or not of this cluster.
+            .ignore_discovered_servers()
             .name("sidenote")
             .retry_on_initial_connect()
             .no_echo()
@@ -69,15 +149,17 @@ impl Broker {
                 doubled.min(LONGEST_PAUSE)
             })
             .event_callback(move |event| {
-                let bell = Arc::clone(&bell);
-                async move {
-                    if matches!(event, Event::Connected | Event::Disconnected | Event::SlowConsumer(_)) {
-                        bell.notify_one();
+                match &event {
+                    Event::Connected | Event::Disconnected | Event::SlowConsumer(_) => bell.notify_one(),
+                    Event::ServerError(_) | Event::ClientError(_) | Event::Closed => {
+                        *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(event.to_string());
                     }
+                    _ => {}
                 }
+                std::future::ready(())
             });
-        match options.connect(servers).await {
-            Ok(client) => Some(Self { client, upset }),
+        match options.connect(addresses).await {
+            Ok(client) => Some(Self { client, upset, trouble, is_dead: AtomicBool::new(false) }),
             Err(error) => {
                 // It would try for ever, so this is not about the broker being away.
                 tracing::error!(%error, "there is no way to NATS; what other nodes commit is found by looking");
@@ -87,7 +169,28 @@ impl Broker {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        self.client.connection_state() == State::Connected && !self.is_dead.load(Ordering::Relaxed)
+    }
+
+    /// What was wrong since this was asked last.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The longest message that it takes, in bytes.
+    pub(crate) fn max_payload(&self) -> usize {
+        self.client.max_payload()
+    }
+
+    /// A client whose task is gone says nothing of it, and what it is given is lost.
+    fn dies(&self) -> Away {
+        if !self.is_dead.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "the NATS client has ended; what other nodes commit is found by looking until this node starts again"
+            );
+            self.upset.notify_one();
+        }
+        Away
     }
 
     pub(crate) async fn publish(&self, subjects: &BTreeSet<Subject>, bytes: Vec<u8>) -> Result<(), Away> {
@@ -97,7 +200,11 @@ impl Broker {
         let bytes = Bytes::from(bytes);
         for subject in subjects {
             let published = self.client.publish(subject.to_string(), bytes.clone());
-            timeout(PATIENCE, published).await.map_err(|_| Away)?.map_err(|_| Away)?;
+            match timeout(PATIENCE, published).await.map_err(|_| Away)? {
+                Ok(()) => {}
+                Err(error) if error.kind() == PublishErrorKind::Send => return Err(self.dies()),
+                Err(_) => return Err(Away),
+            }
         }
         Ok(())
     }
@@ -117,12 +224,40 @@ impl Broker {
 mod tests {
     use super::*;
 
+    fn parsed(addresses: &[&str]) -> Result<Servers, BadAddress> {
+        let addresses: Vec<_> = addresses.iter().map(|address| (*address).to_owned()).collect();
+        parse(&addresses).map(Option::unwrap)
+    }
+
     #[test]
     fn addresses_are_taken_apart_and_never_repeated() {
-        let good = ["nats://nats1:4222", "tls://user:pass@nats2:4222", "nats://127.0.0.1:1"];
-        assert_eq!(parse(&good.map(str::to_owned)).unwrap().len(), 3);
-        let bad = ["nats://nats1:4222", "nats://user:hunter2@host:port"].map(str::to_owned);
-        let error = parse(&bad).unwrap_err().to_string();
-        assert!(error.contains("address 2") && !error.contains("hunter2"), "{error}");
+        let good = ["nats://nats1:4222", "nats2", "nats://127.0.0.1:1"];
+        assert_eq!(parsed(&good).unwrap().addresses.len(), 3);
+        assert!(parse(&[]).unwrap().is_none());
+        for bad in ["nats://user:hunter2@host:port", "wss://user:hunter2@host", "nats://user:hunter2%4@host"]
+        {
+            let error = parsed(&["nats://nats1:4222", bad]).err().unwrap();
+            assert_eq!(error, BadAddress::Senseless(1), "{bad}");
+            let error = error.to_string();
+            assert!(error.contains("address 2") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn users_passwords_and_tokens_leave_the_addresses() {
+        let both = ["tls://us%40r:p%3Ass@nats1", "tls://us%40r:p%3Ass@nats2:4223"];
+        let Servers { addresses, login, is_encrypted } = parsed(&both).unwrap();
+        assert!(login == Login::User("us@r".to_owned(), "p:ss".to_owned()) && is_encrypted);
+        let left: Vec<_> = addresses.iter().map(ServerAddr::as_url_str).collect();
+        assert_eq!(left, ["tls://nats1", "tls://nats2:4223"]);
+        assert!(parsed(&["nats://t0ken@nats1"]).unwrap().login == Login::Token("t0ken".to_owned()));
+    }
+
+    #[test]
+    fn servers_of_one_broker_are_reached_in_the_same_way() {
+        let other = parsed(&["nats://a:b@nats1", "nats://a:b@nats2", "nats://a:c@nats3"]);
+        assert_eq!(other.err(), Some(BadAddress::OtherLogin(2)));
+        let other = parsed(&["tls://nats1", "nats://nats2"]);
+        assert_eq!(other.err(), Some(BadAddress::OtherScheme(1)));
     }
 }

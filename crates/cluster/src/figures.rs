@@ -11,6 +11,7 @@ pub(crate) struct Figures {
     pub(crate) heard: Count,
     pub(crate) refused: Count,
     pub(crate) looks: Count,
+    pub(crate) failed_looks: Count,
     pub(crate) found: Count,
 }
 
@@ -35,6 +36,7 @@ impl Figures {
             heard: self.heard.get(),
             refused: self.refused.get(),
             looks: self.looks.get(),
+            failed_looks: self.failed_looks.get(),
             found: self.found.get(),
             connected,
             leads,

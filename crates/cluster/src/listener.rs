@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::Subscriber;
 use futures_util::StreamExt as _;
 use futures_util::stream::{SelectAll, TakeUntil};
-use sidenote_store::audience::{Audience, Followed};
+use sidenote_store::audience::Audience;
 use sidenote_store_postgres::PostgresStore;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -92,10 +92,10 @@ impl Listener {
                     let began = Instant::now();
                     changes.mark_unchanged();
                     let Some(audience) = self.audience.borrow().as_ref().and_then(Weak::upgrade) else { return };
-                    let followed = audience.followed();
+                    let wanted = subjects_for(&audience.followed(), ears.open.contains_key(&Subject::All));
                     drop(audience);
                     let pause = (began.elapsed() * PAUSE_FACTOR).max(LEAST_PAUSE);
-                    let adjusted = self.adjust(&mut ears, &followed).await;
+                    let adjusted = self.adjust(&mut ears, &wanted).await;
                     rested = Instant::now() + pause;
                     due = (adjusted == Adjusted::InPart).then(|| rested + AGAIN);
                     if adjusted != Adjusted::Already {
@@ -113,10 +113,9 @@ impl Listener {
     }
 
     /// Listens to what is followed now, and to nothing else.
-    async fn adjust(&self, ears: &mut Ears, followed: &Followed) -> Adjusted {
-        let wanted: BTreeSet<_> = subjects_for(followed);
+    async fn adjust(&self, ears: &mut Ears, wanted: &BTreeSet<Subject>) -> Adjusted {
         let mut adjusted = Adjusted::Already;
-        for subject in &wanted {
+        for subject in wanted {
             if ears.open.contains_key(subject) {
                 continue;
             }

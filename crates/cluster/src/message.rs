@@ -94,6 +94,14 @@ impl Message {
         bytes
     }
 
+    /// The same without the events, for a broker that takes only short messages.
+    pub(crate) fn without_events(mut self) -> Self {
+        if let Self::News(news) = &mut self {
+            news.events = Vec::new();
+        }
+        self
+    }
+
     /// The message that these bytes are.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ impl ClusterOptions {
     ///
     /// # Errors
     ///
-    /// If an address makes no sense.
+    /// If addresses make no sense, or do not go together.
     pub fn check(&self) -> Result<(), BadAddress> {
         broker::parse(&self.nats).map(drop)
     }
@@ -73,10 +73,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If an address of the broker makes no sense.
+    /// If addresses of the broker make no sense, or do not go together.
     pub async fn start(store: Arc<PostgresStore>, options: &ClusterOptions) -> Result<Self, BadAddress> {
         let servers = broker::parse(&options.nats)?;
-        let broker = if servers.is_empty() { None } else { Broker::connect(servers).await.map(Arc::new) };
+        let broker = match servers {
+            Some(servers) => Broker::connect(servers).await.map(Arc::new),
+            None => None,
+        };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (figures, audience) = (Arc::<Figures>::default(), watch::Sender::new(None));
         let look = broker.as_ref().map_or_else(Arc::<Notify>::default, |broker| Arc::clone(&broker.upset));

@@ -23,8 +23,9 @@ const PREFIX: &str = "sidenote.v1";
 /// A message is sent to so many numbers at most; what concerns more goes to everybody.
 const MOST_SHARDS: usize = 16;
 
-/// A node that would listen to more numbers than this listens to all.
+/// A node that would listen to more numbers than this listens to all, until they are clearly fewer.
 const MOST_EARS: usize = 2048;
+const FEW_EARS: usize = 1536;
 
 /// A part of what is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,12 +59,12 @@ pub(crate) fn subjects_of(message: &Message) -> BTreeSet<Subject> {
     subjects.unwrap_or_else(|| BTreeSet::from([Subject::Everybody]))
 }
 
-/// What a node listens to for those who follow.
-pub(crate) fn subjects_for(followed: &Followed) -> BTreeSet<Subject> {
+/// What a node listens to for those who follow, if it listens to all now or not.
+pub(crate) fn subjects_for(followed: &Followed, hears_all: bool) -> BTreeSet<Subject> {
     let conversations = followed.conversations.iter().map(|followed| of_conversation(&followed.conversation));
     let mut subjects: BTreeSet<_> =
         conversations.chain(followed.accounts.iter().map(|(account, _)| of_account(account))).collect();
-    if followed.has_apps || subjects.len() > MOST_EARS {
+    if followed.has_apps || subjects.len() > if hears_all { FEW_EARS } else { MOST_EARS } {
         return BTreeSet::from([Subject::All]);
     }
     subjects.insert(Subject::Everybody);
@@ -162,7 +163,7 @@ mod tests {
         let room = Followed { conversations: vec![room], ..nobody.clone() };
         let app = Followed { has_apps: true, ..nobody.clone() };
         let hears = |who: &Followed, message: &Message| {
-            let ears = subjects_for(who);
+            let ears = subjects_for(who, false);
             ears.contains(&Subject::All) || subjects_of(message).iter().any(|subject| ears.contains(subject))
         };
         let direct =
@@ -186,11 +187,18 @@ mod tests {
 
     #[test]
     fn whoever_follows_very_much_listens_to_all() {
-        let accounts = (0..20_000)
-            .map(|number| (account(&format!("user{number}")), TinyId::from_random(number)))
-            .collect();
-        let subjects = subjects_for(&Followed { accounts, ..Followed::default() });
-        assert_eq!(subjects, BTreeSet::from([Subject::All]));
+        let followed = |count: u64| {
+            let number = |number| (account(&format!("user{number}")), TinyId::from_random(number));
+            Followed { accounts: (0..count).map(number).collect(), ..Followed::default() }
+        };
+        let all = BTreeSet::from([Subject::All]);
+        assert_eq!(subjects_for(&followed(20_000), false), all);
+        // Some 1,750 numbers: whoever listens to all goes on, so that nobody changes over and over.
+        let between = followed(2300);
+        let subjects = subjects_for(&between, false);
+        assert!(subjects.len() > FEW_EARS && subjects.len() < MOST_EARS, "{}", subjects.len());
+        assert_eq!(subjects_for(&between, true), all);
+        assert!(subjects_for(&followed(1000), true).len() > 500);
         assert!(subjects_of(&news(group("g"), vec![joined(16)])).len() <= MOST_SHARDS);
     }
 }

@@ -16,7 +16,12 @@ pub(crate) async fn tell(mut own: Follower, broker: &Broker, figures: &Figures) 
         let mut messages = deleted.chain(news.into_iter().map(Message::News));
         while let Some(message) = messages.next() {
             let subjects = subjects_of(&message);
-            if broker.publish(&subjects, message.encode()).await.is_ok() {
+            let mut bytes = message.encode();
+            if bytes.len() > broker.max_payload() {
+                // Those who want the events read them.
+                bytes = message.without_events().encode();
+            }
+            if broker.publish(&subjects, bytes).await.is_ok() {
                 figures.published.add(subjects.len() as u64);
             } else {
                 figures.unpublished.add(1 + messages.by_ref().count() as u64);

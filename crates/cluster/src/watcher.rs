@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use sidenote_core::ids::{AccountId, EventNumber, Incarnation, TinyId};
 use sidenote_core::query::Accounts;
-use sidenote_store::audience::{Audience, FollowedConversation};
+use sidenote_store::audience::{Audience, Followed, FollowedConversation};
 use sidenote_store::{News, Store, StoreError};
-use sidenote_store_postgres::{PostgresStore, Recent};
+use sidenote_store_postgres::{Looked, PostgresStore, Recent};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -19,6 +19,9 @@ use crate::membership::Membership;
 /// How often a node looks while the broker is there: the last message that was lost leaves no gap.
 const COMPARE: Duration = Duration::from_secs(3);
 
+/// How soon everything that is followed was compared once while the broker is there.
+const ROUND: Duration = Duration::from_secs(30);
+
 /// Conversations whose numbers are asked for in one round trip.
 const AT_A_TIME: usize = 500;
 
@@ -28,11 +31,15 @@ const ACCOUNTS: Duration = Duration::from_secs(5);
 /// Accounts that are asked for at a time.
 const ACCOUNTS_AT_A_TIME: usize = 100;
 
-/// What was found is remembered so long, at least: longer than a look goes back.
+/// What was found is remembered so long, at least: longer than a look goes back beyond the one before.
 const MEMORY: Duration = Duration::from_mins(1);
 
 /// How long the broker may take to be there at the start.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// Whoever rings waits for so long after the last look, and so many times as long as that took. Others may ring then too.
+const LEAST_REST: Duration = Duration::from_millis(200);
+const REST_FACTOR: u32 = 5;
 
 pub(crate) struct Watcher {
     pub(crate) store: Arc<PostgresStore>,
@@ -49,73 +56,84 @@ pub(crate) struct Watcher {
 pub(crate) struct Found {
     newer: HashMap<Incarnation, EventNumber>,
     older: HashMap<Incarnation, EventNumber>,
-    /// Whether anybody has looked before. What was there then is old for all who follow.
-    has_begun: bool,
 }
 
 impl Found {
     /// What of this is new.
-    pub(crate) fn new_of(&mut self, found: Vec<News>) -> Vec<News> {
-        let is_first = !std::mem::replace(&mut self.has_begun, true);
-        let mut new = Vec::new();
-        for mut news in found {
-            let known =
-                self.newer.get(&news.incarnation).or_else(|| self.older.get(&news.incarnation)).copied();
-            self.newer.insert(news.incarnation, known.map_or(news.last, |known| known.max(news.last)));
-            if is_first || known.is_some_and(|known| known >= news.last) {
-                continue;
+    fn new_of(&mut self, mut news: News) -> Option<News> {
+        let known = self.newer.get(&news.incarnation).or_else(|| self.older.get(&news.incarnation)).copied();
+        self.newer.insert(news.incarnation, known.map_or(news.last, |known| known.max(news.last)));
+        if let Some(known) = known {
+            if known >= news.last {
+                return None;
             }
-            if let Some(known) = known {
-                // Numbers have no gaps, so what is between was committed late.
-                news.first = known.next();
-            }
-            new.push(news);
+            // Numbers have no gaps, so what is between was committed late.
+            news.first = known.next();
         }
-        new
+        Some(news)
     }
 
-    pub(crate) fn forget_old(&mut self) {
+    fn forget_old(&mut self) {
         self.older = std::mem::take(&mut self.newer);
     }
+}
+
+/// What one look leaves for the next.
+struct Course {
+    found: Found,
+    /// When the look began that last saw what had happened recently; before the first, when the node began.
+    last_seen: Instant,
+    has_seen: bool,
+    /// Up to where what is followed was compared, in the order of the numbers of lives.
+    compared: Option<u64>,
+    last_accounts: Instant,
+    last_forgotten: Instant,
+    /// Whether the log says that looking fails.
+    is_failing: bool,
+    told_of_broker: Option<bool>,
 }
 
 impl Watcher {
     pub(crate) async fn watch(self) {
         let began = Instant::now();
-        let mut found = Found::default();
-        let (mut last_look, mut last_forgotten) = (began, began);
-        let mut last_accounts = began;
-        let mut told = None;
+        let mut course = Course {
+            found: Found::default(),
+            last_seen: began,
+            has_seen: false,
+            compared: None,
+            last_accounts: began,
+            last_forgotten: began,
+            is_failing: false,
+            told_of_broker: None,
+        };
         loop {
             let looked_at = Instant::now();
-            let back = how_far_back(looked_at - last_look);
-            let with_accounts = looked_at - last_accounts >= ACCOUNTS;
-            match self.look_around(&mut found, back, with_accounts).await {
+            let is_heard = self.broker.as_ref().map(|broker| broker.is_connected());
+            let pause = if is_heard == Some(true) { COMPARE.max(self.poll) } else { self.poll };
+            match self.look_around(&mut course, pause, is_heard == Some(true)).await {
                 Ok(()) => {
-                    last_look = looked_at;
-                    if with_accounts {
-                        last_accounts = looked_at;
-                    }
-                    if looked_at - last_forgotten >= MEMORY {
-                        last_forgotten = looked_at;
-                        found.forget_old();
-                        self.store.forget_old_news();
+                    if std::mem::take(&mut course.is_failing) {
+                        tracing::info!("what other nodes commit is looked for again");
                     }
                 }
                 Err(StoreError::Closed) => return,
-                // The store says by itself that its database is away.
-                Err(error) => tracing::debug!(%error, "what other nodes committed could not be looked for"),
+                Err(error) => {
+                    self.figures.failed_looks.add(1);
+                    if !std::mem::replace(&mut course.is_failing, true) {
+                        tracing::warn!(%error, "what other nodes commit can't be looked for; pushes may come late");
+                    }
+                }
             }
-            let is_heard = self.broker.as_ref().map(|broker| broker.is_connected());
             if began.elapsed() > GRACE || is_heard == Some(true) {
-                self.say(&mut told, is_heard);
+                self.say(&mut course.told_of_broker, is_heard);
             }
-            let pause = if is_heard == Some(true) { COMPARE.max(self.poll) } else { self.poll };
             // From the start of a look to that of the next, but with a rest in between.
-            let rest = (looked_at + pause).max(Instant::now() + pause / 10);
+            let ended = Instant::now();
+            let rest = (looked_at + pause).max(ended + pause / 10);
+            let least = ended + ((ended - looked_at) * REST_FACTOR).max(LEAST_REST);
             tokio::select! {
                 () = tokio::time::sleep_until(rest) => {}
-                () = self.look.notified() => {}
+                () = self.look.notified() => tokio::time::sleep_until(least.min(rest)).await,
             }
         }
     }
@@ -127,50 +145,94 @@ impl Watcher {
         }
         match is_heard {
             Some(true) => tracing::info!("connected to NATS"),
-            Some(false) => tracing::warn!(
-                poll_ms = u64::try_from(self.poll.as_millis()).unwrap_or(u64::MAX),
-                "NATS is away; what other nodes commit is found by looking into the tables until it is back"
-            ),
+            Some(false) => {
+                let reason = self.broker.as_ref().and_then(|broker| broker.trouble());
+                tracing::warn!(
+                    poll_ms = u64::try_from(self.poll.as_millis()).unwrap_or(u64::MAX),
+                    reason = reason.as_deref().unwrap_or("no answer"),
+                    "NATS is away; what other nodes commit is found by looking into the tables until it is back"
+                );
+            }
             None => {}
         }
         *told = is_heard;
     }
 
+    /// Looks in every way, also where one of them fails. The first error.
     async fn look_around(
         &self,
-        found: &mut Found,
-        back: Recent,
-        with_accounts: bool,
+        course: &mut Course,
+        pause: Duration,
+        is_heard: bool,
     ) -> Result<(), StoreError> {
         self.figures.looks.add(1);
-        self.membership.look().await?;
+        let departed = self.membership.look().await;
+        let looked_at = Instant::now();
         // Before the numbers are asked for, so that what comes in between is no surprise.
         let audience = self.audience.borrow().as_ref().and_then(Weak::upgrade);
-        let followed = audience.map(|audience| audience.followed()).unwrap_or_default();
-        let recent = self.store.recent_news(back).await?;
-        if recent.len() >= PostgresStore::MOST_RECENT {
+        let Followed { conversations, accounts, .. } =
+            audience.as_ref().map(|audience| audience.followed()).unwrap_or_default();
+        let seen = self.see_what_is_recent(course, looked_at, audience.as_deref()).await;
+        // Without the broker all of it, each time. With it, little is lost, and less haste is needed.
+        let count = if is_heard { at_a_time(conversations.len(), pause) } else { conversations.len() };
+        let compared = self.compare(part_of(conversations, &mut course.compared, count)).await;
+        let mut looked_for = Ok(());
+        if looked_at - course.last_accounts >= ACCOUNTS {
+            for some in accounts.chunks(ACCOUNTS_AT_A_TIME) {
+                looked_for = looked_for.and(self.look_for(some).await);
+            }
+            if looked_for.is_ok() {
+                course.last_accounts = looked_at;
+            }
+        }
+        departed.and(seen).and(compared).and(looked_for)
+    }
+
+    /// Tells what happened since the last look, wherever it did.
+    async fn see_what_is_recent(
+        &self,
+        course: &mut Course,
+        looked_at: Instant,
+        audience: Option<&dyn Audience>,
+    ) -> Result<(), StoreError> {
+        let ago = looked_at - course.last_seen;
+        let Looked { found, back } = self.store.recent_news(how_far_back(ago)).await?;
+        if found.len() >= PostgresStore::MOST_RECENT || back.duration() < ago {
             tracing::warn!(
-                "more conversations had events lately than are looked at; some pushes may be missing"
+                seconds = back.duration().as_secs(),
+                "so far back was looked for what other nodes committed, and not further; messages between two accounts and news of joined groups may be missing"
             );
         }
+        // What was there when the node began is old for all who follow; what came while it could not look may be new.
+        let is_old = !course.has_seen && !course.is_failing;
         let mut count = 0;
-        for news in found.new_of(recent) {
-            count += u64::from(self.store.hear_news(&news));
-        }
-        for some in followed.conversations.chunks(AT_A_TIME) {
-            let lives: Vec<_> = some.iter().map(|of| (of.conversation.clone(), of.incarnation)).collect();
-            let last = self.store.last_events(&lives).await?;
-            for (followed, last) in some.iter().zip(last) {
-                if let Some(news) = missed(followed, last) {
-                    count += u64::from(self.store.hear_missed(&news));
-                }
+        for (news, joins) in found {
+            let Some(news) = course.found.new_of(news) else { continue };
+            if is_old || !audience.is_some_and(|audience| audience.may_want(&news.conversation, joins)) {
+                self.store.pass_over(&news);
+            } else {
+                count += u64::from(self.store.hear_news(&news));
             }
         }
         self.figures.found.add(count);
-        if with_accounts {
-            for some in followed.accounts.chunks(ACCOUNTS_AT_A_TIME) {
-                self.look_for(some).await?;
-            }
+        (course.last_seen, course.has_seen) = (looked_at, true);
+        // Never while looks fail: the next one goes back to the last that did not.
+        if looked_at - course.last_forgotten >= MEMORY {
+            course.last_forgotten = looked_at;
+            course.found.forget_old();
+            self.store.forget_old_news();
+        }
+        Ok(())
+    }
+
+    /// Compares what whoever follows knows with what is there.
+    async fn compare(&self, followed: Vec<FollowedConversation>) -> Result<(), StoreError> {
+        for some in followed.chunks(AT_A_TIME) {
+            let lives: Vec<_> = some.iter().map(|of| (of.conversation.clone(), of.incarnation)).collect();
+            let last = self.store.last_events(&lives).await?;
+            let missed = some.iter().zip(last).filter_map(|(followed, last)| missed(followed, last));
+            let new = missed.filter(|news| self.store.hear_missed(news)).count();
+            self.figures.found.add(new as u64);
         }
         Ok(())
     }
@@ -203,11 +265,33 @@ fn missed(followed: &FollowedConversation, last: EventNumber) -> Option<News> {
     })
 }
 
-/// How far a look goes back if the last one was so long ago.
-fn how_far_back(since: Duration) -> Recent {
-    let all = [Recent::Moment, Recent::While];
-    let enough = |recent: &Recent| since + Recent::Moment.duration() <= recent.duration() + COMPARE * 2;
-    all.into_iter().find(enough).unwrap_or(Recent::Long)
+/// How far a look goes back if the last one was so long ago. Clocks and commits have what is left of a moment.
+fn how_far_back(ago: Duration) -> Recent {
+    if ago <= COMPARE * 2 { Recent::MOMENT } else { Recent::since(ago) }
+}
+
+/// How many to compare in each look, so that all are in the time of a [`ROUND`].
+fn at_a_time(all: usize, pause: Duration) -> usize {
+    let looks = usize::try_from(ROUND.as_millis() / pause.as_millis().max(1)).unwrap_or(usize::MAX).max(1);
+    all.div_ceil(looks).max(AT_A_TIME)
+}
+
+/// The next so many of them, and up to where that is; after the last the first again.
+fn part_of(
+    mut all: Vec<FollowedConversation>,
+    compared: &mut Option<u64>,
+    count: usize,
+) -> Vec<FollowedConversation> {
+    if all.len() <= count {
+        return all;
+    }
+    all.sort_unstable_by_key(|followed| followed.incarnation.get());
+    let is_done = |followed: &FollowedConversation| Some(followed.incarnation.get()) <= *compared;
+    let from = all.partition_point(is_done);
+    let from = if from == all.len() { 0 } else { from };
+    let part: Vec<_> = all.drain(from..).take(count).collect();
+    *compared = part.last().map(|followed| followed.incarnation.get());
+    part
 }
 
 #[cfg(test)]
@@ -223,19 +307,41 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_before_the_first_look_is_old_and_later_each_event_is_new_once() {
+    fn each_event_is_found_once() {
         let mut found = Found::default();
-        assert_eq!(found.new_of(vec![news(1, 3, 5)]), []);
-        assert_eq!(found.new_of(vec![news(1, 3, 5), news(2, 1, 1)]), [news(2, 1, 1)]);
+        assert_eq!(found.new_of(news(1, 3, 5)), Some(news(1, 3, 5)));
+        assert_eq!(found.new_of(news(1, 3, 5)), None);
         // Number 6 was committed by a clock that is behind.
-        assert_eq!(found.new_of(vec![news(1, 7, 8), news(2, 1, 1)]), [news(1, 6, 8)]);
+        assert_eq!(found.new_of(news(1, 7, 8)), Some(news(1, 6, 8)));
         found.forget_old();
-        assert_eq!(found.new_of(vec![news(1, 7, 8)]), []);
+        assert_eq!(found.new_of(news(1, 7, 8)), None);
         found.forget_old();
         found.forget_old();
-        assert_eq!(found.new_of(vec![news(1, 7, 8)]), [news(1, 7, 8)]);
+        assert_eq!(found.new_of(news(1, 7, 8)), Some(news(1, 7, 8)));
         // A database that shows less than before is no reason to tell it again.
-        assert_eq!(found.new_of(vec![news(1, 7, 7)]), []);
+        assert_eq!(found.new_of(news(1, 7, 7)), None);
+    }
+
+    #[test]
+    fn whatever_comes_and_goes_all_that_is_followed_is_compared_in_turn() {
+        let followed = |life: u64| {
+            let News { conversation, incarnation, .. } = news(life, 1, 1);
+            FollowedConversation { conversation, incarnation, known: None }
+        };
+        let all = |but: u64| (0..10).rev().filter(|life| *life != but).map(followed).collect::<Vec<_>>();
+        let mut compared = None;
+        let mut part = |but, count| {
+            let part = part_of(all(but), &mut compared, count);
+            part.iter().map(|followed| followed.incarnation.get()).collect::<Vec<_>>()
+        };
+        assert_eq!(part(99, 4), [0, 1, 2, 3]);
+        assert_eq!(part(3, 4), [4, 5, 6, 7]);
+        assert_eq!(part(7, 4), [8, 9]);
+        assert_eq!(part(0, 4), [1, 2, 3, 4]);
+        assert_eq!(part(99, 10).len(), 10);
+        let half_a_minute = Duration::from_secs(30);
+        assert_eq!((at_a_time(10_000, COMPARE), at_a_time(10_000, half_a_minute)), (1000, 10_000));
+        assert_eq!((at_a_time(10, COMPARE), at_a_time(10_000, half_a_minute * 9)), (500, 10_000));
     }
 
     #[test]
@@ -254,11 +360,11 @@ mod tests {
     }
 
     #[test]
-    fn after_a_long_time_a_look_goes_back_further() {
-        let back = |seconds| how_far_back(Duration::from_secs(seconds));
-        assert_eq!(
-            [back(0), back(3), back(10), back(100), back(200)],
-            [Recent::Moment, Recent::Moment, Recent::While, Recent::While, Recent::Long,]
-        );
+    fn a_look_goes_back_to_the_last_one_and_no_further_than_anybody_remembers() {
+        for ago in (0..1000).map(Duration::from_secs) {
+            let back = how_far_back(ago).duration();
+            assert!(back + COMPARE * 2 >= ago + Recent::MOMENT.duration(), "{ago:?}");
+            assert!(back <= ago + MEMORY, "{ago:?}");
+        }
     }
 }

@@ -65,5 +65,5 @@ pub use load::{Begun, Load, Loaded, Loader, home_key};
 pub use logins::Departure;
 pub use members::{Beat, Heart};
 pub use options::PostgresOptions;
-pub use store::{PostgresStore, Recent, RoundTrips};
+pub use store::{Looked, PostgresStore, Recent, RoundTrips};
 pub use walk::{Found, Unreadable, Walk};

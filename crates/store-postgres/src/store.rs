@@ -26,7 +26,7 @@ use crate::pool::Pool;
 use crate::probe::Probe;
 use crate::queue::{Desk, Queue};
 use crate::schema;
-use crate::session::{Param, Piece};
+use crate::session::{Fault, Param, Piece};
 
 /// A store in a PostgreSQL database, which any number of nodes may use at the same time. Nothing that matters is kept
 /// in memory: every command and every question reads what it needs.
@@ -96,6 +96,13 @@ impl PostgresStore {
         self.desk.all_news.tell(&gathered)
     }
 
+    /// The same of what concerns nobody who follows: nobody is told, and whoever comes later is not told of it either.
+    pub fn pass_over(&self, news: &News) {
+        let mut gathered = Gathered::default();
+        gathered.add_heard(news);
+        self.desk.all_news.pass_over(&gathered);
+    }
+
     /// The same for what those who follow say they do not know. They are told it also if they were told it before.
     pub fn hear_missed(&self, news: &News) -> bool {
         let mut gathered = Gathered::default();
@@ -117,32 +124,42 @@ impl PostgresStore {
     }
 
     /// Which conversations have had events within the last [`Recent`] time, by the clocks of the nodes that committed
-    /// them: each with the numbers of the first and the last one. Of a conversation that is gone there is nothing. At
-    /// most [`MOST_RECENT`](Self::MOST_RECENT) of them, and no background work but this asks for it.
+    /// them: each with the numbers of the first and the last one. Of a conversation that is gone there is nothing. Where
+    /// that takes the database longer than a statement may, or there are [`MOST_RECENT`](Self::MOST_RECENT) or more, it
+    /// is asked for less, and [`Looked::back`] says for how much.
     ///
     /// # Errors
     ///
-    /// If the database can't be asked.
-    pub async fn recent_news(&self, recent: Recent) -> Result<Vec<News>, StoreError> {
+    /// If the database can't be asked, or a [`Recent::MOMENT`] is too much.
+    pub async fn recent_news(&self, mut back: Recent) -> Result<Looked, StoreError> {
         self.desk.condition.open()?;
-        let busy = |reason: String| StoreError::Busy { reason };
+        let busy = |fault: Fault| StoreError::Busy { reason: fault.to_string() };
         let mut borrowed = self.desk.pool.get().await?;
-        let pieces = vec![Piece::Prepared(recent.sql().into(), Vec::new())];
-        let answers = borrowed.session.flush(pieces).await.map_err(|fault| busy(fault.to_string()))?;
-        let mut found = Vec::new();
-        for answer in answers {
-            for row in answer.map_err(|fault| busy(fault.to_string()))? {
-                found.extend(told_by(&row)?);
+        loop {
+            let pieces = vec![Piece::Prepared(back.sql().into(), Vec::new())];
+            let answers = borrowed.session.flush(pieces).await.map_err(busy)?;
+            let answer = answers.into_iter().next().unwrap_or_else(|| Ok(Vec::new()));
+            let rows = match answer {
+                Err(fault) if fault.code() == Some("57014") && back > Recent::MOMENT => {
+                    back = back.half();
+                    continue;
+                }
+                answer => answer.map_err(busy)?,
+            };
+            if rows.len() >= Self::MOST_RECENT && back > Recent::MOMENT {
+                back = back.half();
+                continue;
             }
+            let found = rows.iter().filter_map(|row| told_by(row).transpose());
+            return Ok(Looked { found: found.collect::<Result<_, _>>()?, back });
         }
-        Ok(found)
     }
 
     /// Conversations that are found by [`recent_news`](Self::recent_news) at most.
     pub const MOST_RECENT: usize = 50_000;
 
-    /// The number of the last event of each of these lives, in their order; the start where there is none. In one round
-    /// trip, for whoever looks whether it has missed anything.
+    /// The number of the last event of each of these lives, in their order; the start where there is none. In one
+    /// statement, for whoever looks whether it has missed anything.
     ///
     /// # Errors
     ///
@@ -155,22 +172,29 @@ impl PostgresStore {
         if of.is_empty() {
             return Ok(Vec::new());
         }
-        let pieces = of.iter().map(|(id, incarnation)| {
-            let params: Vec<Param> = vec![Box::new(conversation_key(id)), Box::new(signed(*incarnation))];
-            let sql = "SELECT last_event FROM counters WHERE gkey = $1 AND incarnation = $2";
-            Piece::Prepared(sql.into(), params)
-        });
+        let homes: Vec<_> = of.iter().map(|(id, _)| conversation_key(id)).collect();
+        let lives: Vec<_> = of.iter().map(|(_, life)| signed(*life)).collect();
+        let sql = "SELECT wanted.place, found.last_event \
+             FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS wanted (home, life, place), \
+             LATERAL (SELECT last_event FROM counters WHERE gkey = home AND incarnation = life OFFSET 0) AS found";
+        let params: Vec<Param> = vec![Box::new(homes), Box::new(lives)];
         let mut borrowed = self.desk.pool.get().await?;
-        let busy = |reason: String| StoreError::Busy { reason };
-        let answers =
-            borrowed.session.flush(pieces.collect()).await.map_err(|fault| busy(fault.to_string()))?;
-        let numbers = answers.into_iter().map(|answer| {
-            let rows = answer.map_err(|fault| busy(fault.to_string()))?;
-            let number = rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0));
-            let number = number.map_err(|error| StoreError::Unreadable { reason: error.to_string() })?;
-            Ok(EventNumber::new(number.unsigned_abs()))
-        });
-        numbers.collect()
+        let busy = |fault: Fault| StoreError::Busy { reason: fault.to_string() };
+        let pieces = vec![Piece::Prepared(sql.into(), params)];
+        let answers = borrowed.session.flush(pieces).await.map_err(busy)?;
+        let unreadable = |error: tokio_postgres::Error| StoreError::Unreadable { reason: error.to_string() };
+        let mut numbers = vec![EventNumber::START; of.len()];
+        for answer in answers {
+            for row in answer.map_err(busy)? {
+                let place: i64 = row.try_get(0).map_err(unreadable)?;
+                let number: i64 = row.try_get(1).map_err(unreadable)?;
+                let place = usize::try_from(place - 1).ok().and_then(|place| numbers.get_mut(place));
+                if let Some(place) = place {
+                    *place = EventNumber::new(number.unsigned_abs());
+                }
+            }
+        }
+        Ok(numbers)
     }
 
     pub(crate) fn desk(&self) -> &Desk {
@@ -201,57 +225,75 @@ impl PostgresStore {
     }
 }
 
+/// What [`PostgresStore::recent_news`] has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// Each conversation with its events, and whether anybody joined by one of them.
+    pub found: Vec<(News, bool)>,
+    /// How far back it looked in the end.
+    pub back: Recent,
+}
+
 /// How far back [`PostgresStore::recent_news`] looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recent {
-    /// Longer than a commit takes, and clocks differ: a quarter of a minute.
-    Moment,
-    /// Two minutes.
-    While,
-    /// Twenty minutes.
-    Long,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Recent {
+    seconds: u32,
 }
 
 impl Recent {
+    /// Longer than a commit takes, and clocks differ: a quarter of a minute.
+    pub const MOMENT: Self = Self { seconds: 15 };
+
+    /// The longest: twenty minutes.
+    pub const LONG: Self = Self { seconds: 20 * 60 };
+
+    /// What covers so long and a [`MOMENT`](Self::MOMENT), and less than a minute more; but no more than
+    /// [`LONG`](Self::LONG).
+    pub fn since(ago: Duration) -> Self {
+        // A text for every half a minute, and not for every second, because each is prepared once.
+        let longest = u64::from(Self::LONG.seconds);
+        let needed = ago.as_secs().min(longest) + 1 + u64::from(Self::MOMENT.seconds);
+        let seconds = needed.next_multiple_of(30).min(longest);
+        Self { seconds: u32::try_from(seconds).unwrap_or(Self::LONG.seconds) }
+    }
+
     /// How long that is.
     pub const fn duration(self) -> Duration {
-        match self {
-            Self::Moment => Duration::from_secs(15),
-            Self::While => Duration::from_mins(2),
-            Self::Long => Duration::from_mins(20),
+        Duration::from_secs(self.seconds as u64)
+    }
+
+    fn half(self) -> Self {
+        if self.seconds < 60 {
+            Self::MOMENT
+        } else {
+            Self { seconds: (self.seconds / 2).next_multiple_of(30) }
         }
     }
 
-    /// The times are part of the text, so that the plan is made for them.
-    fn sql(self) -> &'static str {
-        macro_rules! since {
-            ($millis:literal) => {
-                concat!(
-                    "SELECT c.app, c.name, e.incarnation, min(e.number), max(e.number) \
-                     FROM events AS e JOIN conversations AS c ON c.gkey = e.gkey AND c.incarnation = e.incarnation \
-                     WHERE e.at >= (extract(epoch FROM now()) * 1000)::bigint - ",
-                    $millis,
-                    " GROUP BY c.gkey, c.app, c.name, e.incarnation LIMIT 50000"
-                )
-            };
-        }
-        match self {
-            Self::Moment => since!("15000"),
-            Self::While => since!("120000"),
-            Self::Long => since!("1200000"),
-        }
+    /// The time is part of the text, so that the plan is made for it.
+    fn sql(self) -> String {
+        format!(
+            "SELECT c.app, c.name, e.incarnation, min(e.number), max(e.number), bool_or(e.what = 'members joined') \
+             FROM events AS e JOIN conversations AS c ON c.gkey = e.gkey AND c.incarnation = e.incarnation \
+             WHERE e.at >= (extract(epoch FROM now()) * 1000)::bigint - {} \
+             GROUP BY c.gkey, c.app, c.name, e.incarnation LIMIT {}",
+            self.duration().as_millis(),
+            PostgresStore::MOST_RECENT,
+        )
     }
 }
 
 /// A row of [`Recent::sql`].
-fn told_by(row: &Row) -> Result<Option<News>, StoreError> {
+fn told_by(row: &Row) -> Result<Option<(News, bool)>, StoreError> {
     let unreadable = |error: tokio_postgres::Error| StoreError::Unreadable { reason: error.to_string() };
     let number = |at: usize| row.try_get::<_, i64>(at).map_err(unreadable);
     let name: &str = row.try_get(1).map_err(unreadable)?;
     let app = u32::try_from(number(0)?).ok().map(AppId::new);
     let Some(conversation) = app.and_then(|app| conversation_of(app, name)) else { return Ok(None) };
     let [first, last] = [number(3)?, number(4)?].map(|number| EventNumber::new(number.unsigned_abs()));
-    Ok(Some(News { conversation, incarnation: life_of(number(2)?), first, last, events: Vec::new() }))
+    let joins = row.try_get(5).map_err(unreadable)?;
+    let news = News { conversation, incarnation: life_of(number(2)?), first, last, events: Vec::new() };
+    Ok(Some((news, joins)))
 }
 
 impl Desk {
@@ -324,5 +366,29 @@ impl Drop for PostgresStore {
     /// The tasks of a store that was not closed end too.
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_covers_the_time_since_the_last_one_and_less_than_a_minute_more() {
+        for seconds in 0..=1100 {
+            let ago = Duration::from_secs(seconds);
+            let back = Recent::since(ago).duration();
+            assert!(
+                back >= ago + Recent::MOMENT.duration() && back <= ago + Duration::from_mins(1),
+                "{ago:?}"
+            );
+        }
+        assert_eq!(Recent::since(Duration::MAX), Recent::LONG);
+        let mut back = Recent::LONG;
+        for _ in 0..8 {
+            assert!(back.half() < back || back == Recent::MOMENT);
+            back = back.half();
+        }
+        assert_eq!(back, Recent::MOMENT);
     }
 }

@@ -32,6 +32,9 @@ pub trait Audience: Send + Sync {
     /// What they follow now.
     fn followed(&self) -> Followed;
 
-    /// Changes whenever that does, or soon after.
+    /// Whether what happened in this conversation may concern anybody; `joins` if somebody joined a group by it.
+    fn may_want(&self, conversation: &ConversationId, joins: bool) -> bool;
+
+    /// Changes whenever what is followed does, or soon after.
     fn changes(&self) -> watch::Receiver<u64>;
 }

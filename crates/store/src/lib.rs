@@ -145,6 +145,8 @@ pub struct ClusterStatistics {
     pub refused: u64,
     /// Times that it looked into the tables for what it had not heard of.
     pub looks: u64,
+    /// Of those, the ones that failed.
+    pub failed_looks: u64,
     /// Conversations of which it found something new there.
     pub found: u64,
     /// Whether it is connected to the broker; `None` where none is configured.

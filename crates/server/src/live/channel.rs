@@ -102,6 +102,31 @@ impl Positions {
     }
 }
 
+/// One-to-one conversations of which is remembered what an account was told; up to twice as many.
+const STRETCHES: usize = 512;
+
+/// The first and the last event that an account was told of its one-to-one conversations: bounded, and what was not told
+/// of for the longest time is forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Stretches {
+    newer: HashMap<Incarnation, (EventNumber, EventNumber)>,
+    older: HashMap<Incarnation, (EventNumber, EventNumber)>,
+}
+
+impl Stretches {
+    pub(super) fn get(&self, incarnation: Incarnation) -> Option<(EventNumber, EventNumber)> {
+        self.newer.get(&incarnation).or_else(|| self.older.get(&incarnation)).copied()
+    }
+
+    pub(super) fn put(&mut self, incarnation: Incarnation, number: EventNumber) {
+        let (first, last) = self.get(incarnation).unwrap_or((number, number));
+        if self.newer.len() >= STRETCHES && !self.newer.contains_key(&incarnation) {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(incarnation, (first.min(number), last.max(number)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -211,6 +211,10 @@ impl Follow {
             }
         } else if is_alive {
             self.is_caught_up = is_end;
+            if is_end {
+                let last = page.events.last().map_or(self.cursor, |event| event.number);
+                hub.has_read(&self.conversation, self.incarnation, last);
+            }
         } else if page.events.is_empty() {
             self.ended = Some(Ended::Removed);
         }

@@ -17,6 +17,9 @@
 //! * Where others commit too, news of a later event may come before that of an earlier one, and the first that a channel
 //!   hears of need not be the first that it has to hand out. What members that are connected have read says how far back
 //!   the task goes then; readers notice a gap themselves.
+//! * A one-to-one conversation has a position while one of the two is connected and was told of it: what is told twice is
+//!   told once, and what is heard too early waits for the log. Events before the first that was told may be heard late, and
+//!   are told late.
 //! * Where nobody follows a conversation there is no position, and events are passed over. They are old for whoever comes
 //!   later. Only those that join a connected account to a group, and those between two accounts, are told even so.
 //! * Whoever follows an *app* hears what is handed out from now on. The positions of conversations that have no
@@ -34,6 +37,8 @@
 //! * What is put into the mailbox of an account before the call that connects it ends is thrown away then: it is in the
 //!   state, and may be older than the call.
 
+mod elsewhere;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
@@ -41,10 +46,9 @@ use sidenote_core::event::{Event, Happening};
 use sidenote_core::ids::{
     AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, TinyId, UserId,
 };
-use sidenote_store::audience::{Followed, FollowedConversation};
 use slab::Slab;
 
-use super::channel::{Channel, Place, Positions};
+use super::channel::{Channel, Place, Positions, Stretches};
 use super::delivery::Delivery;
 use super::mailbox::{Ended, Mailbox};
 
@@ -85,6 +89,9 @@ struct Listener {
     tiny_id: TinyId,
     mailboxes: Vec<Mailbox>,
     groups: HashSet<(ConversationId, Incarnation)>,
+    /// What was handed out to it of its one-to-one conversations. It ends with the listener: what happens later may be
+    /// handed out to nobody.
+    directs: Stretches,
 }
 
 /// How events were handed out.
@@ -115,11 +122,11 @@ impl Followers {
     pub(super) fn add_account(&mut self, account: &AccountId, tiny_id: TinyId, mailbox: Mailbox) {
         let id = mailbox.id;
         let place = self.listener(account, tiny_id).unwrap_or_else(|| {
-            let (account, groups) = (account.clone(), HashSet::new());
+            let (account, groups, directs) = (account.clone(), HashSet::new(), Stretches::default());
             // Nearly always it stays the only one, and a vector that grows by itself begins with room for four.
             let mailboxes = Vec::with_capacity(1);
             let names = self.accounts.entry(account.app).or_default().entry(account.user.clone());
-            let place = self.listeners.insert(Listener { account, tiny_id, mailboxes, groups });
+            let place = self.listeners.insert(Listener { account, tiny_id, mailboxes, groups, directs });
             self.changes += 1;
             names.or_insert_with(|| Vec::with_capacity(1)).push(place);
             place
@@ -335,25 +342,6 @@ impl Followers {
     }
 }
 
-/// For a store that looks for what others have committed.
-impl Followers {
-    pub(super) fn followed(&self) -> Followed {
-        let lives = self.channels.iter().flat_map(|(conversation, lives)| {
-            lives.iter().map(|life| FollowedConversation {
-                conversation: conversation.clone(),
-                incarnation: life.incarnation,
-                known: life.position.or(life.known()),
-            })
-        });
-        let accounts = self.listeners.iter().map(|(_, it)| (it.account.clone(), it.tiny_id));
-        Followed {
-            conversations: lives.collect(),
-            accounts: accounts.collect(),
-            has_apps: !self.apps.is_empty(),
-        }
-    }
-}
-
 /// For the task that hands events out.
 impl Followers {
     /// Whether events of this conversation may concern anybody. Any account that is connected may be one that joins.
@@ -397,10 +385,10 @@ impl Followers {
         conversation: &ConversationId,
         incarnation: Incarnation,
     ) -> Option<EventNumber> {
-        match self.find(conversation, incarnation) {
-            Some(channel) => channel.position,
-            None => self.positions.get(incarnation),
+        if let Some(channel) = self.find(conversation, incarnation) {
+            return channel.position;
         }
+        self.positions.get(incarnation).max(self.stretch(conversation, incarnation).map(|(_, last)| last))
     }
 
     /// Up to which event whoever follows a conversation knows it without having been told: what comes after is still to
@@ -411,17 +399,6 @@ impl Followers {
         incarnation: Incarnation,
     ) -> Option<EventNumber> {
         self.find(conversation, incarnation).and_then(Channel::known)
-    }
-
-    /// There is news of one life of a conversation. If another one was told of before and has not ended, then its end was
-    /// lost. One that nothing was told of yet may be the next.
-    pub(super) fn end_other_lives(&mut self, conversation: &ConversationId, incarnation: Incarnation) {
-        let Some(lives) = self.channels.get(conversation) else { return };
-        let is_over = |life: &&Channel| life.incarnation != incarnation && life.position.is_some();
-        let over: Vec<_> = lives.iter().filter(is_over).map(|life| life.incarnation).collect();
-        for life in over {
-            self.end_channel(conversation, life, Ended::Lost);
-        }
     }
 
     /// Hands events of one life of a conversation out that follow each other.
@@ -456,7 +433,9 @@ impl Followers {
                 for (user, tiny_id) in delivery.people() {
                     let account = AccountId { app, user: user.clone() };
                     if let Some(listener) = self.listener(&account, *tiny_id) {
-                        tally.put(&self.listeners[listener].mailboxes);
+                        let listener = &mut self.listeners[listener];
+                        listener.directs.put(incarnation, number);
+                        tally.put(&listener.mailboxes);
                     }
                 }
             }
@@ -488,6 +467,8 @@ impl Followers {
             tally.put(&channel.readers);
             self.drop_channel_if_empty(conversation, incarnation);
         } else if self.apps.contains_key(&app) {
+            // What is heard late is before it.
+            let number = self.positions.get(incarnation).map_or(number, |position| position.max(number));
             self.positions.put(app, incarnation, number);
         }
         if is_destroyed {

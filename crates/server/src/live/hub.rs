@@ -1,6 +1,9 @@
 //! The front for those who follow, and the one task that hands events out. Why everybody hears what they should is
 //! said in [`followers`](super::followers).
 
+mod elsewhere;
+mod people;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -8,12 +11,9 @@ use std::time::Duration;
 
 use sidenote_core::event::{Event, Happening};
 use sidenote_core::ids::{
-    AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, MessageName, TinyId, UserId,
+    AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, TinyId, UserId,
 };
-use sidenote_core::message::MessageBody;
-use sidenote_core::query::{
-    Accounts, DescribeDirect, DescribeGroup, Events, FindMembers, FindMessage, JoinedGroups,
-};
+use sidenote_core::query::{Accounts, Events, JoinedGroups};
 use sidenote_store::audience::{Audience, Followed};
 use sidenote_store::{News, Store, StoreError};
 use tokio::sync::{Notify, watch};
@@ -28,6 +28,12 @@ const EVENTS_PER_READ: usize = 200;
 
 /// Groups of an account that are read at a time.
 const GROUPS_PER_READ: usize = 200;
+
+/// When logs are read again that could not be read.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// So many of them are kept; those who are connected in the apps of further ones are cut off.
+const MOST_UNREAD: usize = 1024;
 
 /// Events that are handed out before others get the lock, and the worker.
 const EVENTS_PER_LOCK: usize = 32;
@@ -49,6 +55,8 @@ pub(crate) struct Hub {
     closed: AtomicBool,
     /// How often what is followed has changed, for whoever wants to know.
     audience: watch::Sender<u64>,
+    /// News of groups whose logs could not be read: somebody who is connected may have joined one.
+    unread: Mutex<Vec<News>>,
 }
 
 /// A store has no form for people.
@@ -71,6 +79,7 @@ impl Hub {
             following: watch::Sender::new(false),
             closed: AtomicBool::new(false),
             audience: watch::Sender::new(0),
+            unread: Mutex::default(),
         });
         let audience: Weak<Self> = Arc::downgrade(&hub);
         hub.store().attend(audience);
@@ -133,6 +142,16 @@ impl Hub {
     /// Whether the server stops.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// A reader knows all that happened in a conversation up to this event, and will be told of the rest.
+    pub(super) fn has_read(
+        &self,
+        conversation: &ConversationId,
+        incarnation: Incarnation,
+        last: EventNumber,
+    ) {
+        self.state().has_read(conversation, incarnation, last);
     }
 
     /// Nobody reads this mailbox any more.
@@ -233,6 +252,10 @@ impl Audience for Hub {
         self.state().followed()
     }
 
+    fn may_want(&self, conversation: &ConversationId, joins: bool) -> bool {
+        self.state().may_want_found(conversation, joins)
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.audience.subscribe()
     }
@@ -278,9 +301,16 @@ impl Hub {
                     }
                     self.announce_changes();
                 }
+                () = tokio::time::sleep(AGAIN), if self.has_unread() => {
+                    for news in self.take_unread() {
+                        self.pass_on(&news, &mut burst).await;
+                    }
+                    self.announce_changes();
+                }
                 () = self.changed.notified() => {
                     let state = self.state();
                     if state.is_idle() {
+                        drop(self.take_unread());
                         // Under the lock: whoever comes next finds that nobody follows, and waits.
                         self.following.send_replace(false);
                         return;
@@ -293,16 +323,28 @@ impl Hub {
     pub(super) async fn pass_on(&self, news: &News, burst: &mut Burst) {
         let (conversation, incarnation) = (&news.conversation, news.incarnation);
         let before = EventNumber::new(news.first.get().saturating_sub(1));
-        let position = {
-            let mut state = self.state();
+        let has_other_lives = {
+            let state = self.state();
             if !state.may_want(conversation) {
                 return;
             }
-            state.end_other_lives(conversation, incarnation);
+            state.has_other_lives(conversation, incarnation)
+        };
+        if has_other_lives {
+            self.end_other_lives(conversation, incarnation).await;
+        }
+        let (position, told) = {
+            let state = self.state();
             let known = state.known(conversation, incarnation);
             let first_time = known.map_or(before, |known| known.min(before));
-            state.position(conversation, incarnation).unwrap_or(first_time)
+            let position = state.position(conversation, incarnation).unwrap_or(first_time);
+            (position, state.stretch(conversation, incarnation))
         };
+        if let Some((first, _)) = told
+            && news.first < first
+        {
+            self.tell_late(news, first, burst).await;
+        }
         if position >= news.last {
             return;
         }
@@ -312,6 +354,33 @@ impl Hub {
         }
         let old = news.events.partition_point(|event| event.number <= position);
         self.hand_out(conversation, incarnation, &news.events[old..], burst).await;
+    }
+
+    /// Keeps news of a group whose log could not be read, for somebody may have joined by it who hears nothing else.
+    fn read_again(
+        &self,
+        group: &ConversationId,
+        incarnation: Incarnation,
+        (first, last): (EventNumber, EventNumber),
+    ) {
+        // Those who are in a one-to-one conversation are cut off already.
+        if matches!(group.conversation, Conversation::Direct(..)) {
+            return;
+        }
+        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        if unread.len() >= MOST_UNREAD {
+            drop(unread);
+            return self.state().lose_app(group.app);
+        }
+        unread.push(News { conversation: group.clone(), incarnation, first, last, events: Vec::new() });
+    }
+
+    fn has_unread(&self) -> bool {
+        !self.unread.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn take_unread(&self) -> Vec<News> {
+        std::mem::take(&mut *self.unread.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn read_on(
@@ -330,7 +399,8 @@ impl Hub {
                 Ok(_) => return self.state().lose_events(conversation, incarnation),
                 Err(error) => {
                     tracing::error!(%error, "events could not be read for those who follow them; they are cut off");
-                    return self.state().lose_events(conversation, incarnation);
+                    self.state().lose_events(conversation, incarnation);
+                    return self.read_again(conversation, incarnation, (position.next(), last));
                 }
             };
             // Not beyond what was asked for: where no channel remembers the position, the next news would tell it again.
@@ -401,123 +471,6 @@ impl Hub {
             burst.rest(count, is_crowded, deliveries.is_empty()).await;
         }
         true
-    }
-
-    /// Whom an event that says names means by them: accounts that join, and the two of a one-to-one conversation. Only
-    /// those of which anybody is connected are looked for.
-    async fn people(
-        &self,
-        conversation: &ConversationId,
-        incarnation: Incarnation,
-        event: &Event,
-    ) -> Result<Vec<(UserId, TinyId)>, StoreError> {
-        match (&conversation.conversation, &event.what) {
-            (Conversation::Direct(one, other), _) => {
-                let is_heard = {
-                    let state = self.state();
-                    [one, other].iter().any(|user| state.is_connected(conversation.app, user))
-                };
-                if is_heard {
-                    self.parties(conversation, incarnation, [one, other]).await
-                } else {
-                    Ok(Vec::new())
-                }
-            }
-            (_, Happening::MembersJoined { users, .. }) => {
-                let users: Vec<_> = {
-                    let state = self.state();
-                    let is_connected = |user: &&UserId| state.is_connected(conversation.app, user);
-                    users.iter().filter(is_connected).cloned().collect()
-                };
-                if users.is_empty() {
-                    return Ok(Vec::new());
-                }
-                self.joined(conversation, incarnation, event.number, users).await
-            }
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// The two accounts of a conversation; none where it is no longer the conversation of these names, because one of
-    /// them is somebody else's by now.
-    async fn parties(
-        &self,
-        conversation: &ConversationId,
-        incarnation: Incarnation,
-        names: [&UserId; 2],
-    ) -> Result<Vec<(UserId, TinyId)>, StoreError> {
-        let found = self.store().ask(DescribeDirect { id: conversation.clone() }).await?;
-        let Some(view) = found.filter(|view| view.direct.incarnation == incarnation) else {
-            return Ok(Vec::new());
-        };
-        let mut people: Vec<_> = names.into_iter().cloned().zip(view.direct.tiny_ids).collect();
-        // Whoever writes to itself is one and not two.
-        people.dedup();
-        Ok(people)
-    }
-
-    /// Of those who joined by this event the ones that are members by it.
-    async fn joined(
-        &self,
-        group: &ConversationId,
-        incarnation: Incarnation,
-        number: EventNumber,
-        users: Vec<UserId>,
-    ) -> Result<Vec<(UserId, TinyId)>, StoreError> {
-        let question = FindMembers { id: group.clone(), users: users.clone() };
-        let Ok(found) = self.store().ask(question).await? else { return Ok(Vec::new()) };
-        let places = users.into_iter().zip(found);
-        let mut people: Vec<_> = places.filter_map(|(user, member)| Some((user, member?.tiny_id))).collect();
-        // Asked last: a life that the group still has is the one that the question before was about.
-        let view = self.store().ask(DescribeGroup { id: group.clone() }).await?;
-        if view.is_none_or(|view| view.group.incarnation != incarnation) {
-            return Ok(Vec::new());
-        }
-        // Whoever joined again since is a member by that, and may be another account of the same name. Only where events
-        // are told late there is anything to read.
-        let mut after = number;
-        while !people.is_empty() {
-            let id = group.clone();
-            let page = self.store().ask(Events { id, incarnation, after, limit: EVENTS_PER_READ }).await?;
-            let Some(last) = page.events.last() else { break };
-            after = last.number;
-            for later in &page.events {
-                if let Happening::MembersJoined { users, .. } = &later.what {
-                    people.retain(|(user, _)| !users.contains(user));
-                }
-            }
-        }
-        Ok(people)
-    }
-
-    pub(super) async fn delivery(
-        &self,
-        conversation: &ConversationId,
-        incarnation: Incarnation,
-        event: &Arc<Event>,
-        people: Vec<(UserId, TinyId)>,
-    ) -> Result<Delivery, StoreError> {
-        let body = self.body(conversation, incarnation, event).await?;
-        Ok(Delivery::new(conversation.clone(), incarnation, Arc::clone(event), body, people))
-    }
-
-    /// What a message says. It may have been recalled since.
-    async fn body(
-        &self,
-        conversation: &ConversationId,
-        incarnation: Incarnation,
-        event: &Event,
-    ) -> Result<Option<Arc<MessageBody>>, StoreError> {
-        let name = match &event.what {
-            Happening::TransientMessage { body, .. } | Happening::DirectTransient { body, .. } => {
-                return Ok(Some(Arc::new(body.clone())));
-            }
-            Happening::MessageSent { seq, .. } => MessageName::Seq(*seq),
-            Happening::DirectSent { key, .. } => MessageName::Key(*key),
-            _ => return Ok(None),
-        };
-        let id = conversation.clone();
-        Ok(self.store().ask(FindMessage { id, incarnation, name }).await?.and_then(|message| message.body))
     }
 }
 

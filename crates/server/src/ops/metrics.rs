@@ -256,7 +256,8 @@ impl Collector for Scrape {
     }
 }
 
-/// All of it is there also where a server is alone, so that a dashboard need not know.
+/// All of it is there also where a server is alone, so that a dashboard need not know; but whether there is a connection to
+/// NATS is said only where one is configured, so that an alarm need not know.
 fn encode_cluster(encoder: &mut DescriptorEncoder<'_>, cluster: Option<ClusterStatistics>) -> fmt::Result {
     let it = cluster.unwrap_or_default();
     for (name, help, count) in [
@@ -265,6 +266,7 @@ fn encode_cluster(encoder: &mut DescriptorEncoder<'_>, cluster: Option<ClusterSt
         ("cluster_heard", "Messages from other nodes", it.heard),
         ("cluster_refused", "Messages from other nodes that made no sense", it.refused),
         ("cluster_looks", "Times that the tables were looked at for what was not heard of", it.looks),
+        ("cluster_failed_looks", "Of those, the ones that failed", it.failed_looks),
         ("cluster_found", "Conversations of which something new was found then", it.found),
     ] {
         encoder
@@ -273,15 +275,14 @@ fn encode_cluster(encoder: &mut DescriptorEncoder<'_>, cluster: Option<ClusterSt
     }
     // A server that is alone does all there is to do.
     let (leads, nodes) = cluster.map_or((true, 1), |it| (it.leads, it.nodes));
-    for (name, help, value) in [
-        (
-            "cluster_nats_connected",
-            "Whether this node is connected to NATS",
-            (it.connected == Some(true)).into(),
-        ),
-        ("cluster_leads", "Whether this node does the background work", leads.into()),
+    let connected = it.connected.map(|connected| {
+        ("cluster_nats_connected", "Whether this node is connected to NATS", u64::from(connected))
+    });
+    let gauges = [
+        ("cluster_leads", "Whether this node does the background work", u64::from(leads)),
         ("cluster_nodes", "Nodes that live, as far as this one knows", nodes),
-    ] {
+    ];
+    for (name, help, value) in gauges.into_iter().chain(connected) {
         encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
     }
     Ok(())
@@ -364,6 +365,7 @@ mod tests {
             }],
             cluster: Some(ClusterStatistics {
                 published: 21,
+                failed_looks: 1,
                 found: 2,
                 connected: Some(true),
                 nodes: 3,
@@ -414,6 +416,7 @@ mod tests {
             "sidenote_store_statements_total 70",
             "sidenote_cluster_published_total 21",
             "sidenote_cluster_found_total 2",
+            "sidenote_cluster_failed_looks_total 1",
             "sidenote_cluster_nats_connected 1",
             "sidenote_cluster_leads 0",
             "sidenote_cluster_nodes 3",

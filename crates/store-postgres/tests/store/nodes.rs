@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use sidenote_core::Refusal;
-use sidenote_core::ids::{EventNumber, Incarnation};
+use sidenote_core::command::Command;
+use sidenote_core::ids::{EventNumber, Incarnation, Timestamp};
 use sidenote_postgres_for_tests::{Postgres, Settings};
 use sidenote_store::{Store, StoreError};
-use sidenote_store_postgres::{PostgresOptions, PostgresStore};
+use sidenote_store_postgres::{Looked, PostgresOptions, PostgresStore, Recent};
 
 use crate::scene::{
     command, commit, create, events_are_whole, found, group, latest, latest_of, open, options, send, set,
@@ -61,6 +62,33 @@ async fn a_group_is_made_once_whichever_node_is_asked() {
         assert_eq!(made.iter().filter(|verdict| verdict.is_ok()).count(), 1, "{made:?}");
         assert!(made.contains(&Err(Refusal::GroupIdTaken)), "{made:?}");
         assert_eq!(events_are_whole(&*nodes[0], &name).await, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_lately_is_found_and_whether_anybody_joined_by_it() {
+    let test = "what_happened_lately_is_found_and_whether_anybody_joined_by_it";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let [here, there] = two(&postgres).await;
+    // All of it years ago.
+    found(&*here, "room").await;
+    for back in [Recent::MOMENT, Recent::LONG] {
+        assert_eq!(here.recent_news(back).await, Ok(Looked { found: Vec::new(), back }));
+    }
+    // By a clock that is ahead.
+    for action in [send("room", 2), send("room", 3), create("other", 78)] {
+        let at = Timestamp::from_millis(4_000_000_000_000);
+        there.commit(Command { at, ..command(action) }).await.unwrap().verdict.unwrap();
+    }
+    let Looked { found, back } = here.recent_news(Recent::MOMENT).await.unwrap();
+    let mut found: Vec<_> = found
+        .iter()
+        .map(|(news, joins)| (news.incarnation.get(), news.first.get(), news.last.get(), *joins))
+        .collect();
+    found.sort_unstable();
+    assert_eq!((found, back), (vec![(77, 6, 7, false), (78, 1, 2, true)], Recent::MOMENT));
+    for node in [here, there] {
+        node.close().await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! What other nodes commit: news of it comes early, late, twice or never.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Weak};
 
 use async_trait::async_trait;
@@ -16,28 +17,37 @@ use super::*;
 struct Far {
     inner: MemoryStore,
     newsroom: Newsroom,
+    /// Whether logs can't be read.
+    is_broken: AtomicBool,
     audience: Mutex<Option<Weak<dyn Audience>>>,
 }
 
 impl Far {
     fn new() -> Arc<Self> {
         let inner = MemoryStore::new(Limits::default());
-        Arc::new(Self { inner, newsroom: Newsroom::remembering(), audience: Mutex::default() })
+        let (newsroom, is_broken) = (Newsroom::remembering(), AtomicBool::new(false));
+        Arc::new(Self { inner, newsroom, is_broken, audience: Mutex::default() })
     }
 
     /// Another node tells that a group has had these events.
     fn tell(&self, name: &str, numbers: (u64, u64)) {
-        self.tell_by(Gathered::add_heard, name, numbers);
+        self.tell_by(Gathered::add_heard, group(name), 1, numbers);
     }
 
     /// The store finds that whoever follows does not know of them.
     fn tell_missed(&self, name: &str, numbers: (u64, u64)) {
-        self.tell_by(Gathered::add_missed, name, numbers);
+        self.tell_by(Gathered::add_missed, group(name), 1, numbers);
     }
 
-    fn tell_by(&self, add: fn(&mut Gathered, &News), name: &str, numbers: (u64, u64)) {
+    fn tell_by(
+        &self,
+        add: fn(&mut Gathered, &News),
+        conversation: ConversationId,
+        life: u64,
+        numbers: (u64, u64),
+    ) {
         let (first, last) = (EventNumber::new(numbers.0), EventNumber::new(numbers.1));
-        let (conversation, incarnation) = (group(name), Incarnation::from_random(1));
+        let incarnation = Incarnation::from_random(life);
         let mut gathered = Gathered::default();
         add(&mut gathered, &News { conversation, incarnation, first, last, events: Vec::new() });
         self.newsroom.tell(&gathered);
@@ -55,6 +65,9 @@ impl Store for Far {
     }
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
+        if self.is_broken.load(Ordering::Relaxed) && matches!(query, Query::Events(_)) {
+            return Err(StoreError::Busy { reason: "for the test".to_owned() });
+        }
         self.inner.answer(query).await
     }
 
@@ -158,6 +171,122 @@ async fn news_of_a_joining_that_comes_after_the_login_tells_nothing_that_is_olde
         assert_eq!(next(&mut ann).await.1, last + 1, "{turns}");
     }
     assert!(ann.next().now_or_never().is_none());
+}
+
+/// The numbers of all events that wait, once the task has handed out all there is.
+async fn waiting(inbox: &mut Inbox) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    for _ in 0..100 {
+        yield_now().await;
+        while let Some(delivery) = inbox.next().now_or_never() {
+            numbers.push(delivery.unwrap().event().number.get());
+        }
+    }
+    numbers
+}
+
+#[tokio::test]
+async fn what_two_write_to_each_other_is_told_once_whatever_is_heard_twice_or_late() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.import("bob").await;
+    let mut bob = scene.connect("bob").await;
+    let both = ConversationId::direct(APP, user("ann"), user("bob"));
+    for random in 1..=8 {
+        scene.write("ann", ("bob", tiny_id("bob")), random).await;
+    }
+    let tell = |add, numbers| far.tell_by(add, both.clone(), 1, numbers);
+    tell(Gathered::add_heard, (3, 4));
+    assert_eq!(waiting(&mut bob).await, [3, 4]);
+    // More at both ends: the middle is not told again.
+    tell(Gathered::add_heard, (2, 5));
+    assert_eq!(waiting(&mut bob).await, [2, 5]);
+    // Two nodes have written, and the second is heard first.
+    tell(Gathered::add_heard, (7, 7));
+    assert_eq!(waiting(&mut bob).await, [6, 7]);
+    tell(Gathered::add_heard, (6, 6));
+    // What the broker has kept for long, and nobody remembers.
+    for _ in 0..2 {
+        far.newsroom.forget_old();
+    }
+    tell(Gathered::add_heard, (2, 5));
+    assert!(waiting(&mut bob).await.is_empty());
+    // Before all that was told.
+    tell(Gathered::add_missed, (1, 1));
+    assert_eq!(waiting(&mut bob).await, [1]);
+    tell(Gathered::add_missed, (1, 8));
+    assert_eq!(waiting(&mut bob).await, [8]);
+}
+
+#[tokio::test]
+async fn a_reader_says_what_it_knows_so_that_nobody_is_told_it_again() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    let mut everything = scene.hub.follow_app(APP).await;
+    let mut reader = scene.follow("a", None, None).await.unwrap();
+    let is_known = || scene.hub.followed().conversations.iter().any(|followed| followed.known.is_some());
+    while !is_known() {
+        assert!(reader.next().now_or_never().is_none());
+        yield_now().await;
+    }
+    let followed = scene.hub.followed().conversations;
+    assert_eq!((followed.len(), followed[0].known), (1, Some(EventNumber::new(2))));
+    assert!(waiting(&mut everything).await.is_empty());
+    scene.send("a", 1).await;
+    far.tell("a", (3, 3));
+    assert_eq!((waiting(&mut everything).await, number(&mut reader).await), (vec![3], Ok(3)));
+}
+
+#[tokio::test]
+async fn a_joining_is_heard_of_though_the_log_could_not_be_read_at_once() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.import("bob").await;
+    let (mut ann, mut bob) = (scene.connect("ann").await, scene.connect("bob").await);
+    scene.add("a", "bob").await;
+    far.is_broken.store(true, Ordering::Relaxed);
+    far.tell("a", (3, 3));
+    assert_eq!(ann.next().await.unwrap_err(), Ended::Lost);
+    far.is_broken.store(false, Ordering::Relaxed);
+    assert_eq!(next(&mut bob).await.1, 3);
+    scene.send("a", 1).await;
+    far.tell("a", (4, 4));
+    assert_eq!(next(&mut bob).await.1, 4);
+}
+
+#[tokio::test]
+async fn late_news_of_an_older_life_does_not_end_the_newer_one() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.on("a", GroupAction::Destroy).await;
+    scene.create("a", 2, &["ann"]).await;
+    let mut ann = scene.connect("ann").await;
+    scene.send("a", 1).await;
+    let tell = |life, numbers| far.tell_by(Gathered::add_heard, group("a"), life, numbers);
+    tell(2, (3, 3));
+    assert_eq!(waiting(&mut ann).await, [3]);
+    tell(1, (2, 3));
+    scene.send("a", 2).await;
+    tell(2, (4, 4));
+    assert_eq!(waiting(&mut ann).await, [4]);
+}
+
+#[tokio::test]
+async fn what_is_found_concerns_those_who_are_in_it_or_may_join() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.create("b", 2, &[]).await;
+    let direct = |one: &str, other: &str| ConversationId::direct(APP, user(one), user(other));
+    let audience = far.audience();
+    let wants =
+        |conversation: &ConversationId| [false, true].map(|joins| audience.may_want(conversation, joins));
+    assert_eq!(wants(&group("a")), [false; 2]);
+    let ann = scene.connect("ann").await;
+    assert_eq!((wants(&group("a")), wants(&group("b"))), ([true; 2], [false, true]));
+    assert_eq!((wants(&direct("ann", "bob")), wants(&direct("bob", "cid"))), ([true; 2], [false; 2]));
+    let everything = scene.hub.follow_app(APP).await;
+    assert_eq!((wants(&group("b")), wants(&direct("bob", "cid"))), ([true; 2], [true; 2]));
+    drop((ann, everything));
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ impl Scene {
         self.act(Action::Account(account(name), AccountAction::Delete)).await;
     }
 
-    async fn write(&self, from: &str, to: (&str, TinyId), random: u32) {
+    pub(super) async fn write(&self, from: &str, to: (&str, TinyId), random: u32) {
         self.write_further(from, to, random, "").await;
     }
 

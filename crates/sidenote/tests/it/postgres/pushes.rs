@@ -143,6 +143,60 @@ fn pushes_cross_servers_in_order_through_a_broker() {
     }
 }
 
+/// What stands in an address is sent to the broker and never written to the log, however much is written there.
+#[test]
+fn a_broker_that_asks_for_a_password_is_told_it_and_nobody_else() {
+    let test = "a_broker_that_asks_for_a_password_is_told_it_and_nobody_else";
+    let login = Some(("us@r", "hunter2:x"));
+    let Some(broker) = Broker::start_with_login_or_skip(test, login) else { return };
+    let log = "\n\n[log]\nlevel = \"debug\"";
+    let Some(cluster) = cluster(test, broker.section_as("us%40r:hunter2%3Ax", 500) + log) else { return };
+    for node in &cluster.nodes {
+        wait_until_connected(node, true);
+        let log = node.log();
+        assert!(log.contains("DEBUG") && !log.contains("hunter2"), "{log}");
+    }
+    let section = broker.section_as("us%40r:wrong", 500);
+    drop(cluster);
+    let Some(cluster) = self::cluster(test, section) else { return };
+    for node in &cluster.nodes {
+        node.wait_for("NATS is away");
+        assert!(node.log().to_lowercase().contains("authorization"), "{}", node.log());
+        assert!(!node.log().contains("wrong"), "{}", node.log());
+    }
+}
+
+/// Looks that fail for a while, with a broker that is away too, lose nothing that came meanwhile.
+#[test]
+fn what_came_while_a_server_could_not_look_is_pushed_once_when_it_can() {
+    let test = "what_came_while_a_server_could_not_look_is_pushed_once_when_it_can";
+    let Some(cluster) = cluster(test, without_broker(100)) else { return };
+    let here = of(&cluster, 0);
+    let mut bob = LongClient::logged_in(cluster.nodes[1].address, "bob");
+    let direct = |random: u64| {
+        let body = json!({"From_Account": "ann", "To_Account": "bob", "MsgRandom": random,
+            "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "x"}}]});
+        here.ok("openim/sendmsg", &body.to_string());
+    };
+    let next = |bob: &mut LongClient| bob.event()["C2cMsgArray"][0]["MsgRandom"].as_u64().unwrap();
+    direct(1);
+    assert_eq!(next(&mut bob), 1);
+    cluster.proxies[1].hold();
+    for random in 2..5 {
+        direct(random);
+    }
+    let failed = || figure(&cluster.nodes[1], "sidenote_cluster_failed_looks_total");
+    until(|| failed() > 0, "no look fails");
+    direct(5);
+    cluster.proxies[1].release();
+    for random in 2..6 {
+        assert_eq!(next(&mut bob), random);
+    }
+    direct(6);
+    assert_eq!(next(&mut bob), 6);
+    assert_eq!(cluster.nodes[1].log().matches("can't be looked for").count(), 1);
+}
+
 #[test]
 fn whatever_becomes_of_the_broker_pushes_come_once_and_in_order() {
     let test = "whatever_becomes_of_the_broker_pushes_come_once_and_in_order";
