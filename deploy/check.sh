@@ -54,7 +54,8 @@ else
 fi
 if docker compose version >/dev/null 2>&1; then
     check "Compose file" docker compose --file compose.yaml config --quiet
-elif has docker-compose; then
+# The first version, which Debian 12 still has, knows an older format.
+elif has docker-compose && ! docker-compose version --short 2>/dev/null | grep -q '^v\{0,1\}1\.'; then
     check "Compose file" docker-compose --file compose.yaml config --quiet
 else
     skip "Compose file" "docker compose"
