@@ -3,7 +3,7 @@
 //! [`PostgresStore`] is a [`Store`](sidenote_store::Store) made of layers, from the bottom up:
 //!
 //! * `session`: one connection; what is sent at once is one round trip; `pool`: a bounded number of them;
-//! * `home`: keys of homes and names as the database holds them; `shape`, `fetch`, `ranges`: what can be read;
+//! * `home`: keys of homes and names as the database holds them; `texts`: statements that are put together; `shape`, `fetch`, `ranges`: what can be read;
 //!   `changes`: what is written;
 //! * `loaded`: what was read in one transaction, as a rule looks at it; `needs`: what commands and questions will look at;
 //! * `transaction`: a set of commands of one home; `answers`: a question;
@@ -21,6 +21,8 @@ mod pool;
 pub mod schema;
 
 mod home;
+
+mod texts;
 
 mod shape;
 

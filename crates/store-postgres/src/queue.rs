@@ -134,7 +134,8 @@ impl Work {
                     homes.remove(&self.home);
                     return;
                 }
-                let count = queue.len().min(PostgresOptions::MOST_TOGETHER);
+                let most = self.desk.options.batch.clamp(1, PostgresOptions::MOST_TOGETHER);
+                let count = queue.len().min(most);
                 queue.drain(..count).collect()
             };
             self.carry_out(together).await;

@@ -55,9 +55,10 @@ pub(crate) async fn distribute(options: &Postgres) -> anyhow::Result<()> {
 }
 
 fn given(options: &Postgres) -> PostgresOptions {
-    let Postgres { url, connections, statement_timeout, lock_timeout, ca } = options;
+    let Postgres { url, connections, transaction_commands, statement_timeout, lock_timeout, ca } = options;
     PostgresOptions {
         connections: *connections,
+        batch: *transaction_commands,
         statement_timeout: *statement_timeout,
         lock_timeout: *lock_timeout,
         root_certificates: ca.clone(),
