@@ -199,7 +199,8 @@ impl Pgbench {
             }
         }
         set("1").context("PostgreSQL refused a pair whose version was named rightly")?;
-        let version = self.sql(DATABASE, &format!("SELECT version FROM pairs WHERE message = {}", range.first))?;
+        let version =
+            self.sql(DATABASE, &format!("SELECT version FROM pairs WHERE message = {}", range.first))?;
         if version.trim() != "2" {
             bail!("after two sets the version is {version}");
         }
@@ -239,7 +240,7 @@ impl Pgbench {
             }
             command.arg(format!("--log-prefix={}", self.folder.join("transactions").display()));
             command.arg("-f").arg(&path).arg(script.database);
-            let outcome = self.add_latencies(read_report(&output_of(&mut command)?)?)?;
+            let outcome = self.of_the_end(read_report(&output_of(&mut command)?)?, script.time)?;
             if outcome.requests > 0 && outcome.duration_us >= micros(script.time) {
                 return Ok(outcome);
             }
@@ -248,9 +249,10 @@ impl Pgbench {
         bail!("the connections of pgbench did not open in {} s", seconds / 2)
     }
 
-    /// Reads the log of each transaction, and removes it.
-    fn add_latencies(&self, mut outcome: Outcome) -> Result<Outcome> {
-        let mut latencies = empty_histogram();
+    /// Reads the log of each transaction, and removes it. Rate and latencies are those of the last so many seconds: in
+    /// the first, connections open and prepare their statements, which those of a server have done long ago.
+    fn of_the_end(&self, mut outcome: Outcome, time: Duration) -> Result<Outcome> {
+        let mut transactions = Vec::new();
         for entry in fs::read_dir(&self.folder).context("cannot list the folder of PostgreSQL")? {
             let path = entry.context("cannot list the folder of PostgreSQL")?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -259,11 +261,18 @@ impl Pgbench {
             }
             let text =
                 fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            for micros in text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u64>().ok()) {
-                latencies.saturating_record(micros);
-            }
+            transactions.extend(text.lines().filter_map(logged));
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
+        let first = transactions.iter().map(|(ended, _)| *ended).min().unwrap_or(0);
+        let last = transactions.iter().map(|(ended, _)| *ended).max().unwrap_or(0);
+        // Of too short a run nothing is taken, so that there is a longer one.
+        outcome.duration_us = micros(time).min(last - first);
+        let mut latencies = empty_histogram();
+        for (_, latency) in transactions.iter().filter(|(ended, _)| *ended > last - outcome.duration_us) {
+            latencies.saturating_record(*latency);
+        }
+        outcome.requests = latencies.len();
         outcome.p50_us = latencies.value_at_quantile(0.5);
         outcome.p90_us = latencies.value_at_quantile(0.9);
         outcome.p99_us = latencies.value_at_quantile(0.99);
@@ -271,6 +280,14 @@ impl Pgbench {
         outcome.max_us = latencies.max();
         Ok(outcome)
     }
+}
+
+/// When a transaction ended and how long it took, in microseconds, from a line of pgbench's log.
+fn logged(line: &str) -> Option<(u64, u64)> {
+    let mut fields = line.split(' ').skip(2);
+    let latency = fields.next()?.parse().ok()?;
+    let mut moment = fields.skip(1).map(|field| field.parse::<u64>().ok());
+    Some((moment.next()?? * 1_000_000 + moment.next()??, latency))
 }
 
 /// Takes the figures out of what pgbench prints at its end.
@@ -326,6 +343,12 @@ mod tests {
         assert_eq!(read_report(&none).unwrap().requests, 0);
         read_report("pgbench: error").unwrap_err();
         read_report(&text.replace("15000.000000", "0.000000")).unwrap_err();
+    }
+
+    #[test]
+    fn moments_and_latencies_are_read_from_the_log() {
+        assert_eq!(logged("0 199 2241 0 1175850568 995598"), Some((1_175_850_568_995_598, 2241)));
+        assert_eq!((logged("0 199 failed 0 1175850568 995598"), logged("")), (None, None));
     }
 
     #[test]
