@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::fs;
 use std::path::Path;
 
-use records::{CaseTitle, Fill, Idle, Records, Reopen, Verify};
+use records::{CaseTitle, Cost, Fill, Idle, Records, Reopen, Verify};
 use rows::{Row, rows};
 
 /// All that is known of a benchmark.
@@ -27,6 +27,7 @@ struct Report {
     verification: Vec<Verify>,
     fills: Vec<Fill>,
     reopenings: Vec<Reopen>,
+    costs: Vec<Cost>,
     idle: Vec<Idle>,
 }
 
@@ -70,8 +71,8 @@ impl Report {
             bail!("there is not a single run");
         }
         let rows = rows(&records.runs, &records.cases)?;
-        let Records { settings, cases, verification, fills, reopenings, idle, .. } = records;
-        Ok(Self { machine, settings, cases, rows, verification, fills, reopenings, idle })
+        let Records { settings, cases, verification, fills, reopenings, costs, idle, .. } = records;
+        Ok(Self { machine, settings, cases, rows, verification, fills, reopenings, costs, idle })
     }
 
     fn failures(&self) -> u64 {

@@ -23,6 +23,8 @@ pub(crate) enum Scenario {
     Sustain,
     /// Sets and pulls in stores that outgrow the caches, and how long those take to open.
     Stored,
+    /// Several nodes on one database.
+    Nodes,
     /// From a set's acknowledgement to its push.
     Push,
     /// As many pushes as go.
@@ -95,6 +97,7 @@ pub(crate) fn case(scenario: Scenario, data: &Data) -> Option<Case> {
         }
         Scenario::Sustain
         | Scenario::Stored
+        | Scenario::Nodes
         | Scenario::Push
         | Scenario::Fanout
         | Scenario::SetWithListeners

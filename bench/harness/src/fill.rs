@@ -2,8 +2,8 @@
 //! Ten million messages would take hours through the API.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
@@ -14,13 +14,13 @@ use sidenote_core::extension::{Key, Value};
 use sidenote_core::ids::{AppId, ConversationId, GroupId, MsgSeq, Timestamp, TinyId, UserId};
 use sidenote_core::message::{Fingerprint, MessageBody, Priority, Sent};
 use sidenote_core::{Limits, Outcome};
-use sidenote_store::Store as _;
+use sidenote_store::Store;
 use sidenote_store_embedded::{EmbeddedStore, Settings};
 
 use crate::dialect::{key_name, random_text};
 use crate::load::now;
 use crate::servers::{APP, GROUP};
-use crate::workload::{PAIRS_PER_SET, Range, float};
+use crate::workload::{KEYS, PAIRS_PER_SET, Range, float};
 
 /// Messages that one command imports.
 const MESSAGES_PER_IMPORT: u64 = 20;
@@ -60,7 +60,8 @@ pub(crate) fn fill_groups(folder: &Path, groups: &[String], messages: u64) -> Re
         for group in groups {
             let mut last = 0;
             while last < messages {
-                for seq in import(store, group, MESSAGES_PER_IMPORT.min(messages - last), &mut random).await?
+                for seq in
+                    import(&**store, group, MESSAGES_PER_IMPORT.min(messages - last), &mut random).await?
                 {
                     last = last.max(seq.get());
                 }
@@ -71,6 +72,42 @@ pub(crate) fn fill_groups(folder: &Path, groups: &[String], messages: u64) -> Re
         }
         Ok(())
     })
+}
+
+/// Stores messages in each of these groups, which exist and are empty: so many without pairs, and behind them so many
+/// with 20 pairs.
+pub(crate) async fn fill_each(
+    store: &Arc<impl Store + 'static>,
+    groups: &[String],
+    plain: u64,
+    full: u64,
+) -> Result<()> {
+    let next = Arc::new(Mutex::new(groups.to_vec()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..TASKS as u64 {
+        let (store, next) = (Arc::clone(store), Arc::clone(&next));
+        tasks.spawn(async move {
+            let mut random = fastrand::Rng::with_seed(task);
+            let draw = || next.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            while let Some(group) = draw() {
+                let mut left = plain + full;
+                while left > 0 {
+                    let count = left.min(MESSAGES_PER_IMPORT);
+                    for seq in import(&*store, &group, count, &mut random).await? {
+                        if seq.get() > plain {
+                            set_pairs(&*store, &group, seq, KEYS, &mut random).await?;
+                        }
+                    }
+                    left -= count;
+                }
+            }
+            Ok::<_, anyhow::Error>(())
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a task that fills a store panicked")??;
+    }
+    Ok(())
 }
 
 /// Opens the store, and closes it when the work is done.
@@ -102,11 +139,11 @@ async fn fill_range(store: &Arc<EmbeddedStore>, range: Range, progress: &(dyn Fn
                 if count == 0 {
                     return Ok::<_, anyhow::Error>(());
                 }
-                for seq in import(&store, GROUP, count, &mut random).await? {
+                for seq in import(&*store, GROUP, count, &mut random).await? {
                     if !(range.first..range.first + range.messages).contains(&seq.get()) {
                         bail!("message {} was stored, where {range:?} was to begin", seq.get());
                     }
-                    set_pairs(&store, seq, range.stored_pairs, &mut random).await?;
+                    set_pairs(&*store, GROUP, seq, range.stored_pairs, &mut random).await?;
                 }
                 done.fetch_add(count, Ordering::Relaxed);
             }
@@ -126,7 +163,7 @@ async fn fill_range(store: &Arc<EmbeddedStore>, range: Range, progress: &(dyn Fn
 
 /// Imports so many messages and returns their numbers.
 async fn import(
-    store: &EmbeddedStore,
+    store: &dyn Store,
     group: &str,
     count: u64,
     random: &mut fastrand::Rng,
@@ -145,14 +182,20 @@ async fn import(
     Ok(seqs)
 }
 
-async fn set_pairs(store: &EmbeddedStore, seq: MsgSeq, pairs: u32, random: &mut fastrand::Rng) -> Result<()> {
+async fn set_pairs(
+    store: &dyn Store,
+    group: &str,
+    seq: MsgSeq,
+    pairs: u32,
+    random: &mut fastrand::Rng,
+) -> Result<()> {
     for first in (0..pairs).step_by(PAIRS_PER_SET as usize) {
         let items = (first..pairs.min(first + PAIRS_PER_SET))
             .map(|key| Ok(((Key::new(&key_name(key))?, Value::new(&random_text(random))?), Claim::Unchecked)))
             .collect::<Result<_, sidenote_core::Malformed>>()
             .context("keys and values of the benchmark are sound")?;
         let items = Items::new(items).context("the pairs of the benchmark are sound")?;
-        match commit(store, GROUP, GroupAction::Extend(seq, Extend::Set(items))).await? {
+        match commit(store, group, GroupAction::Extend(seq, Extend::Set(items))).await? {
             Outcome::Extended(extended)
                 if extended.items.iter().all(|item| item.verdict == ItemVerdict::Accepted) => {}
             other => bail!("a set was answered {other:?}"),
@@ -161,7 +204,7 @@ async fn set_pairs(store: &EmbeddedStore, seq: MsgSeq, pairs: u32, random: &mut 
     Ok(())
 }
 
-async fn commit(store: &EmbeddedStore, group: &str, action: GroupAction) -> Result<Outcome> {
+async fn commit(store: &dyn Store, group: &str, action: GroupAction) -> Result<Outcome> {
     let user = UserId::new("administrator").context("the name is sound")?;
     let (kind, platform) = (CallerKind::Administrator, Platform::RestApi);
     let operator = Operator { user, tiny_id: None, kind, platform, address: None };
@@ -195,7 +238,7 @@ fn message(random: &mut fastrand::Rng) -> NewMessage {
     clippy::disallowed_methods,
     reason = "the harness stands in for the server, which gives commands their time"
 )]
-fn time_of_day() -> Result<Timestamp> {
+pub(crate) fn time_of_day() -> Result<Timestamp> {
     let since =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")?;
     Ok(Timestamp::from_millis(u64::try_from(since.as_millis()).context("the clock is far in the future")?))

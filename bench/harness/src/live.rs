@@ -2,6 +2,7 @@
 //!
 //! One thread publishes and the others listen, so that the load generator has no more of them than elsewhere.
 
+mod across;
 mod fanout;
 mod hooks;
 mod idle;
@@ -27,6 +28,8 @@ use crate::record::Run;
 use crate::servers::Server;
 use crate::session::Session;
 use crate::settings::Settings;
+pub(crate) use across::{ACROSS, across};
+pub(crate) use protocol::account;
 use receivers::Receivers;
 use stage::Stage;
 

@@ -31,8 +31,8 @@ use worker::Worker;
 pub(crate) struct Load {
     /// The language of the server.
     pub(crate) dialect: Arc<dyn Dialect>,
-    /// Its port on the loopback interface.
-    pub(crate) port: u16,
+    /// Its ports on the loopback interface; connections take turns.
+    pub(crate) ports: Vec<u16>,
     /// What is asked.
     pub(crate) workload: Workload,
     /// The versions of the pairs that it names.
@@ -104,13 +104,12 @@ pub(crate) fn run(load: &Load) -> Result<Outcome> {
     let mut workers = Vec::new();
     for thread in 0..threads {
         let mine = (thread..load.connections).step_by(threads as usize);
-        let sources = mine
-            .map(|connection| {
-                let (number, all) = (u64::from(connection), u64::from(load.connections));
-                Source::new(load.workload, zipf.clone(), number, all, load.seed)
-            })
-            .collect();
-        workers.push(Worker::connect(load, SocketAddrV4::new(Ipv4Addr::LOCALHOST, load.port), sources)?);
+        let sources = mine.zip(load.ports.iter().cycle().skip(thread as usize)).map(|(connection, port)| {
+            let (number, all) = (u64::from(connection), u64::from(load.connections));
+            let source = Source::new(load.workload, zipf.clone(), number, all, load.seed);
+            (SocketAddrV4::new(Ipv4Addr::LOCALHOST, *port), source)
+        });
+        workers.push(Worker::connect(load, sources.collect())?);
     }
     let begin = now() + Duration::from_millis(10);
     let tallies: Vec<_> = std::thread::scope(|scope| {

@@ -9,6 +9,7 @@ mod fill;
 mod interrupt;
 mod live;
 mod load;
+mod nodes;
 mod process;
 mod record;
 mod servers;
@@ -73,6 +74,7 @@ fn run() -> Result<()> {
         fs::create_dir(&folder).context("cannot make a folder")?;
         stored::run(&mut session, bin, &folder)?;
     }
+    nodes::run(&mut session, bin, folder.path())?;
     live::run(&mut session, bin, folder.path())?;
     match session.failures() {
         0 => Ok(()),
@@ -170,7 +172,7 @@ fn estimate(settings: &Settings) -> Duration {
         time += (run * pairs * lengths + Duration::from_secs(2)) * 2 * stored::CASES * steps;
         time += stored::fill_estimate(settings.stored_base + settings.stored.last().copied().unwrap_or(0));
     }
-    time + live::estimate(settings)
+    time + nodes::estimate(settings) + live::estimate(settings)
 }
 
 fn write_settings(records: &mut Records, settings: &Settings, folder: &Path) -> Result<()> {

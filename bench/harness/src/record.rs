@@ -35,6 +35,8 @@ pub(crate) enum Line<'a> {
     Fill { stored: u64, messages: u64, seconds: f64, bytes: u64 },
     /// Opening a store until `/readyz` said yes.
     Reopen { stored: u64, after: &'a str, ms: f64 },
+    /// What a run cost the database.
+    Cost(Cost<'a>),
     /// Connections on which nothing happens.
     Idle(Idle<'a>),
 }
@@ -58,6 +60,23 @@ pub(crate) struct Run<'a> {
     pub(crate) client_cpu_us: u64,
     /// The most memory that the server's processes held.
     pub(crate) peak_rss_kib: u64,
+}
+
+/// What requests cost the database. Except where they are counted one by one, everything that happens there meanwhile is
+/// in it, also the work of nodes in the background.
+#[derive(Serialize)]
+pub(crate) struct Cost<'a> {
+    pub(crate) case: &'a str,
+    pub(crate) server: &'a str,
+    pub(crate) connections: u32,
+    pub(crate) pair: u32,
+    pub(crate) requests: u64,
+    /// Times that nodes sent statements and waited for the answers; `None` where there was no node.
+    pub(crate) round_trips: Option<u64>,
+    /// Statements and COMMITs as the database counts them.
+    pub(crate) statements: u64,
+    pub(crate) transactions: u64,
+    pub(crate) wal_bytes: u64,
 }
 
 /// What connections cost on which nothing happens.

@@ -22,7 +22,8 @@ use crate::process::{Process, Usage};
 use crate::workload::{Action, Mix, Range, Request, Source, Versions, Workload};
 
 pub(crate) use bare::Publish;
-pub(crate) use product::{APP, GROUP, Groups, MEMBER, Product, SERVICES, query};
+pub(crate) use postgres::{Pgbench, Script, start_server};
+pub(crate) use product::{APP, Base, GROUP, Groups, MEMBER, Product, SERVICES, query};
 
 /// What can stand beside the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -76,7 +77,8 @@ pub(crate) struct Server {
 enum Way {
     Http {
         dialect: Arc<dyn Dialect>,
-        port: u16,
+        /// Where it listens; connections take turns.
+        ports: Vec<u16>,
     },
     Pgbench(postgres::Pgbench),
     /// Its own protocol, on this port.
@@ -98,7 +100,7 @@ pub(crate) struct Drive {
 
 impl Server {
     fn http(name: &str, processes: Vec<Process>, dialect: Arc<dyn Dialect>, port: u16, stored: bool) -> Self {
-        let way = Way::Http { dialect, port };
+        let way = Way::Http { dialect, ports: vec![port] };
         Self { name: name.to_owned(), processes, way, stored, versions: HashMap::new(), gate: None }
     }
 
@@ -110,8 +112,16 @@ impl Server {
     /// Where it listens on the loopback interface.
     pub(crate) fn port(&self) -> u16 {
         match &self.way {
-            Way::Http { port, .. } | Way::Nats(port) => *port,
+            Way::Http { ports, .. } => ports[0],
+            Way::Nats(port) => *port,
             Way::Pgbench(pgbench) => pgbench.port(),
+        }
+    }
+
+    /// Spreads the connections of the next load over these ports, behind which is the same data.
+    pub(crate) fn through(&mut self, through: &[u16]) {
+        if let Way::Http { ports, .. } = &mut self.way {
+            through.clone_into(ports);
         }
     }
 
@@ -119,9 +129,9 @@ impl Server {
     pub(crate) fn drive(&mut self, drive: &Drive) -> Result<Outcome> {
         let versions = self.versions(drive.workload.range);
         match &self.way {
-            Way::Http { dialect, port } => load::run(&Load {
+            Way::Http { dialect, ports } => load::run(&Load {
                 dialect: Arc::clone(dialect),
-                port: *port,
+                ports: ports.clone(),
                 workload: drive.workload,
                 versions,
                 connections: drive.connections,
@@ -201,7 +211,7 @@ impl Server {
     /// again as absent, which must be refused, and then as what it is.
     pub(crate) fn prove_comparison(&mut self, range: Range) -> Result<()> {
         let versions = self.versions(range);
-        let Way::Http { dialect, port } = &self.way else { return Ok(()) };
+        let Way::Http { dialect, ports } = &self.way else { return Ok(()) };
         let request =
             Request { action: Action::Set { key: 0, pairs: 1, compares: true }, message: range.first };
         let workload = Workload { range, mix: Mix::Sets(1) };
@@ -209,7 +219,7 @@ impl Server {
         let mut attempt = || {
             let mut bytes = Vec::new();
             dialect.write(request, &versions, &mut source, &mut bytes);
-            let (status, body) = exchange(*port, &bytes)?;
+            let (status, body) = exchange(ports[0], &bytes)?;
             Ok::<_, anyhow::Error>(if status == 200 {
                 dialect.check(request, &body, true)
             } else {

@@ -25,7 +25,7 @@ struct Arguments {
         value_enum,
         value_delimiter = ' ',
         value_name = "NAMES",
-        default_value = "set1 set3 pull mix hot wide-set wide-pull sustain stored push fanout set-with-listeners idle"
+        default_value = "set1 set3 pull mix hot wide-set wide-pull sustain stored nodes push fanout set-with-listeners idle"
     )]
     scenarios: Vec<Scenario>,
     /// What the product is compared with, besides the bare server; "none" for nothing
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!((full.pairs, full.seconds, full.connections.as_slice()), (5, 5, &[64, 256][..]));
         assert_eq!(full.stored, [1_000_000, 3_000_000, 10_000_000]);
         assert_eq!((full.receivers.as_slice(), full.idle), (&[1, 100, 1000][..], 10_000));
-        assert_eq!((full.scenarios.len(), full.references.len()), (13, 5));
+        assert_eq!((full.scenarios.len(), full.references.len()), (14, 5));
     }
 
     #[test]

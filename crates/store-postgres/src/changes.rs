@@ -16,6 +16,7 @@ use crate::home::{conversation_name, escape, for_eyes, message_text, signed};
 use crate::loaded::{Loaded, is_contested};
 use crate::ranges::clamped;
 use crate::session::{Param, Piece};
+use crate::texts::Texts;
 
 /// Rows that one statement writes, largest first. Few sizes, so that few texts have to be prepared.
 const ROWS_PER_STATEMENT: [usize; 10] = [32, 16, 8, 7, 6, 5, 4, 3, 2, 1];
@@ -73,7 +74,7 @@ const PAIRS: usize = 9;
 const EVENTS: usize = 11;
 
 /// What happens to a row that is there already.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Mode {
     /// There must be none: if there is, somebody else was faster, or the lock did not hold.
     New,
@@ -99,13 +100,12 @@ pub(crate) fn pieces(home: i64, loaded: &Loaded) -> Result<Vec<Piece>, StoreErro
         puts.entry((table, if is_new { Mode::New } else { Mode::Any })).or_default().push(cells);
     }
     let mut pieces = Vec::new();
-    for ((table, mode), mut rows) in puts {
-        let table = &TABLES[table];
+    for ((number, mode), mut rows) in puts {
         for size in ROWS_PER_STATEMENT {
             while rows.len() >= size {
                 let mut params: Vec<Param> = vec![Box::new(home)];
                 params.extend(rows.drain(..size).flatten());
-                pieces.push(Piece::Prepared(insert(table, mode, size).into(), params));
+                pieces.push(Piece::Prepared(insert(number, mode, size).into(), params));
             }
         }
     }
@@ -113,7 +113,13 @@ pub(crate) fn pieces(home: i64, loaded: &Loaded) -> Result<Vec<Piece>, StoreErro
     Ok(pieces)
 }
 
-fn insert(table: &Table, mode: Mode, rows: usize) -> String {
+/// The statement that writes so many rows of a table.
+fn insert(table: usize, mode: Mode, rows: usize) -> &'static str {
+    static INSERTS: Texts<(usize, Mode, usize)> = Texts::new();
+    INSERTS.get((table, mode, rows), || insert_text(&TABLES[table], mode, rows))
+}
+
+fn insert_text(table: &Table, mode: Mode, rows: usize) -> String {
     let Table { name, home, columns, keys } = table;
     let width = columns.len();
     let row = |row: usize| {

@@ -174,19 +174,19 @@ impl Fetch {
                 let name = conversation_name(id);
                 let mut params: Vec<Param> =
                     vec![Box::new(conversation_key(id)), Box::new(i64::from(id.app.get())), Box::new(name)];
-                let mask = add_params(wanted, &mut params);
-                Piece::Prepared(shape::within(true, mask).into(), params)
+                let (mask, single) = add_params(wanted, &mut params);
+                Piece::Prepared(shape::within(true, mask, single).into(), params)
             }
             Self::Life(id, incarnation, wanted) => {
                 let mut params: Vec<Param> =
                     vec![Box::new(conversation_key(id)), Box::new(signed(*incarnation))];
-                let mut mask = add_params(wanted, &mut params);
+                let (mut mask, single) = add_params(wanted, &mut params);
                 if wanted.outbox {
                     mask |= shape::OUTBOX;
                     params.push(Box::new(i64::from(id.app.get())));
                     params.push(Box::new(conversation_name(id)));
                 }
-                Piece::Prepared(shape::within(false, mask).into(), params)
+                Piece::Prepared(shape::within(false, mask, single).into(), params)
             }
             Self::Accounts(ids, lock) => {
                 let keys: Vec<i64> = ids.iter().map(account_key).collect();
@@ -333,14 +333,21 @@ fn take_within(
     }
 }
 
-/// Adds what is asked for to the parameters, and says which kinds of rows those are.
-fn add_params(wanted: &Wanted, params: &mut Vec<Param>) -> u16 {
-    let mut mask = 0;
-    let mut add = |kind, texts: Vec<String>| {
-        if !texts.is_empty() {
+/// Adds what is asked for to the parameters, and says which kinds of rows those are, and of which of them it is one row.
+fn add_params(wanted: &Wanted, params: &mut Vec<Param>) -> (u16, u16) {
+    let (mut mask, mut single) = (0, 0);
+    let mut add = |kind, mut texts: Vec<String>| match (texts.len(), texts.pop()) {
+        (1, Some(text)) => {
+            mask |= kind;
+            single |= kind;
+            params.push(Box::new(text));
+        }
+        (_, Some(last)) => {
+            texts.push(last);
             mask |= kind;
             params.push(Box::new(texts));
         }
+        (_, None) => {}
     };
     let names = |set: &BTreeSet<MessageName>| set.iter().map(|name| message_text(*name)).collect::<Vec<_>>();
     add(shape::MEMBERS, wanted.members.iter().map(UserId::to_string).collect());
@@ -353,9 +360,16 @@ fn add_params(wanted: &Wanted, params: &mut Vec<Param>) -> u16 {
     if !wanted.whole_sets.is_empty() {
         params.push(Box::new(clamped(wanted.sets_from.get())));
     }
-    if !wanted.repeats.is_empty() {
+    let mut repeats: Vec<Vec<u8>> = wanted.repeats.iter().map(|bytes| bytes.to_vec()).collect();
+    if let Some(last) = repeats.pop() {
         mask |= shape::REPEATS;
-        params.push(Box::new(wanted.repeats.iter().map(|bytes| bytes.to_vec()).collect::<Vec<_>>()));
+        if repeats.is_empty() {
+            single |= shape::REPEATS;
+            params.push(Box::new(last));
+        } else {
+            repeats.push(last);
+            params.push(Box::new(repeats));
+        }
     }
     if wanted.counters {
         mask |= shape::COUNTERS;
@@ -366,5 +380,5 @@ fn add_params(wanted: &Wanted, params: &mut Vec<Param>) -> u16 {
     if wanted.all_members {
         mask |= shape::ALL_MEMBERS;
     }
-    mask
+    (mask, single)
 }

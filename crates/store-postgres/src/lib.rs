@@ -4,7 +4,8 @@
 //!
 //! * `session`: one connection; what is sent at once is one round trip; `hosts`: which server to connect to; `pool`: a bounded
 //!   number of connections;
-//! * `home`: keys of homes and names as the database holds them; `shape`, `fetch`, `ranges`: what can be read;
+//! * `home`: keys of homes and names as the database holds them; `texts`: statements that are put together; `shape`, `fetch`,
+//!   `ranges`: what can be read;
 //!   `changes`: what is written;
 //! * `loaded`: what was read in one transaction, as a rule looks at it; `needs`: what commands and questions will look at;
 //! * `transaction`: a set of commands of one home; `answers`: a question;
@@ -28,6 +29,8 @@ mod pool;
 pub mod schema;
 
 mod home;
+
+mod texts;
 
 mod shape;
 

@@ -13,6 +13,9 @@ pub struct PostgresOptions {
     pub dsn: String,
     /// Connections at most. Few are enough: each carries many requests a second.
     pub connections: usize,
+    /// Commands of one home that are committed together at most, up to [`MOST_TOGETHER`](Self::MOST_TOGETHER). With 1
+    /// each has a transaction of its own, which is there to measure what putting them together is worth.
+    pub batch: usize,
     /// How long a request waits for a free connection.
     pub pool_wait: Duration,
     /// How long connecting may take, for each host.
@@ -35,7 +38,7 @@ impl PostgresOptions {
     /// Commands that wait at most; more are refused as busy.
     pub const MOST_WAITING: usize = 10_000;
 
-    /// Commands of one home that are committed together at most.
+    /// Commands of one home that may ever be committed together.
     pub const MOST_TOGETHER: usize = 128;
 
     /// The defaults for this database.
@@ -43,6 +46,7 @@ impl PostgresOptions {
         Self {
             dsn: dsn.into(),
             connections: 16,
+            batch: Self::MOST_TOGETHER,
             pool_wait: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(5),
@@ -80,6 +84,7 @@ impl std::fmt::Debug for PostgresOptions {
         f.debug_struct("PostgresOptions")
             .field("dsn", &"***")
             .field("connections", &self.connections)
+            .field("batch", &self.batch)
             .field("pool_wait", &self.pool_wait)
             .field("connect_timeout", &self.connect_timeout)
             .field("statement_timeout", &self.statement_timeout)

@@ -152,7 +152,8 @@ impl Work {
                     homes.remove(&self.home);
                     return;
                 }
-                let count = queue.len().min(PostgresOptions::MOST_TOGETHER);
+                let most = self.desk.options.batch.clamp(1, PostgresOptions::MOST_TOGETHER);
+                let count = queue.len().min(most);
                 queue.drain(..count).collect()
             };
             if let Some(error) = self.desk.condition.refuses_commands() {

@@ -16,6 +16,7 @@ use sidenote_store::StoreError;
 use tokio_postgres::Row as Answered;
 
 use crate::home::{conversation_of, life_of, message_of, unescape};
+use crate::texts::Texts;
 
 /// A row as every statement answers it: which kind it is, then columns that mean something else for each kind.
 pub(crate) struct Shape;
@@ -144,16 +145,21 @@ pub(crate) const HOME: usize = 1 + COLUMNS.len();
 impl Kind {
     /// `SELECT` all columns of the shape `FROM` the table.
     pub(crate) fn select(&self) -> String {
-        self.select_and("")
+        self.select_from(self.table)
     }
 
     /// The same and the column with the key of the home.
     pub(crate) fn select_with_home(&self) -> String {
         let is_of_account = matches!(self.table, "accounts" | "memberships");
-        self.select_and(if is_of_account { ", akey AS home" } else { ", gkey AS home" })
+        self.select_and(if is_of_account { ", akey AS home" } else { ", gkey AS home" }, self.table)
     }
 
-    fn select_and(&self, more: &str) -> String {
+    /// The same from something with the columns of the table.
+    fn select_from(&self, table: &str) -> String {
+        self.select_and("", table)
+    }
+
+    fn select_and(&self, more: &str, table: &str) -> String {
         let mut text = format!("SELECT {}::smallint AS kind", self.number);
         for (column, kind) in COLUMNS {
             let filled = self.columns.iter().find(|(name, _)| *name == column);
@@ -163,7 +169,7 @@ impl Kind {
             }
             .expect("a string takes everything");
         }
-        write!(text, "{more} FROM {}", self.table).expect("a string takes everything");
+        write!(text, "{more} FROM {table}").expect("a string takes everything");
         text
     }
 }
@@ -181,39 +187,47 @@ pub(crate) const OUTBOX: u16 = 1 << 8;
 pub(crate) const ALL_MEMBERS: u16 = 1 << 9;
 
 /// A statement for rows of one life of a conversation: $1 is its key. For the life that it has `now`, $2 and $3 are
-/// its app and name, and its own row comes too; for another, $2 is its number. One array for each kind follows, two for
-/// pairs, the first Seq that is wanted behind that for whole sets, and at last app and name for the outbox of another life.
+/// its app and name, and its own row comes too; for another, $2 is its number. What is looked for follows for each kind in
+/// `mask`: a value if the kind is in `single` too, an array otherwise; two of them for pairs, the first Seq that is wanted
+/// behind that for whole sets, and at last app and name for the outbox of another life.
 ///
 /// Arrays are taken apart row by row and each row is looked up by its whole key: left to itself the planner may read
 /// everything of a conversation and throw most of it away. `OFFSET 0` keeps it from putting the parts together again.
-pub(crate) fn within(now: bool, mask: u16) -> String {
-    let life = if now {
-        "(SELECT incarnation FROM conversations WHERE gkey = $1 AND app = $2 AND name = $3)"
-    } else {
-        "$2"
-    };
+/// Most requests name one message, one member and one pair. Those need no array, and taking one apart costs more than the
+/// row. The conversation's own row, of which every part needs the life, is looked up once.
+pub(crate) fn within(now: bool, mask: u16, single: u16) -> &'static str {
+    static TEXTS: Texts<(bool, u16, u16)> = Texts::new();
+    TEXTS.get((now, mask, single), || within_text(now, mask, single))
+}
+
+fn within_text(now: bool, mask: u16, single: u16) -> String {
+    let life = if now { "(SELECT life FROM own)" } else { "$2" };
     let mut next = if now { 3 } else { 2 };
     let mut parts = Vec::new();
     if now {
-        parts.push(format!("{} WHERE gkey = $1 AND app = $2 AND name = $3", CONVERSATION.select()));
+        parts.push(CONVERSATION.select_from("own"));
     }
     let mut add = |kind: u16, row: &Kind, columns: &[(&str, &str)]| {
         if mask & kind == 0 {
             return;
         }
         let mut part = format!("{} WHERE gkey = $1 AND incarnation = {life}", row.select());
-        if !columns.is_empty() {
-            let (mut arrays, mut names) = (Vec::new(), Vec::new());
-            for (column, of) in columns {
-                next += 1;
+        let (mut arrays, mut names) = (Vec::new(), Vec::new());
+        for (column, of) in columns {
+            next += 1;
+            if single & kind == 0 {
                 arrays.push(format!("${next}::{of}[]"));
                 names.push(format!("w_{column}"));
                 write!(part, " AND {column} = w_{column}").expect("a string takes everything");
+            } else {
+                write!(part, " AND {column} = ${next}").expect("a string takes everything");
             }
-            if kind == WHOLE_SETS {
-                next += 1;
-                write!(part, " AND seq >= ${next}").expect("a string takes everything");
-            }
+        }
+        if kind == WHOLE_SETS {
+            next += 1;
+            write!(part, " AND seq >= ${next}").expect("a string takes everything");
+        }
+        if !arrays.is_empty() {
             let (arrays, names) = (arrays.join(", "), names.join(", "));
             part = format!(
                 "SELECT found.* FROM unnest({arrays}) AS wanted ({names}), LATERAL ({part} OFFSET 0) AS found"
@@ -237,7 +251,15 @@ pub(crate) fn within(now: bool, mask: u16) -> String {
             "{select} WHERE gkey = $1 AND app = ${app} AND name = ${name} AND incarnation = {life}"
         ));
     }
-    parts.join(" UNION ALL ")
+    let parts = parts.join(" UNION ALL ");
+    if now {
+        format!(
+            "WITH own AS MATERIALIZED (SELECT incarnation AS life, app, name, data FROM conversations \
+             WHERE gkey = $1 AND app = $2 AND name = $3) {parts}"
+        )
+    } else {
+        parts
+    }
 }
 
 /// Locks the own row of a conversation, if there is one. What it guards is read by a later statement: this one sees

@@ -130,8 +130,8 @@ fn stays_on_one_shard(text: &str) -> bool {
         return (rest.starts_with("(gkey, ") || rest.starts_with("(akey, "))
             && values.matches("($1, ").count() == rows;
     }
-    // Of the nodes every shard knows all.
-    let others = [" FROM (", " FROM unnest(", " FROM nodes "];
+    // Of the nodes every shard knows all; "own" is what the statement itself has read of the conversation before.
+    let others = [" FROM (", " FROM unnest(", " FROM nodes ", " FROM own"];
     let others: usize = others.iter().map(|other| text.matches(other).count()).sum();
     let tables = text.matches(" FROM ").count() + usize::from(text.starts_with("UPDATE ")) - others;
     let bound = text.matches("gkey = $1 ").count() + text.matches("akey = $1 ").count();

@@ -13,6 +13,7 @@ enum Line {
     Verify(Verify),
     Fill(Fill),
     Reopen(Reopen),
+    Cost(Cost),
     Idle(Idle),
 }
 
@@ -91,6 +92,20 @@ pub(super) struct Reopen {
     pub(super) ms: f64,
 }
 
+/// What the requests of a run cost the database, or of so many that were counted one by one.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Cost {
+    pub(super) case: String,
+    pub(super) server: String,
+    pub(super) connections: u32,
+    pub(super) pair: u32,
+    pub(super) requests: u64,
+    pub(super) round_trips: Option<u64>,
+    pub(super) statements: u64,
+    pub(super) transactions: u64,
+    pub(super) wal_bytes: u64,
+}
+
 /// Connections on which nothing happens.
 #[derive(Deserialize, Serialize)]
 pub(super) struct Idle {
@@ -122,6 +137,7 @@ pub(super) struct Records {
     pub(super) verification: Vec<Verify>,
     pub(super) fills: Vec<Fill>,
     pub(super) reopenings: Vec<Reopen>,
+    pub(super) costs: Vec<Cost>,
     pub(super) idle: Vec<Idle>,
 }
 
@@ -144,6 +160,10 @@ impl Records {
                 Line::Verify(verify) => records.verification.push(verify),
                 Line::Fill(fill) => records.fills.push(fill),
                 Line::Reopen(reopen) => records.reopenings.push(reopen),
+                Line::Cost(cost) if cost.requests == 0 => {
+                    bail!("line {number}: a cost of nothing")
+                }
+                Line::Cost(cost) => records.costs.push(cost),
                 Line::Idle(idle) => records.idle.push(idle),
             }
         }

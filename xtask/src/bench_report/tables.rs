@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Report;
-use super::records::float;
+use super::records::{Cost, float};
 use super::rows::{Row, Spread};
 
 impl Report {
@@ -28,6 +28,7 @@ impl Report {
         self.table(&mut text, "push", "From the acknowledgement of a set to its push", PUSH, push);
         self.table(&mut text, "sent", "From the request to the push", PUSH, push);
         self.table(&mut text, "fanout", "Pushes, as many as go", FANOUT, fanout);
+        self.costs(&mut text);
         self.idle(&mut text);
         self.storage(&mut text);
         self.looked_into(&mut text);
@@ -43,6 +44,49 @@ impl Report {
         line(text, &format!("|{}", " --- |".repeat(head.matches('|').count() - 1)));
         for row in rows {
             line(text, &cells(row));
+        }
+        line(text, "");
+    }
+
+    fn costs(&self, text: &mut String) {
+        if self.costs.is_empty() {
+            return;
+        }
+        line(
+            text,
+            "What a request costs the database (medians):\n\n| case | connections | server | round trips | statements | requests of a transaction | WAL bytes |",
+        );
+        line(text, "| --- | --- | --- | --- | --- | --- | --- |");
+        let mut told: Vec<(&str, &str, u32)> = Vec::new();
+        for cost in &self.costs {
+            let name = (cost.case.as_str(), cost.server.as_str(), cost.connections);
+            if told.contains(&name) {
+                continue;
+            }
+            told.push(name);
+            let its = || self.costs.iter().filter(|it| (&*it.case, &*it.server, it.connections) == name);
+            let median = |value: fn(&Cost) -> f64| Spread::of(its().map(value).collect()).median;
+            let each = |count: u64, cost: &Cost| float(count) / float(cost.requests);
+            let trips =
+                its().filter_map(|it| it.round_trips.map(|trips| each(trips, it))).collect::<Vec<_>>();
+            let trips =
+                if trips.is_empty() { String::new() } else { format!("{:.3}", Spread::of(trips).median) };
+            let shared = median(|it| match it.transactions {
+                0 => 0.0,
+                count => float(it.requests) / float(count),
+            });
+            let shared = if shared > 0.0 { format!("{shared:.2}") } else { String::new() };
+            line(
+                text,
+                &format!(
+                    "| {} | {} | {} | {trips} | {:.2} | {shared} | {:.0} |",
+                    cost.case,
+                    cost.connections,
+                    cost.server,
+                    median(|it| float(it.statements) / float(it.requests)),
+                    median(|it| float(it.wal_bytes) / float(it.requests)),
+                ),
+            );
         }
         line(text, "");
     }

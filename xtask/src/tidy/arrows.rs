@@ -31,7 +31,16 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("sidenote-torture", None),
     ("xtask", Some(&[])),
     ("bare", Some(&[])),
-    ("harness", Some(&["sidenote-core", "sidenote-server", "sidenote-store", "sidenote-store-embedded"])),
+    (
+        "harness",
+        Some(&[
+            "sidenote-core",
+            "sidenote-server",
+            "sidenote-store",
+            "sidenote-store-embedded",
+            "sidenote-store-postgres",
+        ]),
+    ),
 ];
 
 /// Crates that would bring JSON, an async runtime or sockets into the rules. Tests of the core may use them.

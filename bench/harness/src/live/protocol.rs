@@ -51,7 +51,7 @@ pub(super) enum Item<'a> {
 }
 
 /// The account of a receiver.
-pub(super) fn account(number: u64) -> String {
+pub(crate) fn account(number: u64) -> String {
     format!("r{number:05}")
 }
 

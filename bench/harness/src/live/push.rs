@@ -46,7 +46,27 @@ fn one(
     let receivers = Receivers::open(server.port(), protocol, count, threads)?;
     let mut publisher = Publisher::connect(server.port(), way)?;
     let under = Under::begin(CASE, name, count, pair, server)?;
+    let outcomes = tell(session, &receivers, &mut publisher, count, pair)?;
+    let [(_, outcome), _] = &outcomes;
+    session.say(&format!(
+        "{CASE}, {count} receivers, pair {pair}, {name}: p50 {:.2} ms, p99 {:.2} ms",
+        millis(outcome.p50_us),
+        millis(outcome.p99_us)
+    ));
+    under.end(session, stage.server(protocol)?, Some(receivers), &outcomes)?;
+    stage.go_on_from(&publisher.into_way());
+    Ok(())
+}
 
+/// Publishes one message after the other to `count` receivers, and tells how long the pushes took from the answers and
+/// from the requests.
+pub(super) fn tell(
+    session: &Session,
+    receivers: &Receivers,
+    publisher: &mut Publisher,
+    count: u64,
+    pair: u32,
+) -> Result<[(&'static str, Outcome); 2]> {
     let (mut from_answer, mut from_request) = (empty_histogram(), empty_histogram());
     let open_at = now() + session.settings.warm_up();
     let close_at = open_at + session.settings.time();
@@ -80,12 +100,5 @@ fn one(
     add_missing(&mut outcome, missing, "pushes");
     // What failed has been counted by then.
     let sent = Outcome { failures: 0, first_failure: None, ..timed(&from_request, window, answers) };
-    session.say(&format!(
-        "{CASE}, {count} receivers, pair {pair}, {name}: p50 {:.2} ms, p99 {:.2} ms",
-        millis(outcome.p50_us),
-        millis(outcome.p99_us)
-    ));
-    under.end(session, stage.server(protocol)?, Some(receivers), &[("push", outcome), ("sent", sent)])?;
-    stage.go_on_from(&publisher.into_way());
-    Ok(())
+    Ok([("push", outcome), ("sent", sent)])
 }

@@ -25,7 +25,7 @@ const SOLO: Range = Range { first: MESSAGES.first + MESSAGES.messages, messages:
 
 /// The small groups: receivers and messages of each, and by which numbers the workload calls these messages.
 const SMALL_MEMBERS: u64 = 10;
-const SMALL: Groups = Groups { first: 1_000_001, messages: 100 };
+const SMALL: Groups = Groups { first: 1_000_001, messages: 100, skipped: 0 };
 
 /// Accounts and members of one request of the API.
 const ACCOUNTS_PER_REQUEST: usize = 100;

@@ -55,7 +55,7 @@ fn load(port: u16, mix: Mix, rate: Option<f64>, time: Duration) -> (Outcome, Arc
     let versions = Arc::new(Versions::none(RANGE));
     let load = Load {
         dialect: Arc::new(Plain),
-        port,
+        ports: vec![port],
         workload: Workload { range: RANGE, mix },
         versions: Arc::clone(&versions),
         connections: 8,

@@ -72,10 +72,10 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Opens one connection for each source.
-    pub(super) fn connect(load: &Load, address: SocketAddrV4, sources: Vec<Source>) -> Result<Self> {
+    pub(super) fn connect(load: &Load, sources: Vec<(SocketAddrV4, Source)>) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make an epoll instance")?;
         let mut connections = Vec::with_capacity(sources.len());
-        for (number, source) in (0_u64..).zip(sources) {
+        for (number, (address, source)) in (0_u64..).zip(sources) {
             let stream =
                 TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
             stream.set_nodelay(true).context("cannot set TCP_NODELAY")?;

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -21,6 +22,9 @@ use crate::workload::{KEYS, Mix, Range};
 /// The account that Debian's package makes for the server, which refuses to run as root.
 const ACCOUNT: &str = "postgres";
 
+/// The database that is there from the start.
+const DATABASE: &str = "postgres";
+
 const TABLE: &str = "CREATE TABLE pairs (message bigint, key int, value text NOT NULL, version bigint NOT NULL, \
                      PRIMARY KEY (message, key))";
 const VALUE: &str = "abcdefghijklmnopqrstuvwxyz0123456789abcd";
@@ -29,13 +33,57 @@ const VALUE: &str = "abcdefghijklmnopqrstuvwxyz0123456789abcd";
 const ATTEMPTS: u32 = 4;
 
 /// A running server, as pgbench sees it.
-pub(super) struct Pgbench {
+pub(crate) struct Pgbench {
     programs: PathBuf,
     folder: PathBuf,
     port: u16,
 }
 
+/// What pgbench runs, and how.
+pub(crate) struct Script<'a> {
+    /// The text.
+    pub(crate) text: &'a str,
+    /// In which database.
+    pub(crate) database: &'a str,
+    /// Variables with their values.
+    pub(crate) variables: &'a [(&'a str, String)],
+    /// Options of each connection, as a server's command line takes them.
+    pub(crate) options: &'a str,
+    pub(crate) connections: u32,
+    pub(crate) threads: u32,
+    pub(crate) warm_up: Duration,
+    pub(crate) time: Duration,
+    pub(crate) seed: u64,
+}
+
 pub(super) fn start(folder: &Path, data: &Data) -> Result<Server> {
+    let (process, pgbench) = start_server(folder, &["shared_buffers=256MB"])?;
+    pgbench.sql(DATABASE, TABLE)?;
+    pgbench.prove_comparison(data.proof)?;
+    let Range { first, messages, stored_pairs, .. } = data.full;
+    pgbench.sql(
+        DATABASE,
+        &format!(
+            "INSERT INTO pairs SELECT message, key, '{VALUE}', 1 FROM generate_series({first}, {}) message, \
+             generate_series(0, {}) key",
+            first + messages - 1,
+            stored_pairs - 1
+        ),
+    )?;
+    pgbench.sql(DATABASE, "VACUUM ANALYZE pairs")?;
+    let (name, processes) = ("postgres".to_owned(), vec![process]);
+    Ok(Server {
+        name,
+        processes,
+        way: Way::Pgbench(pgbench),
+        stored: true,
+        versions: HashMap::new(),
+        gate: None,
+    })
+}
+
+/// Starts a server with an empty cluster in this folder, durable, and with these settings besides.
+pub(crate) fn start_server(folder: &Path, settings: &[&str]) -> Result<(Process, Pgbench)> {
     let programs = programs()?;
     let (cluster, port) = (folder.join("cluster"), free_port()?);
     let as_account = |program: &str| {
@@ -62,32 +110,14 @@ pub(super) fn start(folder: &Path, data: &Data) -> Result<Server> {
     })?;
     let mut command = as_account("postgres");
     command.arg("-D").arg(&cluster).args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k", ""]);
-    for setting in ["max_connections=400", "shared_buffers=256MB", "synchronous_commit=on", "fsync=on"] {
+    for setting in ["max_connections=400", "synchronous_commit=on", "fsync=on"].iter().chain(settings) {
         command.args(["-c", setting]);
     }
     let mut process = Process::start("postgres", folder, &mut command)?;
     process.wait_until(|| answers_on(port))?;
     let pgbench = Pgbench { programs, folder: folder.to_owned(), port };
-    process.wait_until(|| pgbench.sql("SELECT 1").is_ok())?;
-    pgbench.sql(TABLE)?;
-    pgbench.prove_comparison(data.proof)?;
-    let Range { first, messages, stored_pairs, .. } = data.full;
-    pgbench.sql(&format!(
-        "INSERT INTO pairs SELECT message, key, '{VALUE}', 1 FROM generate_series({first}, {}) message, \
-         generate_series(0, {}) key",
-        first + messages - 1,
-        stored_pairs - 1
-    ))?;
-    pgbench.sql("VACUUM ANALYZE pairs")?;
-    let (name, processes) = ("postgres".to_owned(), vec![process]);
-    Ok(Server {
-        name,
-        processes,
-        way: Way::Pgbench(pgbench),
-        stored: true,
-        versions: HashMap::new(),
-        gate: None,
-    })
+    process.wait_until(|| pgbench.sql(DATABASE, "SELECT 1").is_ok())?;
+    Ok((process, pgbench))
 }
 
 /// The folder of the newest version's programs, which Debian keeps out of the search path.
@@ -148,14 +178,20 @@ impl Pgbench {
         self.port
     }
 
-    fn sql(&self, statement: &str) -> Result<String> {
+    /// How a database is reached.
+    pub(crate) fn dsn(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+
+    /// Carries out SQL and returns what it prints, columns separated by `|`.
+    pub(crate) fn sql(&self, database: &str, statement: &str) -> Result<String> {
         let mut command = Command::new(self.programs.join("psql"));
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-d", "postgres"]);
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-d", database]);
         output_of(command.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement]))
     }
 
     fn prove_comparison(&self, range: Range) -> Result<()> {
-        let set = |expected: &str| self.sql(&set(&range.first.to_string(), "0", 1, expected));
+        let set = |expected: &str| self.sql(DATABASE, &set(&range.first.to_string(), "0", 1, expected));
         set("0").context("PostgreSQL refused to write an absent pair")?;
         for wrong in ["0", "2"] {
             if set(wrong).is_ok() {
@@ -163,7 +199,8 @@ impl Pgbench {
             }
         }
         set("1").context("PostgreSQL refused a pair whose version was named rightly")?;
-        let version = self.sql(&format!("SELECT version FROM pairs WHERE message = {}", range.first))?;
+        let version =
+            self.sql(DATABASE, &format!("SELECT version FROM pairs WHERE message = {}", range.first))?;
         if version.trim() != "2" {
             bail!("after two sets the version is {version}");
         }
@@ -171,22 +208,40 @@ impl Pgbench {
     }
 
     pub(super) fn drive(&self, drive: &Drive) -> Result<Outcome> {
+        self.run(&Script {
+            text: &script(drive.workload.mix, drive.workload.range)?,
+            database: DATABASE,
+            variables: &[],
+            options: "",
+            connections: drive.connections,
+            threads: drive.threads,
+            warm_up: drive.warm_up,
+            time: drive.time,
+            seed: drive.seed,
+        })
+    }
+
+    /// Runs a script again and again.
+    pub(crate) fn run(&self, script: &Script<'_>) -> Result<Outcome> {
         let path = self.folder.join("script.sql");
-        fs::write(&path, script(drive.workload.mix, drive.workload.range)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, script.text).with_context(|| format!("cannot write {}", path.display()))?;
         // pgbench counts the time in which its connections open, though not in its rate. With many of them too little
         // may be left; then it gets more time.
-        let mut seconds = (drive.warm_up + drive.time).as_secs() + 2;
+        let mut seconds = (script.warm_up + script.time).as_secs() + 2;
         for _ in 0..ATTEMPTS {
             let mut command = Command::new(self.programs.join("pgbench"));
+            command.env("PGOPTIONS", script.options);
             command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres"]);
             command.args(["-n", "-M", "prepared", "-T", &seconds.to_string()]);
-            command.args(["-c", &drive.connections.to_string(), "-j", &drive.threads.to_string()]);
-            command.args(["--random-seed", &drive.seed.to_string(), "-l"]);
+            command.args(["-c", &script.connections.to_string(), "-j", &script.threads.to_string()]);
+            command.args(["--random-seed", &script.seed.to_string(), "-l"]);
+            for (name, value) in script.variables {
+                command.arg("-D").arg(format!("{name}={value}"));
+            }
             command.arg(format!("--log-prefix={}", self.folder.join("transactions").display()));
-            command.arg("-f").arg(&path).arg("postgres");
-            let outcome = self.add_latencies(read_report(&output_of(&mut command)?)?)?;
-            if outcome.requests > 0 && outcome.duration_us >= micros(drive.time) {
+            command.arg("-f").arg(&path).arg(script.database);
+            let outcome = self.of_the_end(read_report(&output_of(&mut command)?)?, script.time)?;
+            if outcome.requests > 0 && outcome.duration_us >= micros(script.time) {
                 return Ok(outcome);
             }
             seconds *= 2;
@@ -194,9 +249,10 @@ impl Pgbench {
         bail!("the connections of pgbench did not open in {} s", seconds / 2)
     }
 
-    /// Reads the log of each transaction, and removes it.
-    fn add_latencies(&self, mut outcome: Outcome) -> Result<Outcome> {
-        let mut latencies = empty_histogram();
+    /// Reads the log of each transaction, and removes it. Rate and latencies are those of the last so many seconds: in
+    /// the first, connections open and prepare their statements, which those of a server have done long ago.
+    fn of_the_end(&self, mut outcome: Outcome, time: Duration) -> Result<Outcome> {
+        let mut transactions = Vec::new();
         for entry in fs::read_dir(&self.folder).context("cannot list the folder of PostgreSQL")? {
             let path = entry.context("cannot list the folder of PostgreSQL")?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -205,11 +261,18 @@ impl Pgbench {
             }
             let text =
                 fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            for micros in text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u64>().ok()) {
-                latencies.saturating_record(micros);
-            }
+            transactions.extend(text.lines().filter_map(logged));
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
+        let first = transactions.iter().map(|(ended, _)| *ended).min().unwrap_or(0);
+        let last = transactions.iter().map(|(ended, _)| *ended).max().unwrap_or(0);
+        // Of too short a run nothing is taken, so that there is a longer one.
+        outcome.duration_us = micros(time).min(last - first);
+        let mut latencies = empty_histogram();
+        for (_, latency) in transactions.iter().filter(|(ended, _)| *ended > last - outcome.duration_us) {
+            latencies.saturating_record(*latency);
+        }
+        outcome.requests = latencies.len();
         outcome.p50_us = latencies.value_at_quantile(0.5);
         outcome.p90_us = latencies.value_at_quantile(0.9);
         outcome.p99_us = latencies.value_at_quantile(0.99);
@@ -217,6 +280,14 @@ impl Pgbench {
         outcome.max_us = latencies.max();
         Ok(outcome)
     }
+}
+
+/// When a transaction ended and how long it took, in microseconds, from a line of pgbench's log.
+fn logged(line: &str) -> Option<(u64, u64)> {
+    let mut fields = line.split(' ').skip(2);
+    let latency = fields.next()?.parse().ok()?;
+    let mut moment = fields.skip(1).map(|field| field.parse::<u64>().ok());
+    Some((moment.next()?? * 1_000_000 + moment.next()??, latency))
 }
 
 /// Takes the figures out of what pgbench prints at its end.
@@ -272,6 +343,12 @@ mod tests {
         assert_eq!(read_report(&none).unwrap().requests, 0);
         read_report("pgbench: error").unwrap_err();
         read_report(&text.replace("15000.000000", "0.000000")).unwrap_err();
+    }
+
+    #[test]
+    fn moments_and_latencies_are_read_from_the_log() {
+        assert_eq!(logged("0 199 2241 0 1175850568 995598"), Some((1_175_850_568_995_598, 2241)));
+        assert_eq!((logged("0 199 failed 0 1175850568 995598"), logged("")), (None, None));
     }
 
     #[test]

@@ -36,12 +36,25 @@ const TICKET_SECONDS: u64 = 24 * 3600;
 /// The most pairs of a page (rule 3.9).
 const PAGE: usize = 200;
 
+/// A database for several nodes.
+#[derive(Clone)]
+pub(crate) struct Base {
+    /// How it is reached.
+    pub(crate) dsn: String,
+    /// The port of the broker through which nodes hear of each other.
+    pub(crate) nats: u16,
+    /// Commands that one transaction may hold, if not what the product chooses.
+    pub(crate) transaction_commands: Option<u32>,
+}
+
 /// A folder with the product's data and the program that serves it.
 #[derive(Clone)]
 pub(crate) struct Product {
     bin: PathBuf,
     folder: PathBuf,
     cache_mib: Option<u64>,
+    /// The database that it shares with others, if its data is not in the folder.
+    base: Option<Base>,
     /// What the configuration says besides, after its section `[limits]` has begun.
     more: String,
 }
@@ -50,12 +63,23 @@ impl Product {
     /// Nothing is started or made yet. `cache_mib` is the size of each of the two caches of the store, if not
     /// what the product chooses.
     pub(crate) fn new(bin: &Path, folder: &Path, cache_mib: Option<u64>) -> Self {
-        Self { bin: bin.join("sidenote"), folder: folder.to_owned(), cache_mib, more: String::new() }
+        Self {
+            bin: bin.join("sidenote"),
+            folder: folder.to_owned(),
+            cache_mib,
+            base: None,
+            more: String::new(),
+        }
     }
 
     /// Adds lines to the configuration, which begin in its section `[limits]`.
     pub(crate) fn configured(self, more: &str) -> Self {
         Self { more: more.to_owned(), ..self }
+    }
+
+    /// A node of a cluster: its data is in a database.
+    pub(crate) fn on(self, base: Base) -> Self {
+        Self { base: Some(base), ..self }
     }
 
     /// Where the store is.
@@ -77,9 +101,13 @@ impl Product {
 
     /// Carries requests of an administrator out, one after the other: a command with its service, and its body.
     pub(crate) fn prepare(&self, requests: &[(String, Value)]) -> Result<()> {
-        fs::create_dir_all(&self.folder)
-            .with_context(|| format!("cannot create {}", self.folder.display()))?;
         let (port, mut process, _) = self.launch()?;
+        self.ask(port, requests)?;
+        process.stop()
+    }
+
+    /// The same on a server that runs.
+    pub(crate) fn ask(&self, port: u16, requests: &[(String, Value)]) -> Result<()> {
         let query = self.query(ADMINISTRATOR)?;
         for (command, body) in requests {
             let answer = post_json(port, &format!("/v4/{command}?{query}"), &body.to_string())?;
@@ -88,7 +116,7 @@ impl Product {
                 bail!("{command} was answered {answer}");
             }
         }
-        process.stop()
+        Ok(())
     }
 
     /// Starts it on what the folder holds, and tells how long it took until `/readyz` said yes.
@@ -101,6 +129,11 @@ impl Product {
     /// How a server of this data is asked for messages of many groups.
     pub(crate) fn in_groups(&self, server: &Server, name: &str, groups: Groups) -> Result<Server> {
         Ok(server.spoken_to(name, Arc::new(self.dialect(server.port(), Some(groups))?)))
+    }
+
+    /// How a server of this data is asked for messages of the one group.
+    pub(crate) fn in_one_group(&self, server: &Server, name: &str) -> Result<Server> {
+        Ok(server.spoken_to(name, Arc::new(self.dialect(server.port(), None)?)))
     }
 
     /// A request of the member for one set, up to the length of its body.
@@ -118,18 +151,15 @@ impl Product {
     }
 
     fn launch(&self) -> Result<(u16, Process, Duration)> {
+        fs::create_dir_all(&self.folder)
+            .with_context(|| format!("cannot create {}", self.folder.display()))?;
         let port = free_port()?;
         let config = self.folder.join("sidenote.toml");
-        // A path as a JSON text is one that TOML reads as well.
-        let store = json!(self.store());
-        let caches = self.cache_mib.map_or_else(String::new, |mib| {
-            format!("block_cache_bytes = \"{mib}MiB\"\nstate_cache_bytes = \"{mib}MiB\"\n")
-        });
+        let store = self.base.as_ref().map_or_else(|| self.embedded(), Base::configuration);
         let more = &self.more;
         let text = format!(
             "listen = \"127.0.0.1:{port}\"\n\
-             [store]\nengine = \"embedded\"\npath = {store}\n\
-             {caches}\
+             {store}\
              [[apps]]\nsdk_app_id = {APP}\nsecret_key = \"{KEY}\"\nadmins = [\"{ADMINISTRATOR}\"]\n\
              [limits]\nattempts_per_minute = 0\n{more}"
         );
@@ -139,6 +169,15 @@ impl Product {
         let mut process = Process::start("sidenote", &self.folder, &mut command)?;
         let time = process.wait_until(|| is_fine(port, "/readyz"))?;
         Ok((port, process, time))
+    }
+
+    fn embedded(&self) -> String {
+        // A path as a JSON text is one that TOML reads as well.
+        let store = json!(self.store());
+        let caches = self.cache_mib.map_or_else(String::new, |mib| {
+            format!("block_cache_bytes = \"{mib}MiB\"\nstate_cache_bytes = \"{mib}MiB\"\n")
+        });
+        format!("[store]\nengine = \"embedded\"\npath = {store}\n{caches}")
     }
 
     fn query(&self, user: &str) -> Result<String> {
@@ -151,6 +190,18 @@ impl Product {
     pub(crate) fn ticket(user: &str) -> Result<String> {
         let key = Secret::new(KEY.to_owned()).context("the key of the benchmark is empty")?;
         Ok(user_sig::sign(APP, &key, user, SystemClock.now_millis() / 1000, TICKET_SECONDS, None))
+    }
+}
+
+impl Base {
+    fn configuration(&self) -> String {
+        let commands = self
+            .transaction_commands
+            .map_or_else(String::new, |most| format!("transaction_commands = {most}\n"));
+        let (dsn, nats) = (json!(self.dsn), self.nats);
+        format!(
+            "[store]\nengine = \"postgres\"\nurl = {dsn}\n{commands}[cluster]\nnats = [\"nats://127.0.0.1:{nats}\"]\n"
+        )
     }
 }
 
@@ -185,6 +236,8 @@ pub(crate) struct Groups {
     pub(crate) first: u64,
     /// Messages of each group.
     pub(crate) messages: u64,
+    /// Messages of each group that come before these.
+    pub(crate) skipped: u64,
 }
 
 impl Groups {
@@ -196,7 +249,7 @@ impl Groups {
     /// In which group a message is, and its number there.
     fn place(self, message: u64) -> (u64, u64) {
         let offset = message - self.first;
-        (offset / self.messages, offset % self.messages + 1)
+        (offset / self.messages, self.skipped + offset % self.messages + 1)
     }
 }
 
@@ -331,8 +384,9 @@ mod tests {
 
     #[test]
     fn messages_of_many_groups_are_called_by_their_numbers_there() {
-        let groups = Groups { first: 1001, messages: 10 };
+        let groups = Groups { first: 1001, messages: 10, skipped: 0 };
         assert_eq!([1001, 1010, 1011].map(|message| groups.place(message)), [(0, 1), (0, 10), (1, 1)]);
+        assert_eq!(Groups { skipped: 5, ..groups }.place(1011), (1, 6));
         let workload = Workload { range: RANGE, mix: Mix::Sets(1) };
         let (mut source, mut body) = (Source::new(workload, None, 0, 1, 1), Vec::new());
         let versions = Versions::stored(RANGE);

@@ -40,6 +40,8 @@ pub struct Postgres {
     pub url: Secret,
     /// Connections of this node at most.
     pub connections: usize,
+    /// How many commands of one conversation one transaction may hold.
+    pub transaction_commands: usize,
     /// How long one statement may take.
     pub statement_timeout: Duration,
     /// How long a statement waits for a row that another node has locked.
@@ -74,8 +76,15 @@ const OF_EMBEDDED: [&str; 6] =
     ["path", "block_cache_bytes", "state_cache_bytes", "queue_length", "batch_commands", "reader_threads"];
 
 /// Options that only the store in PostgreSQL has.
-const OF_POSTGRES: [&str; 6] =
-    ["url", "url_file", "connections", "statement_timeout_ms", "lock_timeout_ms", "ca"];
+const OF_POSTGRES: [&str; 7] = [
+    "url",
+    "url_file",
+    "connections",
+    "transaction_commands",
+    "statement_timeout_ms",
+    "lock_timeout_ms",
+    "ca",
+];
 
 /// Servers of the broker at most.
 const MAX_NATS: usize = 64;
@@ -176,6 +185,12 @@ fn postgres(sources: &Sources, raw: &raw::Store) -> Result<Postgres, ConfigError
     Ok(Postgres {
         url: url(sources, raw)?,
         connections: number(sources, "store.connections", raw.connections, 1..=1000)?,
+        transaction_commands: number(
+            sources,
+            "store.transaction_commands",
+            raw.transaction_commands,
+            1..=128,
+        )?,
         statement_timeout: timeout("statement_timeout_ms", raw.statement_timeout_ms)?,
         lock_timeout: timeout("lock_timeout_ms", raw.lock_timeout_ms)?,
         ca: raw.ca.as_ref().map(PathBuf::from),
@@ -235,9 +250,10 @@ mod tests {
     fn a_database_is_named_by_its_url_alone() {
         let text = format!("[store]\nengine = \"postgres\"\nurl = {URL:?}");
         let config = read(&text, &[], Overrides::default()).unwrap();
-        let Postgres { url, connections, statement_timeout, lock_timeout, ca } = postgres_of(&config);
+        let Postgres { url, connections, transaction_commands, statement_timeout, lock_timeout, ca } =
+            postgres_of(&config);
         assert_eq!(url.expose_text(), URL);
-        assert_eq!((*connections, ca), (16, &None));
+        assert_eq!((*connections, *transaction_commands, ca), (16, 128, &None));
         assert_eq!((statement_timeout.as_secs(), lock_timeout.as_secs()), (5, 3));
         assert_eq!((config.cluster.nats.len(), config.cluster.poll.as_millis()), (0, 1000));
         assert_eq!(config.cluster.lease.as_secs(), 10);
@@ -300,6 +316,7 @@ mod tests {
             "url = \"postgres://ann:hunter2@db\"",
             "url_file = \"/run/secrets/url\"",
             "connections = 16",
+            "transaction_commands = 128",
             "statement_timeout_ms = 5000",
             "lock_timeout_ms = 3000",
             "ca = \"ca.pem\"",
@@ -358,6 +375,10 @@ mod tests {
         for (option, message) in [
             ("connections = 0", "4: store.connections: 0 is too small; the least is 1"),
             ("connections = 1001", "4: store.connections: 1001 is too large; the most is 1000"),
+            (
+                "transaction_commands = 129",
+                "4: store.transaction_commands: 129 is too large; the most is 128",
+            ),
             ("statement_timeout_ms = 0", "4: store.statement_timeout_ms: 0 is too small; the least is 100"),
             ("lock_timeout_ms = 99", "4: store.lock_timeout_ms: 99 is too small; the least is 100"),
             ("[cluster]\npoll_ms = 0", "5: cluster.poll_ms: 0 is too small; the least is 50"),

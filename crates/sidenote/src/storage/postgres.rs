@@ -188,9 +188,10 @@ fn explain_move(error: MoveError) -> anyhow::Error {
 }
 
 fn given(options: &Postgres) -> PostgresOptions {
-    let Postgres { url, connections, statement_timeout, lock_timeout, ca } = options;
+    let Postgres { url, connections, transaction_commands, statement_timeout, lock_timeout, ca } = options;
     PostgresOptions {
         connections: *connections,
+        batch: *transaction_commands,
         statement_timeout: *statement_timeout,
         lock_timeout: *lock_timeout,
         root_certificates: ca.clone(),
