@@ -156,6 +156,8 @@ fn samples() -> BTreeMap<String, BTreeSet<String>> {
         samples.entry(name.to_owned()).or_default().extend(labels.map(|(label, _)| label.to_owned()));
     }
     assert!(samples.len() > 20, "{text}");
+    // Only where NATS is configured, which needs PostgreSQL; `postgres::pushes` reads it.
+    assert_eq!(samples.insert("sidenote_cluster_nats_connected".to_owned(), BTreeSet::new()), None);
     samples
 }
 
