@@ -1,3 +1,5 @@
 -- Which conversations have had events lately, for nodes that hear nothing of each other. An index of ranges of pages costs
--- a write next to nothing: it holds the least and the largest time of each range.
-CREATE INDEX events_by_time ON events USING brin (at);
+-- a write next to nothing: it holds the least and the largest time of each range. Without autosummarize it would learn of new
+-- ranges only from VACUUM, and all of them would be read until then. Writers wait while it is made, for one reading of
+-- the table.
+CREATE INDEX events_by_time ON events USING brin (at) WITH (autosummarize = on);

@@ -270,13 +270,16 @@ impl Recent {
         }
     }
 
-    /// The time is part of the text, so that the plan is made for it.
+    /// The time is part of the text, so that the plan is made for it. Events are put together before anything else is looked
+    /// at: otherwise the planner, which takes `gkey` and `incarnation` as independent, expects one event for each
+    /// conversation and reads all that there are.
     fn sql(self) -> String {
         format!(
-            "SELECT c.app, c.name, e.incarnation, min(e.number), max(e.number), bool_or(e.what = 'members joined') \
-             FROM events AS e JOIN conversations AS c ON c.gkey = e.gkey AND c.incarnation = e.incarnation \
-             WHERE e.at >= (extract(epoch FROM now()) * 1000)::bigint - {} \
-             GROUP BY c.gkey, c.app, c.name, e.incarnation LIMIT {}",
+            "SELECT c.app, c.name, e.incarnation, e.first, e.last, e.joins FROM \
+             (SELECT gkey, incarnation, min(number) AS first, max(number) AS last, \
+             bool_or(what = 'members joined') AS joins FROM events \
+             WHERE at >= (extract(epoch FROM now()) * 1000)::bigint - {} GROUP BY gkey, incarnation) AS e \
+             JOIN conversations AS c ON c.gkey = e.gkey AND c.incarnation = e.incarnation LIMIT {}",
             self.duration().as_millis(),
             PostgresStore::MOST_RECENT,
         )

@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn parameters_get_names_and_none_is_left() {
-        assert_eq!(bind("SELECT $1, $12, $2", &["a"; 12]).is_err(), true, "$3 is missing");
+        assert!(bind("SELECT $1, $12, $2", &["a"; 12]).is_err(), "$3 is missing");
         assert_eq!(bind("SELECT $1, $2, $1", &[":a", ":b"]).unwrap(), "SELECT :a, :b, :a");
         assert!(bind("SELECT $1, $2", &[":a"]).is_err());
         assert!(bind("SELECT unnest($1)", &[":a"]).is_err());

@@ -93,6 +93,31 @@ async fn what_happened_lately_is_found_and_whether_anybody_joined_by_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_happened_lately_is_found_without_reading_what_happened_before() {
+    let test = "what_happened_lately_is_found_without_reading_what_happened_before";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let url = postgres.new_schema();
+    let store = open(options(&url)).await;
+    let schema = url.rsplit("search_path%3D").next().unwrap();
+    // A few hundred conversations with many events each, of which some had one just now.
+    let fill = "INSERT INTO conversations SELECT c, 7, 'g' || c, c, '', 'group' FROM generate_series(1, 300) AS c; \
+         INSERT INTO events SELECT c, c, n, repeat('x', 60)::bytea, n, 'sent' \
+         FROM generate_series(1, 500) AS n, generate_series(1, 300) AS c; \
+         INSERT INTO events SELECT c, c, 501, '', (extract(epoch FROM now()) * 1000)::bigint, 'sent' \
+         FROM generate_series(1, 40) AS c; \
+         ANALYZE";
+    postgres.psql("postgres", &format!("SET search_path = {schema}; {fill}"));
+    postgres.psql("postgres", &format!("VACUUM {schema}.events"));
+    let looked = store.recent_news(Recent::MOMENT).await.unwrap();
+    assert_eq!(looked.found.len(), 40);
+    let texts = store.statement_texts();
+    let text = texts.iter().find(|text| text.contains("bool_or")).unwrap();
+    let plan = postgres.psql("postgres", &format!("SET search_path = {schema}; EXPLAIN (COSTS off) {text}"));
+    assert!(plan.contains("events_by_time") && !plan.contains("events_pkey"), "{plan}");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_another_node_committed_is_followed_once_it_is_heard_of() {
     let test = "what_another_node_committed_is_followed_once_it_is_heard_of";
     let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
