@@ -14,7 +14,8 @@ is_in() {
 
 for member in "$folder"/m*; do
     patroni=$(cat "$member/patroni.pid" 2>/dev/null) && is_in "$patroni" "$member" && kill -KILL "$patroni"
-    server=$(head -n 1 "$member/data/postmaster.pid" 2>/dev/null) && is_in "$server" "$member/data" || continue
+    server=$(head -n 1 "$member/data/postmaster.pid" 2>/dev/null) || continue
+    is_in "$server" "$member/data" || continue
     kill -STOP "$server"
     for stat in /proc/[0-9]*/stat; do
         # The name, in brackets, may hold anything; behind it come the state and the parent.

@@ -116,7 +116,16 @@ impl Patroni {
 
     /// Lets `psql` carry out SQL on the member that takes writes, and takes what it prints, columns separated by `|`.
     pub fn psql(&self, database: &str, sql: &str) -> String {
-        let output = self.try_psql(database, sql);
+        let mut output = self.try_psql(database, sql);
+        // Whoever has the lock takes writes only a moment later. Nothing was carried out where psql could not connect.
+        let connected = |output: &Output| output.status.code() != Some(2) || pause();
+        until_within(PATIENCE, || {
+            let is_enough = connected(&output);
+            if !is_enough {
+                output = self.try_psql(database, sql);
+            }
+            is_enough
+        });
         assert!(output.status.success(), "{sql}: {}", self.explained(&output));
         String::from_utf8(output.stdout).unwrap()
     }
