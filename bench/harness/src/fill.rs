@@ -60,7 +60,8 @@ pub(crate) fn fill_groups(folder: &Path, groups: &[String], messages: u64) -> Re
         for group in groups {
             let mut last = 0;
             while last < messages {
-                for seq in import(&**store, group, MESSAGES_PER_IMPORT.min(messages - last), &mut random).await?
+                for seq in
+                    import(&**store, group, MESSAGES_PER_IMPORT.min(messages - last), &mut random).await?
                 {
                     last = last.max(seq.get());
                 }

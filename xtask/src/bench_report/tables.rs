@@ -67,8 +67,10 @@ impl Report {
             let its = || self.costs.iter().filter(|it| (&*it.case, &*it.server, it.connections) == name);
             let median = |value: fn(&Cost) -> f64| Spread::of(its().map(value).collect()).median;
             let each = |count: u64, cost: &Cost| float(count) / float(cost.requests);
-            let trips = its().filter_map(|it| it.round_trips.map(|trips| each(trips, it))).collect::<Vec<_>>();
-            let trips = if trips.is_empty() { String::new() } else { format!("{:.3}", Spread::of(trips).median) };
+            let trips =
+                its().filter_map(|it| it.round_trips.map(|trips| each(trips, it))).collect::<Vec<_>>();
+            let trips =
+                if trips.is_empty() { String::new() } else { format!("{:.3}", Spread::of(trips).median) };
             let shared = median(|it| match it.transactions {
                 0 => 0.0,
                 count => float(it.requests) / float(count),

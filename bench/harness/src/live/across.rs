@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::protocol::Protocol;
 use super::listening_threads;
+use super::protocol::Protocol;
 use super::publisher::{Publisher, Way};
 use super::push::tell;
 use super::receivers::Receivers;

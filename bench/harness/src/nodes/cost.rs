@@ -2,12 +2,12 @@
 //! exactly two and one, and statements as the database counts them.
 
 use anyhow::{Context, Result, bail};
+use sidenote_core::Outcome;
 use sidenote_core::command::{Action, Claim, Command, Extend, GroupAction, Items};
 use sidenote_core::event::{CallerKind, Operator, Platform};
 use sidenote_core::extension::{Key, Seq, Value};
 use sidenote_core::ids::{AccountId, AppId, ConversationId, GroupId, MsgSeq, UserId};
 use sidenote_core::query::{Accounts, Pull};
-use sidenote_core::Outcome;
 use sidenote_store::Store;
 
 use super::house::{EACH, GROUPS, House, block_on, open};

@@ -110,8 +110,7 @@ impl House {
             let groups = Groups { first: first.first, messages: EACH, skipped };
             product.in_groups(&nodes[0], "nodes", groups)
         };
-        let doors =
-            [groups(PLAIN, 0)?, groups(FULL, EACH)?, product.in_one_group(&nodes[0], "nodes")?];
+        let doors = [groups(PLAIN, 0)?, groups(FULL, EACH)?, product.in_one_group(&nodes[0], "nodes")?];
         let mut house = Self { postgres, nats, pgbench, product, nodes, doors };
         house.sleep()?;
         Ok(house)
@@ -219,8 +218,7 @@ fn store(product: &Product, port: u16, pgbench: &Pgbench) -> Result<()> {
         (format!("{}/create_group", SERVICES.1), body)
     };
     let groups: Vec<String> = (0..GROUPS).map(Groups::name).collect();
-    let mut requests =
-        vec![(format!("{}/multiaccount_import", SERVICES.0), json!({"Accounts": accounts}))];
+    let mut requests = vec![(format!("{}/multiaccount_import", SERVICES.0), json!({"Accounts": accounts}))];
     requests.push(create(GROUP, &members));
     let alone = json!([{"Member_Account": MEMBER}]);
     requests.extend(groups.iter().map(|group| create(group, &alone)));

@@ -93,7 +93,9 @@ impl Scripts {
     pub(super) fn run(&self, pgbench: &Pgbench, drive: &Drive) -> Result<Outcome> {
         let (groups, messages, keys) = match drive.workload.range {
             PLAIN => (format!("random(0, {})", GROUPS - 1), format!("random(1, {EACH})"), KEYS),
-            FULL => (format!("random(0, {})", GROUPS - 1), format!("random({}, {})", EACH + 1, 2 * EACH), KEYS),
+            FULL => {
+                (format!("random(0, {})", GROUPS - 1), format!("random({}, {})", EACH + 1, 2 * EACH), KEYS)
+            }
             // The group behind the others.
             hot => (GROUPS.to_string(), "1".to_owned(), hot.keys.unwrap_or(KEYS)),
         };
@@ -145,7 +147,8 @@ fn bind(text: &str, names: &[&str]) -> Result<String> {
 /// A number that no earlier run has reached: no client makes a million transactions a second.
 #[expect(clippy::disallowed_methods, reason = "a number that grows from run to run, and no time of anything")]
 fn first_number() -> Result<u64> {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")?;
+    let since =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")?;
     Ok(since.as_secs() % 1_000_000_000 * 1_000_000)
 }
 

@@ -63,7 +63,13 @@ impl Product {
     /// Nothing is started or made yet. `cache_mib` is the size of each of the two caches of the store, if not
     /// what the product chooses.
     pub(crate) fn new(bin: &Path, folder: &Path, cache_mib: Option<u64>) -> Self {
-        Self { bin: bin.join("sidenote"), folder: folder.to_owned(), cache_mib, base: None, more: String::new() }
+        Self {
+            bin: bin.join("sidenote"),
+            folder: folder.to_owned(),
+            cache_mib,
+            base: None,
+            more: String::new(),
+        }
     }
 
     /// Adds lines to the configuration, which begin in its section `[limits]`.
@@ -189,8 +195,9 @@ impl Product {
 
 impl Base {
     fn configuration(&self) -> String {
-        let commands =
-            self.transaction_commands.map_or_else(String::new, |most| format!("transaction_commands = {most}\n"));
+        let commands = self
+            .transaction_commands
+            .map_or_else(String::new, |most| format!("transaction_commands = {most}\n"));
         let (dsn, nats) = (json!(self.dsn), self.nats);
         format!(
             "[store]\nengine = \"postgres\"\nurl = {dsn}\n{commands}[cluster]\nnats = [\"nats://127.0.0.1:{nats}\"]\n"
