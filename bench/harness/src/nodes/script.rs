@@ -64,7 +64,7 @@ impl Scripts {
         let lock = bind(find(&["FROM conversations", "FOR UPDATE"])?, &own)?;
         let message = ":message::text";
         let wanted = [own.as_slice(), &[":user::text", message, message, message, ":key::text"]].concat();
-        let look = bind(find(&["FROM pairs", "FROM counters"])?, &wanted)?;
+        let reads = bind(find(&["FROM pairs", "FROM counters"])?, &wanted)?;
         let wanted = [own.as_slice(), &[":user::text", message, message, message, ":start"]].concat();
         let pull = bind(find(&["FROM pairs", "seq >= "])?, &wanted)?;
         let home = [":gkey", ":gkey"];
@@ -82,7 +82,7 @@ impl Scripts {
         Ok(Self {
             set: format!(
                 "\\set count :count + 1\n\\set number :count * 1000 + :client_id\n\\startpipeline\n\
-                 BEGIN ISOLATION LEVEL READ COMMITTED;\n{lock};\n{look};\n\\endpipeline\n\\startpipeline\n\
+                 BEGIN ISOLATION LEVEL READ COMMITTED;\n{lock};\n{reads};\n\\endpipeline\n\\startpipeline\n\
                  {writes}SET LOCAL statement_timeout = 0;\nCOMMIT;\n\\endpipeline\n"
             ),
             pull: format!("{pull};\n"),
