@@ -16,6 +16,7 @@ use crate::home::{conversation_name, escape, for_eyes, message_text, signed};
 use crate::loaded::{Loaded, is_contested};
 use crate::ranges::clamped;
 use crate::session::{Param, Piece};
+use crate::shape::{MOST_MEMBERS, MOST_MESSAGES};
 use crate::texts::Texts;
 
 /// Rows that one statement writes, largest first. Few sizes, so that few texts have to be prepared.
@@ -215,6 +216,11 @@ fn cells_within(part: &Part, row: &Row) -> Result<(usize, Vec<Param>), StoreErro
     let data = || -> Param { Box::new(encode_row(row)) };
     Ok(match (part, row) {
         (Part::Counters, Row::Counters(counters)) => {
+            if counters.last_msg_seq > MOST_MESSAGES || counters.members > MOST_MEMBERS {
+                // Whoever reads it would take it for damaged.
+                let reason = "a counter is larger than any that can be counted to".to_owned();
+                return Err(StoreError::Unreadable { reason });
+            }
             let cells = vec![
                 number(counters.last_event.get())?,
                 number(counters.members.into())?,

@@ -331,8 +331,8 @@ impl Shape {
 
 /// Messages of a group, and members, that nobody ever gets to. Beyond this a counter is damaged, and what the rules add to
 /// it within a transaction might be no number any more.
-const MOST_MESSAGES: u64 = MAX_SAFE_INTEGER / 2;
-const MOST_MEMBERS: u32 = u32::MAX / 2;
+pub(crate) const MOST_MESSAGES: u64 = MAX_SAFE_INTEGER / 2;
+pub(crate) const MOST_MEMBERS: u32 = u32::MAX / 2;
 
 fn unreadable(kind: i16, what: impl std::fmt::Display) -> StoreError {
     StoreError::Unreadable { reason: format!("a row of kind {kind}: {what}") }

@@ -102,6 +102,8 @@ async fn a_transaction_that_hangs_does_not_hold_its_locks_in_the_pool() {
     let store = open(slow).await;
     let witness = open(PostgresOptions { lock_timeout: Duration::from_millis(500), ..options(&dsn) }).await;
     found(&store, "room").await;
+    // So that its statements are prepared.
+    commit(&store, set("room", &[("a", "before")])).await.unwrap();
     // What the server answers to BEGIN, the lock and the reading never comes.
     proxy.cut(1, Cut::Ended);
     let refused = commit(&store, set("room", &[("a", "lost")])).await;
