@@ -85,6 +85,12 @@ impl Condition {
         if self.closing.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(()) }
     }
 
+    /// Whether questions are taken.
+    pub(crate) fn takes_questions(&self) -> Result<(), StoreError> {
+        self.open()?;
+        self.refuses_questions().map_or(Ok(()), Err)
+    }
+
     /// Why questions are refused without asking the database; `None` if they are not.
     pub(crate) fn refuses_questions(&self) -> Option<StoreError> {
         let refuses = *self.refuses.borrow();

@@ -132,7 +132,7 @@ impl PostgresStore {
     ///
     /// If the database can't be asked, or a [`Recent::MOMENT`] is too much.
     pub async fn recent_news(&self, mut back: Recent) -> Result<Looked, StoreError> {
-        self.desk.condition.open()?;
+        self.desk.condition.takes_questions()?;
         let busy = |fault: Fault| StoreError::Busy { reason: fault.to_string() };
         let mut borrowed = self.desk.pool.get().await?;
         loop {
@@ -151,6 +151,8 @@ impl PostgresStore {
                 continue;
             }
             let found = rows.iter().filter_map(|row| told_by(row).transpose());
+            // Whoever is told of it will ask for more, and must not be refused.
+            self.desk.condition.takes_questions()?;
             return Ok(Looked { found: found.collect::<Result<_, _>>()?, back });
         }
     }
@@ -168,7 +170,7 @@ impl PostgresStore {
         &self,
         of: &[(ConversationId, Incarnation)],
     ) -> Result<Vec<EventNumber>, StoreError> {
-        self.desk.condition.open()?;
+        self.desk.condition.takes_questions()?;
         if of.is_empty() {
             return Ok(Vec::new());
         }
@@ -194,6 +196,7 @@ impl PostgresStore {
                 }
             }
         }
+        self.desk.condition.takes_questions()?;
         Ok(numbers)
     }
 
