@@ -8,6 +8,7 @@ use sidenote_core::command::Command;
 use sidenote_core::ids::{AppId, ConversationId, Incarnation};
 use sidenote_core::query::{Answer, Query};
 use sidenote_store::audience::Audience;
+use sidenote_store::caller::Caller;
 use sidenote_store::news::Follower;
 use sidenote_store::shared::{Claim, Claimed, Login, Logins, Shared};
 use sidenote_store::{Committed, Statistics, Store, StoreError};
@@ -123,6 +124,14 @@ impl Store for Node {
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
         self.store.answer(query).await
+    }
+
+    async fn commit_by(&self, caller: &Caller, command: Command) -> Result<Option<Committed>, StoreError> {
+        self.store.commit_by(caller, command).await
+    }
+
+    async fn answer_by(&self, caller: &Caller, query: Query) -> Result<Option<Answer>, StoreError> {
+        self.store.answer_by(caller, query).await
     }
 
     fn news(&self) -> Follower {

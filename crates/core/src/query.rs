@@ -106,6 +106,18 @@ questions! {
     NextReaped => Vec<UserId>;
 }
 
+impl Query {
+    /// Who asks, where the answer depends on it.
+    pub fn operator_mut(&mut self) -> Option<&mut Operator> {
+        match self {
+            Self::Pull(asked) => Some(&mut asked.operator),
+            Self::DirectPull(asked) => Some(&mut asked.operator),
+            Self::DirectHistory(asked) => Some(&mut asked.operator),
+            _ => None,
+        }
+    }
+}
+
 /// Asks for accounts; answered in the same order, `None` for one that does not exist.
 #[derive(Clone, Debug)]
 pub struct Accounts {

@@ -1,6 +1,7 @@
 //! The commands. Every endpoint is a file named like the last part of its URL, with one `handle`: parse, execute,
 //! answer. What is needed beyond that belongs in `sidenote-core`.
 
+mod caller;
 mod fault;
 mod parameters;
 
@@ -32,6 +33,7 @@ use crate::webhooks::{Before, Verdict};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::json::Object;
 
+pub(crate) use caller::Pending;
 pub(crate) use fault::Fault;
 pub(crate) use groups::group_type_name;
 pub(crate) use messages::replace_message_body;
@@ -111,6 +113,11 @@ impl Service {
             Self::DirectExtensions => ErrorCode::DirectExtensionBusy,
             Self::Accounts | Self::Groups | Self::Extensions | Self::Messages => self.internal(),
         }
+    }
+
+    /// Whether each of its commands asks the store one thing, so that the caller's account is looked up along with that.
+    pub(crate) const fn asks_once(self) -> bool {
+        matches!(self, Self::Extensions)
     }
 
     /// Whether accounts that are no administrators may call it (rest-overview.md section 4).
@@ -220,6 +227,9 @@ pub(crate) struct App {
 pub(crate) struct Call {
     pub(crate) app: Arc<App>,
     pub(crate) operator: Operator,
+    /// Whom the store has yet to find, and whose number is not in `operator` before; only where the service
+    /// [asks once](Service::asks_once).
+    pub(crate) pending: Option<Pending>,
     pub(crate) at: Timestamp,
     pub(crate) limits: Limits,
     pub(crate) store: Arc<dyn Store>,
@@ -295,7 +305,13 @@ impl Call {
 
     /// Asks the store.
     pub(crate) async fn ask<Q: Ask + Send>(&self, question: Q) -> Result<Q::Answer, Fault> {
-        Ok(self.store.ask(question).await?)
+        match self.pending.as_ref().and_then(Pending::take) {
+            Some(caller) => {
+                let answer = self.store.ask_by(caller, question).await?;
+                answer.ok_or(Fault::Plain(ErrorCode::CallerUnknown))
+            }
+            None => Ok(self.store.ask(question).await?),
+        }
     }
 
     /// The accounts of these names, in the same order.
@@ -308,8 +324,14 @@ impl Call {
         Ok(self.accounts(std::slice::from_ref(user)).await?.pop().flatten())
     }
 
-    async fn execute(&self, operator: Operator, mut action: Action) -> Result<Outcome, Fault> {
+    async fn execute(&self, mut operator: Operator, mut action: Action) -> Result<Outcome, Fault> {
         if let Some(before) = &self.before {
+            // No app is asked about what an unknown account wants.
+            if let Some(pending) = &self.pending
+                && before.asks(self.app_id())
+            {
+                operator.tiny_id = pending.look_up(&*self.store).await?.or(operator.tiny_id);
+            }
             match before.ask(self, &operator, &mut action).await {
                 Verdict::Go => {}
                 // Only a message is dropped so: its sender learns no number, as for one that is not stored.
@@ -317,7 +339,14 @@ impl Call {
                 Verdict::Refuse(fault) => return Err(fault),
             }
         }
-        let verdict = self.store.execute(Command { operator, at: self.at, action }).await?;
+        let command = Command { operator, at: self.at, action };
+        let verdict = match self.pending.as_ref().and_then(Pending::take) {
+            Some(caller) => {
+                let verdict = self.store.execute_by(caller, command).await?;
+                verdict.ok_or(Fault::Plain(ErrorCode::CallerUnknown))?
+            }
+            None => self.store.execute(command).await?,
+        };
         Ok(verdict?)
     }
 }

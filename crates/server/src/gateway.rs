@@ -17,12 +17,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, 
 use futures_util::FutureExt;
 use http_body_util::Full;
 use sidenote_core::event::{CallerKind, Operator, Platform};
-use sidenote_core::ids::{AccountId, Timestamp, TinyId, UserId};
-use sidenote_core::query::Accounts;
+use sidenote_core::ids::{AccountId, Timestamp, UserId};
 use sidenote_store::Store;
+use sidenote_store::caller;
 use tokio::time::Instant;
 
-use crate::api::{App, CONNECTED_ENDPOINTS, Call, ENDPOINTS, Endpoint, Fault, Service};
+use crate::api::{App, CONNECTED_ENDPOINTS, Call, ENDPOINTS, Endpoint, Fault, Pending, Service};
 use crate::auth::VerifiedSignatures;
 use crate::auth::user_sig::UserSigError;
 use crate::clock::Clock;
@@ -217,7 +217,34 @@ impl Gateway {
             return Err(ErrorCode::BadMethod.into());
         }
         let query = Query::parse(head.uri.query().unwrap_or_default())?;
-        let (served, operator) = self.operator(&query, endpoint.service, peer).await?;
+        let (served, operator, pending) = self.operator(&query, endpoint.service, peer).await?;
+        let mut call = Call {
+            app: Arc::clone(&served.app),
+            operator,
+            pending,
+            at: self.now(),
+            limits: self.limits,
+            store: Arc::clone(&self.store),
+            before: self.before.clone(),
+        };
+        let answer = self.answer_call(&mut call, served, number, endpoint, head, body).await;
+        // That the caller is unknown is told before anything that is wrong with the request (rule 3.12).
+        if let (Err(_), Some(pending)) = (&answer, &call.pending) {
+            pending.look_up(&*self.store).await?;
+        }
+        answer
+    }
+
+    /// Steps 7 to 10.
+    async fn answer_call(
+        &self,
+        call: &mut Call,
+        served: &Served,
+        number: usize,
+        endpoint: &'static Endpoint,
+        head: &Parts,
+        body: PacedBody,
+    ) -> Result<Bytes, Rejection> {
         if !served.frequency.admits(number) {
             return Err(ErrorCode::TooManyCalls.into());
         }
@@ -225,29 +252,23 @@ impl Gateway {
         let body = body::read(body, &self.http).await.map_err(Rejection::Http)?;
         let document = Document::parse(&body)
             .map_err(|unparsable| Fault::Code(endpoint.service.bad_json(), unparsable.to_string()))?;
-        let call = Call {
-            app: Arc::clone(&served.app),
-            operator,
-            at: self.now(),
-            limits: self.limits,
-            store: Arc::clone(&self.store),
-            before: self.before.clone(),
-        };
+        // The body may have been long in coming.
+        call.at = self.now();
         // A bug in a command must cost one answer and not the connection with whatever else waits on it.
-        let answer = AssertUnwindSafe((endpoint.handle)(&call, document.root())).catch_unwind().await;
+        let answer = AssertUnwindSafe((endpoint.handle)(call, document.root())).catch_unwind().await;
         match answer {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(Fault::Code(endpoint.service.internal(), "the command panicked".to_owned()).into()),
         }
     }
 
-    /// Steps 3 to 6: who calls.
+    /// Steps 3 to 6: who calls, and whether that is yet to be looked up.
     async fn operator(
         &self,
         query: &Query<'_>,
         service: Service,
         peer: Peer,
-    ) -> Result<(&Served, Operator), Fault> {
+    ) -> Result<(&Served, Operator, Option<Pending>), Fault> {
         let place = self.apps.binary_search_by_key(&query.app, |served| served.app.id);
         let served = &self.apps[place.map_err(|_| Fault::Plain(ErrorCode::UnknownApp))?];
         query.check()?;
@@ -258,11 +279,19 @@ impl Gateway {
             platform: Platform::RestApi,
             address: Some(peer.0.ip()),
         };
-        if !served.app.administrators.contains(&operator.user) {
-            operator.kind = CallerKind::Member;
-            operator.tiny_id = Some(self.require_account(&served.app, service, &operator.user).await?);
+        if served.app.administrators.contains(&operator.user) {
+            return Ok((served, operator, None));
         }
-        Ok((served, operator))
+        operator.kind = CallerKind::Member;
+        let account = AccountId { app: served.app.id, user: operator.user.clone() };
+        let pending = Pending::new(caller::Caller { account, tiny_id: None });
+        if !service.asks_once() {
+            operator.tiny_id = pending.look_up(&*self.store).await?;
+        }
+        if !service.is_open_to_members() {
+            return Err(Fault::Plain(ErrorCode::NotAnAdministrator));
+        }
+        Ok((served, operator, Some(pending)))
     }
 
     /// Who asks for a stream, by the query and, in place of its `usersig`, a signature from a header.
@@ -276,7 +305,10 @@ impl Gateway {
         if let Some(user_sig) = user_sig {
             query.user_sig = user_sig.into();
         }
-        let (served, operator) = self.operator(&query, Service::Extensions, peer).await?;
+        let (served, mut operator, pending) = self.operator(&query, Service::Extensions, peer).await?;
+        if let Some(pending) = pending {
+            operator.tiny_id = pending.look_up(&*self.store).await?;
+        }
         let last_event_id = query.last_event_id.map(Into::into);
         Ok(Caller { app: Arc::clone(&served.app), operator, last_event_id })
     }
@@ -290,19 +322,6 @@ impl Gateway {
         UserId::new(&query.identifier).map_err(|malformed| {
             Fault::Code(ErrorCode::BadQuery, format!("identifier {malformed}; it can be no UserID"))
         })
-    }
-
-    /// Step 6, for a caller who is no administrator: the account must exist (70107, told right after the signature,
-    /// rule 3.12) and the service must be open to members (60010).
-    async fn require_account(&self, app: &App, service: Service, user: &UserId) -> Result<TinyId, Fault> {
-        let ids = vec![AccountId { app: app.id, user: user.clone() }];
-        let accounts = self.store.ask(Accounts { ids }).await?;
-        let account = accounts.into_iter().next().flatten();
-        let account = account.ok_or(Fault::Plain(ErrorCode::CallerUnknown))?;
-        if !service.is_open_to_members() {
-            return Err(Fault::Plain(ErrorCode::NotAnAdministrator));
-        }
-        Ok(account.tiny_id)
     }
 }
 

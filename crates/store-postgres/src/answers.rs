@@ -5,7 +5,9 @@ use sidenote_core::ids::{ConversationId, MessageName};
 use sidenote_core::query::{Answer, Query};
 use sidenote_core::rows::{MessagePart, Part, RowKey, Span};
 use sidenote_store::StoreError;
+use sidenote_store::caller::{Caller, OnBehalf};
 
+use crate::callers;
 use crate::fetch::{Fetch, Wanted};
 use crate::loaded::{Loaded, Wish};
 use crate::needs::{messages, numbered, of_query};
@@ -40,43 +42,61 @@ impl From<Fault> for Unanswered {
     }
 }
 
-/// Answers a question as of one instant.
+/// Answers a question as of one instant. Where it comes on behalf of a caller, that account is looked up right before, in
+/// the same flush, and its number noted in the question; `None` if there is no such account.
 pub(crate) async fn answer(
     session: &mut Session,
-    query: &Query,
+    caller: Option<&Caller>,
+    query: &mut Query,
     limits: &Limits,
-) -> Result<Answer, Unanswered> {
+) -> Result<Option<Answer>, Unanswered> {
     let (mut fetches, of) = of_query(query);
     if fetches.is_empty() {
         match Loaded::default().answer(query, limits) {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) if caller.is_none() => return Ok(Some(answer)),
+            Ok(_) => {}
             Err(wish) => fetches.push(Fetch::of_wish(wish, of.as_ref())?),
         }
     }
-    if needs_steps(query) {
-        return in_steps(session, query, limits).await;
-    }
-    let mut pieces: Vec<_> = fetches.iter().map(Fetch::piece).collect();
-    // One statement sees one instant by itself.
-    let first = usize::from(pieces.len() > 1);
-    if first > 0 {
-        pieces.insert(0, Piece::Plain(BEGIN.into()));
-        pieces.push(Piece::Plain("COMMIT".into()));
-        session.prepare(&pieces).await?;
-        session.opened();
-    }
-    let answers = session.flush(pieces).await?;
+    let in_steps_anyway = needs_steps(query);
+    let mut pieces: Vec<_> = caller.map(callers::piece).into_iter().collect();
+    let first = if in_steps_anyway {
+        pieces.len()
+    } else {
+        // One statement sees one instant by itself.
+        let alone = fetches.len() <= 1;
+        if !alone {
+            pieces.push(Piece::Plain(BEGIN.into()));
+        }
+        let first = pieces.len();
+        pieces.extend(fetches.iter().map(Fetch::piece));
+        if !alone {
+            pieces.push(Piece::Plain("COMMIT".into()));
+            session.prepare(&pieces).await?;
+            session.opened();
+        }
+        first
+    };
+    let answers = if pieces.is_empty() { Vec::new() } else { session.flush(pieces).await? };
     let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
     session.closed();
-    let mut loaded = Loaded::default();
-    for (fetch, rows) in fetches.into_iter().zip(&answers[first..]) {
-        fetch.take(rows, &mut loaded)?;
+    if let Some(caller) = caller {
+        match callers::found(caller, &answers[0])? {
+            Some(tiny_id) => query.note_caller(tiny_id),
+            None => return Ok(None),
+        }
     }
-    if let Ok(answer) = loaded.answer(query, limits) {
-        return Ok(answer);
+    if !in_steps_anyway {
+        let mut loaded = Loaded::default();
+        for (fetch, rows) in fetches.into_iter().zip(&answers[first..]) {
+            fetch.take(rows, &mut loaded)?;
+        }
+        if let Ok(answer) = loaded.answer(query, limits) {
+            return Ok(Some(answer));
+        }
+        // What was read and what is missing would be of two instants, so everything is read again.
     }
-    // What was read and what is missing would be of two instants, so everything is read again.
-    in_steps(session, query, limits).await
+    in_steps(session, query, limits).await.map(Some)
 }
 
 /// Questions whose rows can't all be named before some of them were read.

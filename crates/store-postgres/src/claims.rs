@@ -14,6 +14,7 @@ use crate::home::{conversation_key, conversation_name, conversation_of, life_of,
 use crate::session::{Fault, Param, Piece};
 use crate::shape::{OUTBOX_ROW, Shape};
 use crate::store::PostgresStore;
+use crate::transaction::Guard;
 
 /// Claims all outboxes of a conversation that are nobody's, the node's own, or those of a node that is dead. What is
 /// locked at this moment is left out, since whoever locks it may wait for a standby: it is worth another try.
@@ -98,7 +99,7 @@ impl PostgresStore {
         claim: i64,
         command: Command,
     ) -> Result<Option<Committed>, StoreError> {
-        self.queue().commit_guarded(command, Some(claim)).await
+        self.queue().commit_guarded(command, Guard::Claim(claim)).await
     }
 
     /// Lives of conversations of an app with something to tell which no other node tells, after that one.

@@ -8,7 +8,7 @@
 //!   `ranges`: what can be read;
 //!   `changes`: what is written;
 //! * `loaded`: what was read in one transaction, as a rule looks at it; `needs`: what commands and questions will look at;
-//! * `transaction`: a set of commands of one home; `answers`: a question;
+//! * `callers`: on whose behalf; `transaction`: a set of commands of one home; `answers`: a question;
 //! * `condition`: whether the database can be used; `probe`: what finds out;
 //! * `queue`: commands wait here for their home and are put together; `store`: the front;
 //! * `claims`, `members`, `logins`: what nodes agree on, which of them tells, lives, leads, and has whom logged in.
@@ -41,6 +41,8 @@ mod changes;
 
 mod loaded;
 mod needs;
+
+mod callers;
 
 mod transaction;
 

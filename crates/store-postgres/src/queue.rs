@@ -20,23 +20,23 @@ use crate::condition::Condition;
 use crate::home::Home;
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
-use crate::transaction::{self, Done, Failure, Guarded};
+use crate::transaction::{self, Done, Failure, Guard, Guarded};
 
-/// `None`: the claim that the command depends on did not hold.
+/// `None`: the guard of the command did not hold.
 type Answer = Result<Option<Committed>, StoreError>;
 
 /// A command and who waits for it.
 struct Waiting {
     command: Command,
-    claim: Option<i64>,
+    guard: Guard,
     reply: oneshot::Sender<Answer>,
     since: Instant,
     _place: OwnedSemaphorePermit,
 }
 
 impl Waiting {
-    fn guarded(&self) -> Guarded<'_> {
-        Guarded { command: &self.command, claim: self.claim }
+    fn guarded(&mut self) -> Guarded<'_> {
+        Guarded { command: &mut self.command, guard: &self.guard }
     }
 }
 
@@ -74,18 +74,18 @@ impl Queue {
 
     /// Carries out a command.
     pub(crate) async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
-        let committed = self.commit_guarded(command, None).await?;
-        Ok(committed.expect("only a claim that does not hold keeps a command from being decided"))
+        let committed = self.commit_guarded(command, Guard::None).await?;
+        Ok(committed.expect("only a guard that does not hold keeps a command from being decided"))
     }
 
-    /// Carries out a command about an outbox if that is claimed under this number.
-    pub(crate) async fn commit_guarded(&self, command: Command, claim: Option<i64>) -> Answer {
+    /// Carries out a command if its guard holds.
+    pub(crate) async fn commit_guarded(&self, command: Command, guard: Guard) -> Answer {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| StoreError::Busy {
             reason: format!("{} commands wait already", PostgresOptions::MOST_WAITING),
         })?;
         let (reply, answer) = oneshot::channel();
         let home = Home::of(&command);
-        let waiting = Waiting { command, claim, reply, since: Instant::now(), _place: place };
+        let waiting = Waiting { command, guard, reply, since: Instant::now(), _place: place };
         {
             let mut homes = lock(&self.homes);
             // Under the lock, so that whoever closes finds every task that was begun.
@@ -177,9 +177,9 @@ impl Work {
         together
     }
 
-    async fn carry_out(&self, together: Vec<Waiting>) {
-        let commands: Vec<_> = together.iter().map(Waiting::guarded).collect();
-        match self.commit(&commands).await {
+    async fn carry_out(&self, mut together: Vec<Waiting>) {
+        let mut commands: Vec<_> = together.iter_mut().map(Waiting::guarded).collect();
+        match self.commit(&mut commands).await {
             Ok(done) => self.tell(together, done),
             // One of them may be at fault; the others need not suffer for it.
             Err(Failure::Refused(_)) if together.len() > 1 => {
@@ -190,8 +190,8 @@ impl Work {
                     if left.is_empty() {
                         return;
                     }
-                    let waiting = left.remove(0);
-                    match self.commit(&[waiting.guarded()]).await {
+                    let mut waiting = left.remove(0);
+                    match self.commit(&mut [waiting.guarded()]).await {
                         Ok(done) => self.tell(vec![waiting], done),
                         Err(failure) => refuse(vec![waiting], failure),
                     }
@@ -202,7 +202,7 @@ impl Work {
     }
 
     /// Tries until it is clear what became of it, or patience ends, or nobody may wait any longer.
-    async fn commit(&self, commands: &[Guarded<'_>]) -> Result<Done, Failure> {
+    async fn commit(&self, commands: &mut [Guarded<'_>]) -> Result<Done, Failure> {
         tokio::select! {
             biased;
             result = self.try_to_commit(commands) => result,
@@ -211,7 +211,7 @@ impl Work {
         }
     }
 
-    async fn try_to_commit(&self, commands: &[Guarded<'_>]) -> Result<Done, Failure> {
+    async fn try_to_commit(&self, commands: &mut [Guarded<'_>]) -> Result<Done, Failure> {
         let Desk { pool, options, limits, condition, figures, .. } = &*self.desk;
         let patience_ends = Instant::now() + options.patience;
         let mut pause = std::time::Duration::from_millis(2);

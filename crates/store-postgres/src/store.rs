@@ -9,6 +9,7 @@ use sidenote_core::Limits;
 use sidenote_core::command::Command;
 use sidenote_core::ids::{AccountId, AppId, ConversationId, EventNumber, Incarnation, TinyId};
 use sidenote_core::query::{Answer, Query};
+use sidenote_store::caller::Caller;
 use sidenote_store::figures::Figures;
 use sidenote_store::news::{Follower, Gathered, News, Newsroom};
 use sidenote_store::{Committed, Statistics, Store, StoreError};
@@ -27,6 +28,7 @@ use crate::probe::Probe;
 use crate::queue::{Desk, Queue};
 use crate::schema;
 use crate::session::{Fault, Param, Piece};
+use crate::transaction::Guard;
 
 /// A store in a PostgreSQL database, which any number of nodes may use at the same time. Nothing that matters is kept
 /// in memory: every command and every question reads what it needs.
@@ -303,13 +305,24 @@ fn told_by(row: &Row) -> Result<Option<(News, bool)>, StoreError> {
 }
 
 impl Desk {
+    /// Answers a question, on behalf of a caller or nobody; `None` if there is no such caller.
+    async fn answer(&self, caller: Option<&Caller>, mut query: Query) -> Result<Option<Answer>, StoreError> {
+        self.condition.open()?;
+        tokio::select! {
+            biased;
+            error = self.condition.refused() => Err(error),
+            answer = self.ask(caller, &mut query) => answer,
+        }
+    }
+
     /// Asks until there is an answer, or patience ends.
-    async fn ask(&self, query: &Query) -> Result<Answer, StoreError> {
+    async fn ask(&self, caller: Option<&Caller>, query: &mut Query) -> Result<Option<Answer>, StoreError> {
         let Self { pool, options, limits, .. } = self;
         let patience_ends = Instant::now() + options.patience;
         loop {
             let reason = match pool.get().await {
-                Ok(mut borrowed) => match answers::answer(&mut borrowed.session, query, limits).await {
+                Ok(mut borrowed) => match answers::answer(&mut borrowed.session, caller, query, limits).await
+                {
                     Ok(answer) => return Ok(answer),
                     Err(Unanswered::Refused(error)) => return Err(error),
                     Err(Unanswered::Again(reason)) => {
@@ -336,13 +349,16 @@ impl Store for PostgresStore {
     }
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
-        let condition = &self.desk.condition;
-        condition.open()?;
-        tokio::select! {
-            biased;
-            error = condition.refused() => Err(error),
-            answer = self.desk.ask(&query) => answer,
-        }
+        let answer = self.desk.answer(None, query).await?;
+        Ok(answer.expect("only a caller who is not found keeps a question from being answered"))
+    }
+
+    async fn commit_by(&self, caller: &Caller, command: Command) -> Result<Option<Committed>, StoreError> {
+        self.queue.commit_guarded(command, Guard::Caller(caller.clone())).await
+    }
+
+    async fn answer_by(&self, caller: &Caller, query: Query) -> Result<Option<Answer>, StoreError> {
+        self.desk.answer(Some(caller), query).await
     }
 
     fn news(&self) -> Follower {

@@ -9,11 +9,14 @@ use std::collections::HashMap;
 
 use sidenote_core::command::{Action, Command};
 use sidenote_core::debt::Debt;
+use sidenote_core::ids::TinyId;
 use sidenote_core::rows::RowKey;
 use sidenote_core::{Limits, Outcome, Refusal};
 use sidenote_store::StoreError;
+use sidenote_store::caller::{Caller, OnBehalf};
 use sidenote_store::news::Gathered;
 
+use crate::callers;
 use crate::changes;
 use crate::fetch::Fetch;
 use crate::home::{Home, signed};
@@ -40,20 +43,45 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// A command, and perhaps the number under which its outbox must still be claimed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Guarded<'a> {
-    pub(crate) command: &'a Command,
-    pub(crate) claim: Option<i64>,
+/// What has to be so for a command to be decided at all.
+#[derive(Debug)]
+pub(crate) enum Guard {
+    /// Nothing.
+    None,
+    /// The number under which its outbox must still be claimed.
+    Claim(i64),
+    /// Whose account must exist.
+    Caller(Caller),
 }
 
-impl Guarded<'_> {
-    /// Whether it may be decided, if these outboxes are claimed under these numbers.
-    fn holds(&self, claims: &Claims) -> bool {
-        let Some(claim) = self.claim else { return true };
-        match &self.command.action {
-            Action::Outbox(_, life, _) => claims.get(&signed(*life)) == Some(&claim),
-            _ => true,
+/// A command and its guard.
+#[derive(Debug)]
+pub(crate) struct Guarded<'a> {
+    pub(crate) command: &'a mut Command,
+    pub(crate) guard: &'a Guard,
+}
+
+impl<'a> Guarded<'a> {
+    /// Whether it may be decided, if these outboxes are claimed under these numbers, and these callers were found.
+    fn holds(&mut self, claims: &Claims, callers: &HashMap<&Caller, TinyId>) -> bool {
+        match self.guard {
+            Guard::None => true,
+            Guard::Claim(claim) => match &self.command.action {
+                Action::Outbox(_, life, _) => claims.get(&signed(*life)) == Some(claim),
+                _ => true,
+            },
+            Guard::Caller(caller) => {
+                let Some(tiny_id) = callers.get(caller) else { return false };
+                self.command.note_caller(*tiny_id);
+                true
+            }
+        }
+    }
+
+    fn caller(&self) -> Option<&'a Caller> {
+        match self.guard {
+            Guard::Caller(caller) => Some(caller),
+            Guard::None | Guard::Claim(_) => None,
         }
     }
 }
@@ -67,7 +95,7 @@ pub(crate) type Decided = (Result<Outcome, Refusal>, Vec<Debt>);
 /// A set that is committed.
 #[derive(Debug)]
 pub(crate) struct Done {
-    /// For each command, in their order; `None` for one whose claim did not hold.
+    /// For each command, in their order; `None` for one whose guard did not hold.
     pub(crate) verdicts: Vec<Option<Decided>>,
     /// What there is to tell.
     pub(crate) gathered: Gathered,
@@ -83,7 +111,7 @@ pub(crate) struct Done {
 pub(crate) async fn commit(
     session: &mut Session,
     home: &Home,
-    commands: &[Guarded<'_>],
+    commands: &mut [Guarded<'_>],
     limits: &Limits,
 ) -> Result<Done, Failure> {
     let result = attempt(session, home, commands, limits).await;
@@ -96,21 +124,21 @@ pub(crate) async fn commit(
 async fn attempt(
     session: &mut Session,
     home: &Home,
-    commands: &[Guarded<'_>],
+    commands: &mut [Guarded<'_>],
     limits: &Limits,
 ) -> Result<Done, Failure> {
-    let (mut loaded, claims) = begin(session, home, commands, limits).await?;
+    let Begun { mut loaded, claims, callers } = begin(session, home, commands, limits).await?;
     let mut done = Done {
         verdicts: Vec::with_capacity(commands.len()),
         gathered: Gathered::default(),
         has_written: false,
     };
     for guarded in commands {
-        let command = guarded.command;
-        if !guarded.holds(&claims) {
+        if !guarded.holds(&claims, &callers) {
             done.verdicts.push(None);
             continue;
         }
+        let command = &*guarded.command;
         let mut last_wish = None;
         let decision = loop {
             match loaded.decide(command, limits) {
@@ -151,20 +179,31 @@ async fn attempt(
     Ok(done)
 }
 
-/// The first round trip.
-async fn begin(
+/// What the first round trip brings.
+struct Begun<'a> {
+    loaded: Loaded,
+    claims: Claims,
+    callers: HashMap<&'a Caller, TinyId>,
+}
+
+/// The first round trip. Accounts of callers lie elsewhere, so they are asked for in front of the transaction, each by a
+/// statement of its own: none of them touches more than one shard.
+async fn begin<'a>(
     session: &mut Session,
     home: &Home,
-    commands: &[Guarded<'_>],
+    commands: &[Guarded<'a>],
     limits: &Limits,
-) -> Result<(Loaded, Claims), Failure> {
+) -> Result<Begun<'a>, Failure> {
     let mut needs = Needs::default();
     for guarded in commands {
         needs.add(guarded.command, limits);
     }
     let (locks, fetches) = needs.into_fetches(home);
-    let first_fetch = 1 + locks.len();
-    let mut pieces = vec![Piece::Plain("BEGIN ISOLATION LEVEL READ COMMITTED".into())];
+    let callers = callers::distinct(commands.iter().filter_map(Guarded::caller));
+    let first_lock = callers.len() + 1;
+    let first_fetch = first_lock + locks.len();
+    let mut pieces: Vec<_> = callers.iter().map(|caller| callers::piece(caller)).collect();
+    pieces.push(Piece::Plain("BEGIN ISOLATION LEVEL READ COMMITTED".into()));
     pieces.extend(locks);
     pieces.extend(fetches.iter().map(Fetch::piece));
     session.prepare(&pieces).await.map_err(|fault| before_commit(&fault))?;
@@ -177,7 +216,7 @@ async fn begin(
         fetch.take(rows, &mut loaded)?;
     }
     if let Home::Conversation(id) = home {
-        let was_locked = !answers[1].is_empty();
+        let was_locked = !answers[first_lock].is_empty();
         let is_there = loaded.get(&RowKey::Conversation(id.clone())).is_some();
         if was_locked != is_there {
             // It was made between the two statements, so nothing guards what was read.
@@ -185,14 +224,19 @@ async fn begin(
         }
     }
     let mut claims = Claims::new();
-    if commands.iter().any(|guarded| guarded.claim.is_some()) {
-        // Behind BEGIN and the lock of the conversation.
-        for row in answers.get(2).filter(|_| first_fetch > 2).into_iter().flatten() {
+    if commands.iter().any(|guarded| matches!(guarded.guard, Guard::Claim(_))) {
+        // Behind the lock of the conversation.
+        let behind = answers[first_lock..first_fetch].get(1);
+        for row in behind.into_iter().flatten() {
             let read = || Some((row.try_get(0).ok()?, row.try_get::<_, Option<i64>>(1).ok()??));
             claims.extend(read());
         }
     }
-    Ok((loaded, claims))
+    let mut found = HashMap::new();
+    for (caller, rows) in callers.into_iter().zip(&answers) {
+        found.extend(callers::found(caller, rows)?.map(|tiny_id| (caller, tiny_id)));
+    }
+    Ok(Begun { loaded, claims, callers: found })
 }
 
 /// Reads what a rule asked for. Says whether something had to be written for it.

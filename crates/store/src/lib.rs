@@ -8,6 +8,7 @@ mod error;
 
 pub mod audience;
 pub mod audit;
+pub mod caller;
 pub mod debts;
 pub mod faulty;
 pub mod figures;
@@ -24,10 +25,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sidenote_core::command::Command;
 use sidenote_core::debt::Debt;
+use sidenote_core::ids::Timestamp;
 use sidenote_core::query::{Answer, Ask, Query};
 use sidenote_core::{Outcome, Refusal};
 
 use audience::Audience;
+use caller::{Caller, OnBehalf};
 pub use error::StoreError;
 use news::Follower;
 pub use news::News;
@@ -46,6 +49,26 @@ pub trait Store: Send + Sync {
     /// Answers a question from the durable state of one instant, which is not older than any commit that was
     /// answered before the question came.
     async fn answer(&self, query: Query) -> Result<Answer, StoreError>;
+
+    /// The same as [`commit`](Self::commit) for a caller whose account must exist right before; `None` if it does not,
+    /// and then nothing happened. The operator's number becomes the caller's.
+    async fn commit_by(
+        &self,
+        caller: &Caller,
+        mut command: Command,
+    ) -> Result<Option<Committed>, StoreError> {
+        let Some(tiny_id) = caller.find(self).await? else { return Ok(None) };
+        command.note_caller(tiny_id);
+        self.commit(command).await.map(Some)
+    }
+
+    /// The same as [`answer`](Self::answer) for a caller whose account must exist right before; `None` if it does not.
+    /// The operator's number becomes the caller's.
+    async fn answer_by(&self, caller: &Caller, mut query: Query) -> Result<Option<Answer>, StoreError> {
+        let Some(tiny_id) = caller.find(self).await? else { return Ok(None) };
+        query.note_caller(tiny_id);
+        self.answer(query).await.map(Some)
+    }
 
     /// What is new from now on, after it is durable and readable. See [`news`] for what it is worth.
     fn news(&self) -> Follower;
@@ -83,20 +106,50 @@ impl dyn Store + '_ {
     /// that can't be paid now stays in the store and is paid later, so it does not change the verdict.
     pub async fn execute(&self, command: Command) -> Result<Result<Outcome, Refusal>, StoreError> {
         let now = command.at;
-        let Committed { verdict, prompt_debts } = self.commit(command).await?;
-        for debt in prompt_debts {
+        let committed = self.commit(command).await?;
+        Ok(self.settle(committed, now).await)
+    }
+
+    /// The same on behalf of a caller; `None` if there is no such account, and then nothing happened.
+    pub async fn execute_by(
+        &self,
+        caller: &Caller,
+        command: Command,
+    ) -> Result<Option<Result<Outcome, Refusal>>, StoreError> {
+        let now = command.at;
+        match self.commit_by(caller, command).await? {
+            Some(committed) => Ok(Some(self.settle(committed, now).await)),
+            None => Ok(None),
+        }
+    }
+
+    async fn settle(&self, committed: Committed, now: Timestamp) -> Result<Outcome, Refusal> {
+        for debt in committed.prompt_debts {
             if debts::pay(self, &debt, now).await.is_err() {
                 break;
             }
         }
-        Ok(verdict)
+        committed.verdict
     }
 
     /// Asks a question and takes its typed answer.
     pub async fn ask<Q: Ask + Send>(&self, question: Q) -> Result<Q::Answer, StoreError> {
         let answer = self.answer(question.into_query()).await?;
-        Ok(Q::from_answer(answer).expect("a question is answered by the answer of the same name"))
+        Ok(typed::<Q>(answer))
     }
+
+    /// The same on behalf of a caller; `None` if there is no such account.
+    pub async fn ask_by<Q: Ask + Send>(
+        &self,
+        caller: &Caller,
+        question: Q,
+    ) -> Result<Option<Q::Answer>, StoreError> {
+        Ok(self.answer_by(caller, question.into_query()).await?.map(typed::<Q>))
+    }
+}
+
+fn typed<Q: Ask>(answer: Answer) -> Q::Answer {
+    Q::from_answer(answer).expect("a question is answered by the answer of the same name")
 }
 
 /// Figures for metrics. Counters run from the start of the process.

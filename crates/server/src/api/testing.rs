@@ -9,9 +9,10 @@ use sidenote_core::group::{ApplyJoin, GroupProfile, GroupType, InviteJoin};
 use sidenote_core::ids::{AppId, GroupId, Incarnation, Timestamp, TinyId, UserId};
 use sidenote_core::{Limits as RuleLimits, decide};
 use sidenote_store::Store;
+use sidenote_store::caller::Caller;
 use sidenote_store::memory::MemoryStore;
 
-use crate::api::{App, Call, ENDPOINTS};
+use crate::api::{App, Call, ENDPOINTS, Pending};
 use crate::config::Config;
 use crate::webhooks::Before;
 use crate::wire::envelope;
@@ -60,6 +61,7 @@ impl World {
         Call {
             app: Arc::clone(&self.app),
             operator: Operator { user, tiny_id: None, kind, platform: Platform::RestApi, address: None },
+            pending: None,
             at: Timestamp::from_secs(self.now),
             limits: limits(),
             store: Arc::clone(&self.store),
@@ -78,6 +80,13 @@ impl World {
         call.operator.kind = kind;
         let account = call.find_account(&call.operator.user).await.expect("a volatile store answers");
         call.operator.tiny_id = account.map(|account| account.tiny_id);
+        self.answer(&call, command, body).await
+    }
+
+    /// A member calls a command, and the store has yet to say whether there is such an account; the whole answer.
+    pub(crate) async fn post_unseen(&self, caller: &str, command: &str, body: &str) -> Value {
+        let mut call = self.call(caller);
+        call.pending = Some(Pending::new(Caller { account: call.account(&user(caller)), tiny_id: None }));
         self.answer(&call, command, body).await
     }
 

@@ -10,11 +10,12 @@ use sidenote_core::account::Account;
 use sidenote_core::event::{CallerKind, Operator, Platform};
 use sidenote_core::ids::{AccountId, AppId, Timestamp, TinyId, UserId};
 use sidenote_core::query::Accounts;
+use sidenote_store::caller::Caller;
 use tokio::time::Instant;
 
 use super::{Gateway, log, signature_code};
 use crate::api::{
-    App, CONNECTED_ENDPOINTS, Call, ENDPOINTS, Endpoint, Fault, SHARED_WITH_CONNECTED, Service,
+    App, CONNECTED_ENDPOINTS, Call, ENDPOINTS, Endpoint, Fault, Pending, SHARED_WITH_CONNECTED, Service,
 };
 use crate::auth::user_sig::Verified;
 use crate::wire::envelope;
@@ -138,9 +139,10 @@ impl Gateway {
         }
         let endpoint = command.endpoint();
         // Whoever has the name now may be somebody else. The connection hears of it too, but perhaps later.
-        let id = AccountId { app: caller.app.id, user: caller.user.clone() };
-        if self.account(id).await?.is_none_or(|account| account.tiny_id != caller.tiny_id) {
-            return Err(Fault::Plain(ErrorCode::CallerUnknown));
+        let account = AccountId { app: caller.app.id, user: caller.user.clone() };
+        let pending = Pending::new(Caller { account, tiny_id: Some(caller.tiny_id) });
+        if !endpoint.service.asks_once() {
+            pending.look_up(&*self.store).await?;
         }
         let call = Call {
             app: Arc::clone(&caller.app),
@@ -151,6 +153,7 @@ impl Gateway {
                 platform: Platform::Web,
                 address: Some(caller.address),
             },
+            pending: Some(pending),
             at: self.now(),
             limits: self.limits,
             store: Arc::clone(&self.store),
@@ -158,9 +161,14 @@ impl Gateway {
         };
         // A bug in a command must cost one answer and not the connection.
         let answer = AssertUnwindSafe((endpoint.handle)(&call, body)).catch_unwind().await;
-        answer.unwrap_or_else(|_| {
+        let answer = answer.unwrap_or_else(|_| {
             Err(Fault::Code(endpoint.service.internal(), "the command panicked".to_owned()))
-        })
+        });
+        // That the caller is unknown is told before anything that is wrong with the command (rule 3.12).
+        if let (Err(_), Some(pending)) = (&answer, &call.pending) {
+            pending.look_up(&*self.store).await?;
+        }
+        answer
     }
 }
 

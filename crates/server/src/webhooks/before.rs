@@ -190,6 +190,11 @@ impl Before {
         !self.apps.is_empty()
     }
 
+    /// Whether this app is asked about anything.
+    pub(crate) fn asks(&self, app: AppId) -> bool {
+        self.apps.binary_search_by_key(&app, |asking| asking.app).is_ok()
+    }
+
     /// Asks the call's app whether this may happen. What it puts in place of a message is in the action afterwards.
     pub(crate) async fn ask(&self, call: &Call, operator: &Operator, action: &mut Action) -> Verdict {
         let Ok(place) = self.apps.binary_search_by_key(&call.app_id(), |asking| asking.app) else {

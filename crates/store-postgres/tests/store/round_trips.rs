@@ -1,12 +1,15 @@
 //! A set takes two round trips and a pull one, as the store counts them and as a proxy sees them.
 
-use sidenote_core::command::{Action, DirectAction, GroupAction, NewDirectMessage, NewMember};
+use sidenote_core::command::{Action, Command, DirectAction, GroupAction, NewDirectMessage, NewMember};
 use sidenote_core::direct::{Party, Peers};
+use sidenote_core::event::Operator;
+use sidenote_core::extension::Seq;
 use sidenote_core::group::Role;
-use sidenote_core::ids::{AccountId, Incarnation, Timestamp};
+use sidenote_core::ids::{AccountId, Incarnation, MsgSeq, Timestamp};
 use sidenote_core::message::{Fingerprint, MessageBody};
-use sidenote_core::query::{Answer, Ask, DirectHistory, History, JoinedGroups, ListMembers};
+use sidenote_core::query::{Answer, Ask, DirectHistory, History, JoinedGroups, ListMembers, Pull};
 use sidenote_postgres_for_tests::{Postgres, Settings};
+use sidenote_store::caller::Caller;
 use sidenote_store::{Store, debts};
 use sidenote_store_postgres::RoundTrips;
 
@@ -25,7 +28,7 @@ async fn a_set_takes_two_round_trips_and_a_pull_one() {
     found(&store, "room").await;
 
     let before = (store.round_trips(), proxy.turns());
-    let by_ann = sidenote_core::command::Command { operator: ann(), ..command(set("room", &[("a", "3")])) };
+    let by_ann = Command { operator: ann(), ..command(set("room", &[("a", "3")])) };
     for number in 0..10 {
         let value = number.to_string();
         let pairs = [("a", &*value), ("b", &*value), ("c", &*value)];
@@ -46,6 +49,40 @@ async fn a_set_takes_two_round_trips_and_a_pull_one() {
     let after = (store.round_trips(), proxy.turns());
     assert_eq!(flushes(before.0, after.0), (10, 0));
     assert_eq!((after.1 - before.1, after.0.statements - before.0.statements), (10, 10));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_the_caller_has_an_account_is_asked_in_the_same_round_trips() {
+    let test = "whether_the_caller_has_an_account_is_asked_in_the_same_round_trips";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let proxy = Proxy::before(postgres.port()).await;
+    let opened = open(options(&proxy.dsn(&postgres.new_schema(), postgres.port()))).await;
+    found(&opened, "room").await;
+    let store: &dyn Store = &opened;
+    let behalf = |name| Caller { account: AccountId { app: APP, user: user(name) }, tiny_id: None };
+    let by = |name| Operator { user: user(name), tiny_id: None, ..ann() };
+    let pull = |name| {
+        let (id, seq) = (group("room"), MsgSeq::new(1).unwrap());
+        Pull { id, seq, operator: by(name), start: Seq::NEVER, tombstones: false }
+    };
+    // Once for nothing, so that all is prepared.
+    for round in 0..2 {
+        for (name, is_known) in [("ann", true), ("nobody", false)] {
+            let before = (opened.round_trips(), proxy.turns());
+            let set = command(set("room", &[("a", "3")]));
+            let done = store.execute_by(&behalf(name), Command { operator: by(name), ..set }).await.unwrap();
+            let after = (opened.round_trips(), proxy.turns());
+            assert_eq!(done.is_some(), is_known);
+            assert!(round == 0 || flushes(before.0, after.0) == (2, 0) && after.1 - before.1 == 2);
+
+            let before = (opened.round_trips(), proxy.turns());
+            let page = store.ask_by(&behalf(name), pull(name)).await.unwrap();
+            let after = (opened.round_trips(), proxy.turns());
+            assert_eq!(page.is_some(), is_known);
+            assert!(round == 0 || flushes(before.0, after.0) == (1, 0) && after.1 - before.1 == 1);
+        }
+    }
     store.close().await;
 }
 

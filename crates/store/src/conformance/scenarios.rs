@@ -1,6 +1,7 @@
 //! Scenarios, each on a fresh store. A scenario's name is what must be true of every backend.
 
 mod accounts;
+mod callers;
 mod debts;
 mod direct;
 mod events;
@@ -39,6 +40,9 @@ pub(super) async fn run<O: AsyncFn(Limits) -> Arc<dyn Store>>(open: &O) {
         accounts::import_makes_an_account_and_changes_only_what_is_given,
         accounts::an_account_deleted_and_imported_again_is_another_person,
         accounts::a_deleted_account_leaves_all_of_its_groups,
+        callers::who_has_no_account_is_told_so_and_changes_nothing,
+        callers::the_rules_learn_who_the_caller_is,
+        callers::of_many_at_once_those_are_heard_who_are_somebody,
         groups::a_group_is_made_once_and_described,
         groups::members_see_their_groups_as_soon_as_they_joined,
         groups::a_refused_command_changes_nothing,

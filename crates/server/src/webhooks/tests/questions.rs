@@ -56,6 +56,23 @@ async fn an_app_is_asked_with_the_documented_body() {
 }
 
 #[tokio::test]
+async fn an_app_is_not_asked_about_callers_that_do_not_exist() {
+    let (script, scene) = room(|| Reply::Ok, "").await;
+    scene.world.import_accounts(&["ann"]).await;
+    scene.world.ok("add_group_member", r#"{"GroupId":"room","MemberList":[{"Member_Account":"ann"}]}"#).await;
+    let asked = script.got().len();
+    let set =
+        r#"{"GroupId":"room","MsgSeq":1,"OperateType":1,"ExtensionList":[{"Key":"k","Value":"v","Seq":0}]}"#;
+    let answer = scene.world.post_unseen("nobody", "group_set_key_values", set).await;
+    assert_eq!(answer["ErrorCode"], 70_107, "{answer}");
+    assert_eq!(script.got().len(), asked);
+    let answer = scene.world.post_unseen("ann", "group_set_key_values", set).await;
+    assert_eq!((&answer["ErrorCode"], &answer["Seq"]), (&json!(0), &json!(1)), "{answer}");
+    assert_eq!(script.got().len(), asked + 1);
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn an_app_can_refuse_and_nothing_is_written() {
     for (answer, code, info) in [
         (json!({"ActionStatus":"OK","ErrorInfo":"","ErrorCode":1}), 10_016, "the app refused it"),
