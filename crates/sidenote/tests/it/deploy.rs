@@ -203,19 +203,27 @@ fn dashboard_alerts_and_documents_name_figures_that_there_are() {
 }
 
 #[test]
+fn the_dashboard_shows_every_figure() {
+    let dashboard = text_of("deploy/grafana/sidenote.json");
+    let shown: BTreeSet<_> = series_in(&dashboard).into_iter().map(|(name, _)| family_of(name)).collect();
+    for name in samples().keys() {
+        assert!(shown.contains(family_of(name)), "no panel shows {name}");
+    }
+}
+
+/// The name of a figure: the three series of a histogram stand under that of the histogram.
+fn family_of(name: &str) -> &str {
+    ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+}
+
+#[test]
 fn the_table_of_figures_is_complete() {
     let document = text_of("docs/operations.md");
     let (_, rest) = document.split_once("\n## Figures\n").unwrap();
     let (section, _) = rest.split_once("\n## ").unwrap();
     let listed: BTreeSet<_> = series_in(section).into_iter().map(|(name, _)| name).collect();
     let samples = samples();
-    let exposed: BTreeSet<_> = samples
-        .keys()
-        // The three series of a histogram stand there under its own name.
-        .map(|name| {
-            ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
-        })
-        .collect();
+    let exposed: BTreeSet<_> = samples.keys().map(|name| family_of(name)).collect();
     assert_eq!(listed, exposed);
 }
 
