@@ -132,7 +132,10 @@ impl Pool {
     /// A session beside the pool, which counts nothing.
     pub(crate) async fn connect_alone(&self) -> Result<Session, OpenError> {
         let made = self.sessions.manager().connect(Arc::default()).await;
-        made.map_err(|fault| OpenError::Unreachable { reason: fault.to_string() })
+        made.map_err(|fault| match fault {
+            Fault::Lost(reason) => OpenError::Unreachable { reason },
+            refused @ Fault::Refused(_) => OpenError::Unreachable { reason: refused.to_string() },
+        })
     }
 
     /// The same for statements that may take as long as they like.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::condition::Condition;
+use crate::error::OpenError;
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
 use crate::session::{Fault, Piece, Session};
@@ -38,7 +39,10 @@ impl Probe {
             let asked = tokio::time::timeout(patience, async {
                 let mut asking = match session.take() {
                     Some(session) => session,
-                    None => pool.connect_alone().await.map_err(|error| error.to_string())?,
+                    None => pool.connect_alone().await.map_err(|error| match error {
+                        OpenError::Unreachable { reason } => reason,
+                        other => other.to_string(),
+                    })?,
                 };
                 let pieces = vec![Piece::Prepared("SHOW transaction_read_only".into(), Vec::new())];
                 let answers = asking.flush(pieces).await.map_err(|fault| fault.to_string())?;

@@ -50,9 +50,10 @@ pub struct Migrated {
 ///
 /// # Errors
 ///
-/// If the database can't be reached, refuses a statement, or holds a newer schema.
+/// If the database can't be reached, has another encoding than UTF8, refuses a statement, or holds a newer schema.
 pub async fn migrate(options: &PostgresOptions) -> Result<Migrated, OpenError> {
     let mut session = connect(options).await?;
+    check_encoding(&mut session).await?;
     // Two who create the table at the same time may get in each other's way; then it is there.
     if run(&mut session, VERSIONS).await.is_err() {
         run(&mut session, VERSIONS).await?;
@@ -117,22 +118,35 @@ async fn connect(options: &PostgresOptions) -> Result<Session, OpenError> {
 
 /// Whether this program can use the database as it is.
 pub(crate) async fn check(session: &mut Session) -> Result<(), OpenError> {
-    for (setting, wrong, advice) in [
-        ("synchronous_commit", "off", "an answered write could be lost; set it to on"),
-        ("server_encoding", "SQL_ASCII", "texts would not be checked; create the database with UTF8"),
-    ] {
-        let rows = rows(session, format!("SHOW {setting}")).await?;
-        let value: &str = rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or_default();
-        if value == wrong {
-            return Err(OpenError::Unsuitable { reason: format!("{setting} is {wrong}: {advice}") });
-        }
+    if setting(session, "synchronous_commit").await? == "off" {
+        let reason = "synchronous_commit is off: an answered write could be lost; set it to on".to_owned();
+        return Err(OpenError::Unsuitable { reason });
     }
+    check_encoding(session).await?;
     let found = version(session).await?;
     refuse_newer(found)?;
     if found.version < NEEDED_SCHEMA {
         return Err(OpenError::OlderSchema { found: found.version, needed: NEEDED_SCHEMA });
     }
     Ok(())
+}
+
+/// Texts of callers are UTF-8. Any other encoding lacks some of their characters, or does not know where one ends.
+async fn check_encoding(session: &mut Session) -> Result<(), OpenError> {
+    let found = setting(session, "server_encoding").await?;
+    if found == "UTF8" {
+        return Ok(());
+    }
+    let reason = format!(
+        "its encoding is {found}, which can't hold every text; make another one with `createdb --encoding=UTF8 \
+         --template=template0`"
+    );
+    Err(OpenError::Unsuitable { reason })
+}
+
+async fn setting(session: &mut Session, name: &str) -> Result<String, OpenError> {
+    let rows = rows(session, format!("SHOW {name}")).await?;
+    Ok(rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or_default())
 }
 
 #[derive(Clone, Copy)]

@@ -141,10 +141,33 @@ async fn a_database_that_would_break_a_promise_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_lacks_characters_is_refused_before_anything_is_in_it() {
+    let test = "a_database_that_lacks_characters_is_refused_before_anything_is_in_it";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let database = encoding.to_lowercase();
+        postgres.psql(
+            "postgres",
+            &format!("CREATE DATABASE {database} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"),
+        );
+        let options = options(&postgres.dsn(&database));
+        let refused = migrate(&options).await.unwrap_err();
+        assert!(matches!(refused, OpenError::Unsuitable { .. }), "{refused}");
+        assert!(refused.to_string().contains(encoding), "{refused}");
+        assert_eq!(
+            postgres.psql(&database, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"),
+            "0\n"
+        );
+        assert_eq!(refusal(&options).await, refused);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_leads_nowhere_is_told() {
     for (dsn, expected) in [("nonsense", "can't be used"), ("postgres://127.0.0.1:1/x", "can't be reached")] {
         let refused = refusal(&options(dsn)).await.to_string();
         assert!(refused.contains(expected), "{refused}");
+        assert!(!refused.contains("lost"), "there never was a connection: {refused}");
     }
     let mut options = options("postgres://127.0.0.1:1/x");
     options.root_certificates = Some("/dev/null".into());
