@@ -11,6 +11,7 @@ use sidenote_core::rows::{Row, RowKey};
 use sidenote_store::{Committed, StoreError};
 
 use crate::home::{conversation_key, conversation_name, conversation_of, life_of, signed};
+use crate::pool::Borrowed;
 use crate::session::{Fault, Param, Piece};
 use crate::shape::{OUTBOX_ROW, Shape};
 use crate::store::PostgresStore;
@@ -73,7 +74,9 @@ impl PostgresStore {
             Piece::Prepared(reading_text().into(), reading),
         ];
         let mut found = Vec::new();
-        for row in self.asked(pieces).await?.last().into_iter().flatten() {
+        self.desk().condition.open()?;
+        let borrowed = self.desk().pool.get_to_write().await?;
+        for row in all_answered(borrowed, pieces).await?.last().into_iter().flatten() {
             let number = |at: usize| -> Result<bool, StoreError> { row.try_get(at).map_err(unreadable) };
             let (is_mine, is_others) = (number(13)?, number(14)?);
             if let (RowKey::Outbox(_, life), Row::Outbox(outbox)) = Shape::read(row)? {
@@ -136,16 +139,22 @@ impl PostgresStore {
         Ok(lives)
     }
 
-    /// Sends statements that are transactions of their own, or those of one, and wants all of them answered.
+    /// Sends questions that are transactions of their own, and wants all of them answered.
     pub(crate) async fn asked(
         &self,
         pieces: Vec<Piece>,
     ) -> Result<Vec<Vec<tokio_postgres::Row>>, StoreError> {
         self.desk().condition.open()?;
-        let mut borrowed = self.desk().pool.get().await?;
-        let answers = borrowed.session.flush(pieces).await.map_err(|fault| busy(&fault))?;
-        answers.into_iter().map(|answer| answer.map_err(|fault| busy(&fault))).collect()
+        all_answered(self.desk().pool.get().await?, pieces).await
     }
+}
+
+async fn all_answered(
+    mut borrowed: Borrowed,
+    pieces: Vec<Piece>,
+) -> Result<Vec<Vec<tokio_postgres::Row>>, StoreError> {
+    let answers = borrowed.session.flush(pieces).await.map_err(|fault| busy(&fault))?;
+    answers.into_iter().map(|answer| answer.map_err(|fault| busy(&fault))).collect()
 }
 
 /// All outboxes of a conversation, with whether they are claimed under this number, and whether by another node that lives.

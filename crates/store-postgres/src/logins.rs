@@ -65,7 +65,7 @@ impl PostgresStore {
         node: i64,
     ) -> Result<Vec<Departure>, StoreError> {
         self.desk().condition.open()?;
-        let mut borrowed = self.desk().pool.get().await?;
+        let mut borrowed = self.desk().pool.get_to_write().await?;
         let result = enter(&mut borrowed.session, login, most, node).await;
         if result.is_err() {
             // Whatever is open ends with the connection.

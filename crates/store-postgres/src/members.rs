@@ -117,8 +117,8 @@ impl Heart {
                 .map_err(|error| StoreError::Busy { reason: error.to_string() })?,
         };
         let answers = session.flush(pieces).await.map_err(|fault| busy(&fault))?;
-        // A refusal leaves nothing open; the session can be used again.
-        self.session = Some(session);
+        // A refusal leaves nothing open, and the session can be used again unless its statements are refused from now on.
+        self.session = Some(session).filter(Session::is_clean);
         answers.into_iter().map(|answer| answer.map_err(|fault| busy(&fault))).collect()
     }
 }

@@ -11,7 +11,8 @@ pub struct PostgresOptions {
     /// Where the database is: `postgres://user:password@host:port/name?sslmode=require`, or key-value pairs as libpq
     /// takes them. Several hosts may be named; with `target_session_attrs=read-write` the one that takes writes is used.
     pub dsn: String,
-    /// Connections at most. Few are enough: each carries many requests a second.
+    /// Connections at most. Few are enough: each carries many requests a second. Where there are several, one in eight, and at
+    /// least one, is kept for questions, so that these are answered while commits hang in all the others.
     pub connections: usize,
     /// Commands of one home that are committed together at most, up to [`MOST_TOGETHER`](Self::MOST_TOGETHER). With 1
     /// each has a transaction of its own, which is there to measure what putting them together is worth.
@@ -67,6 +68,12 @@ impl PostgresOptions {
         Pool::new(self).map(drop)
     }
 
+    /// Connections that those who write may use at the same time.
+    pub(crate) fn most_writing(&self) -> usize {
+        let kept = (self.connections / 8).max(1);
+        self.connections.saturating_sub(kept).max(1)
+    }
+
     /// How long making a connection may take, over all hosts.
     pub(crate) fn create_timeout(&self) -> Duration {
         self.connect_timeout * 2 + self.answer_timeout()
@@ -94,5 +101,20 @@ impl std::fmt::Debug for PostgresOptions {
             .field("probe_interval", &self.probe_interval)
             .field("root_certificates", &self.root_certificates)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_connections_are_kept_for_questions_and_never_all() {
+        for (connections, writing) in
+            [(0, 1), (1, 1), (2, 1), (3, 2), (8, 7), (15, 14), (16, 14), (32, 28), (1000, 875)]
+        {
+            let options = PostgresOptions { connections, ..PostgresOptions::new("") };
+            assert_eq!(options.most_writing(), writing, "of {connections}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sidenote_store::StoreError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::Config;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -20,8 +21,8 @@ use crate::hosts::{self, Newest};
 use crate::options::PostgresOptions;
 use crate::session::{Fault, Piece, Session, Traffic};
 
-/// A session that goes back to the pool when it is dropped, if somebody else can use it.
-pub(crate) struct Borrowed(Option<managed::Object<Connector>>);
+/// A session that goes back to the pool when it is dropped, if somebody else can use it; and the place of one who writes.
+pub(crate) struct Borrowed(Option<managed::Object<Connector>>, Option<OwnedSemaphorePermit>);
 
 const HELD: &str = "it is taken away only when this is dropped";
 
@@ -52,6 +53,9 @@ impl Drop for Borrowed {
 
 pub(crate) struct Pool {
     sessions: Sessions<Connector>,
+    /// Places for those who write. Commits that wait for a standby would otherwise hold every session, and questions wait too.
+    writers: Arc<Semaphore>,
+    writers_wait: Duration,
     traffic: Arc<Traffic>,
 }
 
@@ -108,16 +112,28 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| OpenError::Dsn { reason: error.to_string() })?;
-        Ok(Self { sessions, traffic })
+        let writers = Arc::new(Semaphore::new(options.most_writing()));
+        Ok(Self { sessions, writers, writers_wait: options.pool_wait, traffic })
     }
 
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.traffic
     }
 
+    /// A session for whoever writes, as soon as one is free that is not kept for questions.
+    pub(crate) async fn get_to_write(&self) -> Result<Borrowed, StoreError> {
+        let place = Arc::clone(&self.writers).acquire_owned();
+        let place = tokio::time::timeout(self.writers_wait, place).await.map_err(|_| StoreError::Busy {
+            reason: "all connections to the database that may write are in use".to_owned(),
+        })?;
+        let mut borrowed = self.get().await?;
+        borrowed.1 = Some(place.map_err(|_| StoreError::Closed)?);
+        Ok(borrowed)
+    }
+
     /// A session, as soon as one is free.
     pub(crate) async fn get(&self) -> Result<Borrowed, StoreError> {
-        self.sessions.get().await.map(|member| Borrowed(Some(member))).map_err(|error| match error {
+        self.sessions.get().await.map(|member| Borrowed(Some(member), None)).map_err(|error| match error {
             PoolError::Timeout(TimeoutType::Wait) => {
                 StoreError::Busy { reason: "all connections to the database are in use".to_owned() }
             }
@@ -141,9 +157,10 @@ impl Pool {
     /// The same for statements that may take as long as they like.
     pub(crate) async fn connect_patiently(&self) -> Result<Session, Fault> {
         let mut session = self.sessions.manager().connect(Arc::default()).await?;
-        session.wait_for_ever();
         let pieces = vec![Piece::Plain("SET statement_timeout = 0".into())];
         session.flush(pieces).await?.into_iter().try_for_each(|answer| answer.map(drop))?;
+        // Not before: a server that falls silent here would never be given up.
+        session.wait_for_ever();
         Ok(session)
     }
 
@@ -270,5 +287,54 @@ fn describe(error: &tokio_postgres::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that lets everybody in, does nothing of what it is asked, and says no more once it is asked for this.
+    async fn silent_when_asked_for(listener: TcpListener, silent: &str) {
+        const READY: &[u8] = b"Z\0\0\0\x05I";
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut head = [0; 4];
+        client.read_exact(&mut head).await.unwrap();
+        client.read_exact(&mut vec![0; u32::from_be_bytes(head) as usize - 4]).await.unwrap();
+        client.write_all(&[b"R\0\0\0\x08\0\0\0\0", READY].concat()).await.unwrap();
+        while client.read_u8().await.is_ok() {
+            client.read_exact(&mut head).await.unwrap();
+            let mut asked = vec![0; u32::from_be_bytes(head) as usize - 4];
+            client.read_exact(&mut asked).await.unwrap();
+            if String::from_utf8_lossy(&asked).contains(silent) {
+                std::future::pending::<()>().await;
+            }
+            client.write_all(&[b"C\0\0\0\x08SET\0", READY].concat()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_falls_silent_while_it_is_connected_to_holds_nobody_for_ever() {
+        for last in ["SET lock_timeout", "SET statement_timeout = 0"] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let options = PostgresOptions {
+                statement_timeout: Duration::from_millis(100),
+                connect_timeout: Duration::from_secs(1),
+                ..PostgresOptions::new(format!("postgres://ann@127.0.0.1:{port}/x?sslmode=disable"))
+            };
+            let pool = Pool::new(&options).unwrap();
+            let patience = Duration::from_secs(20);
+            let given_up = tokio::select! {
+                () = silent_when_asked_for(listener, last) => unreachable!("it is silent for ever"),
+                made = tokio::time::timeout(patience, pool.connect_patiently()) => made,
+            };
+            assert!(matches!(given_up, Ok(Err(Fault::Lost(_)))), "{last}");
+        }
     }
 }

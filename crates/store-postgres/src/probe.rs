@@ -72,6 +72,7 @@ impl Probe {
     pub(crate) async fn commits(self) {
         let Self { pool, options, condition } = self;
         let mut session: Option<Session> = None;
+        let mut losses = pool.losses();
         let mut patience = PATIENCE[0];
         loop {
             tokio::time::sleep(options.probe_interval * 2).await;
@@ -79,7 +80,11 @@ impl Probe {
                 session = None;
                 continue;
             }
-            let losses = pool.losses();
+            if pool.losses() != losses {
+                // It may lead to a server that was the primary before, whose commits say nothing about the one in use.
+                session = None;
+                losses = pool.losses();
+            }
             let mut asking = match session.take() {
                 Some(session) => session,
                 // Why it can't be reached the other probe says.
@@ -111,11 +116,13 @@ impl Probe {
             };
             drop(commit);
             match ended.map(|ended| ended.map(|mut answers| answers.pop())) {
-                Some(Ok(Some(Err(Fault::Refused(error))))) => {
+                Some(Ok(Some(Err(Fault::Refused(error))))) if is_impossible(error.code().code()) => {
                     tracing::info!(%error, "whether commits get through can't be looked at here");
                     condition.commits();
                     return;
                 }
+                // This time only.
+                Some(Ok(Some(Err(Fault::Refused(_))))) => session = Some(asking),
                 Some(Ok(Some(Ok(_)))) => {
                     patience = PATIENCE[0];
                     condition.commits();
@@ -126,4 +133,9 @@ impl Probe {
             }
         }
     }
+}
+
+/// Whether a statement is refused for good: there is no such function, or no right to call it, or the feature is missing.
+fn is_impossible(code: &str) -> bool {
+    code.starts_with("42") || code.starts_with("0A")
 }

@@ -217,7 +217,7 @@ impl Work {
         let mut pause = std::time::Duration::from_millis(2);
         loop {
             let began = Instant::now();
-            let failure = match pool.get().await {
+            let failure = match pool.get_to_write().await {
                 Ok(mut borrowed) => {
                     let result =
                         transaction::commit(&mut borrowed.session, &self.home, commands, limits).await;

@@ -3,6 +3,8 @@
 //! A schema is changed in two releases. The first adds what is new in a form that the program before can live with
 //! (`oldest_program` stays); nodes of both run side by side. The second takes away what nobody needs any more.
 
+use std::time::Duration;
+
 use crate::error::OpenError;
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
@@ -14,13 +16,36 @@ struct Migration {
     /// The oldest program, by the schema that it knows, that can use the database afterwards.
     oldest_program: u32,
     sql: &'static str,
+    index: Option<Index>,
+}
+
+/// The index that a step makes, and nothing else. Where nodes may serve already that is done while they write, for which it
+/// can't be a transaction.
+struct Index {
+    table: &'static str,
+    name: &'static str,
 }
 
 const MIGRATIONS: [Migration; 3] = [
-    Migration { version: 1, oldest_program: 1, sql: include_str!("../migrations/0001-first.sql") },
+    Migration {
+        version: 1,
+        oldest_program: 1,
+        sql: include_str!("../migrations/0001-first.sql"),
+        index: None,
+    },
     // Only quicker: a program works without it.
-    Migration { version: 2, oldest_program: 1, sql: include_str!("../migrations/0002-events-by-time.sql") },
-    Migration { version: 3, oldest_program: 1, sql: include_str!("../migrations/0003-shared.sql") },
+    Migration {
+        version: 2,
+        oldest_program: 1,
+        sql: include_str!("../migrations/0002-events-by-time.sql"),
+        index: Some(Index { table: "events", name: "events_by_time" }),
+    },
+    Migration {
+        version: 3,
+        oldest_program: 1,
+        sql: include_str!("../migrations/0003-shared.sql"),
+        index: None,
+    },
 ];
 
 /// The newest schema that this program knows.
@@ -32,6 +57,11 @@ pub const NEEDED_SCHEMA: u32 = 3;
 /// SQL that spreads the tables over the workers of a Citus cluster, for an operator to read and
 /// [`distribute`] to run.
 pub const CITUS: &str = include_str!("../migrations/citus.sql");
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// How long a step waits for a table. Everybody else who wants it waits behind.
+const LONGEST_WAIT: Duration = Duration::from_millis(1500);
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_version (\
      version bigint PRIMARY KEY, oldest_program bigint NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
@@ -45,8 +75,11 @@ pub struct Migrated {
     pub to: u32,
 }
 
-/// Brings the schema up to date, or leaves it alone if it is. Each step is a transaction of its own and takes as long as it
-/// takes. Two who do it at the same time follow each other: the later one waits for as long as the earlier one is at it.
+/// Brings the schema up to date, or leaves it alone if it is. Each step is a transaction of its own, or makes one index, and
+/// takes as long as it takes. Two who do it at the same time follow each other: the later one waits for as long as the
+/// earlier one is at it. Nodes may serve meanwhile: a step that doesn't get a table within half the time that their requests
+/// wait for a lock ([`PostgresOptions::lock_timeout`]), a second and a half at most, lets them pass and is tried again until it
+/// does.
 ///
 /// # Errors
 ///
@@ -60,7 +93,7 @@ pub async fn migrate(options: &PostgresOptions) -> Result<Migrated, OpenError> {
     }
     let mut from = None;
     loop {
-        run(&mut session, "BEGIN; LOCK TABLE schema_version IN EXCLUSIVE MODE").await?;
+        take_turn(&mut session).await?;
         let found = version(&mut session).await?;
         let from = *from.get_or_insert(found.version);
         refuse_newer(found)?;
@@ -68,13 +101,81 @@ pub async fn migrate(options: &PostgresOptions) -> Result<Migrated, OpenError> {
             run(&mut session, "COMMIT").await?;
             return Ok(Migrated { from, to: found.version });
         };
-        let Migration { version, oldest_program, sql } = next;
-        let note = format!(
-            "INSERT INTO schema_version (version, oldest_program) VALUES ({version}, {oldest_program})"
-        );
-        run(&mut session, sql).await?;
-        run(&mut session, &format!("{note}; COMMIT")).await?;
+        let Migration { version, oldest_program, sql, index } = next;
+        let made = match index {
+            Some(index) if from > 0 => {
+                // It waits for every snapshot in use, so this transaction, which only holds the lock, may have none: any
+                // further statement ends the one of the last question.
+                run(&mut session, "SET LOCAL idle_in_transaction_session_timeout = 0").await?;
+                make(options, index, sql).await?;
+                true
+            }
+            _ => step(&mut session, sql, options.lock_timeout).await?,
+        };
+        if made {
+            let note = "INSERT INTO schema_version (version, oldest_program) VALUES";
+            run(&mut session, &format!("{note} ({version}, {oldest_program}); COMMIT")).await?;
+        }
     }
+}
+
+/// Begins a transaction that nobody else who migrates has beside it, however long that takes. It does not wait in the lock: who
+/// does has a snapshot, which would be waited for by whoever makes an index.
+async fn take_turn(session: &mut Session) -> Result<(), OpenError> {
+    loop {
+        let begin =
+            "BEGIN ISOLATION LEVEL READ COMMITTED; LOCK TABLE schema_version IN EXCLUSIVE MODE NOWAIT";
+        match carry_out(session, begin).await {
+            Err(fault) if fault.code() == Some(LOCK_NOT_AVAILABLE) => {
+                run(session, "ROLLBACK").await?;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            taken => return taken.map_err(|fault| refused(&fault)),
+        }
+    }
+}
+
+/// Whether a step got the tables that it changes. If not, it is undone, and whoever waited behind it has passed.
+async fn step(session: &mut Session, sql: &str, lock_timeout: Duration) -> Result<bool, OpenError> {
+    let wait = (lock_timeout / 2).clamp(Duration::from_millis(1), LONGEST_WAIT);
+    run(session, &format!("SET LOCAL lock_timeout = {}", wait.as_millis())).await?;
+    match carry_out(session, sql).await {
+        Ok(()) => {
+            run(session, "SET LOCAL lock_timeout = 0").await?;
+            Ok(true)
+        }
+        Err(fault) if fault.code() == Some(LOCK_NOT_AVAILABLE) => {
+            tracing::warn!("somebody else holds a table that is to be changed; it is tried again");
+            run(session, "ROLLBACK").await?;
+            tokio::time::sleep(wait * 2).await;
+            Ok(false)
+        }
+        Err(fault) => Err(refused(&fault)),
+    }
+}
+
+/// Makes an index on a connection of its own, unless it is there. What a run that was broken off has left is of no use and is
+/// made again.
+async fn make(options: &PostgresOptions, index: &Index, sql: &str) -> Result<(), OpenError> {
+    let Index { table, name } = index;
+    let mut session = connect(options).await?;
+    let found = rows(
+        &mut session,
+        format!(
+            "SELECT indexrelid::regclass::text, indisvalid FROM pg_index JOIN pg_class ON oid = indexrelid \
+             WHERE indrelid = '{table}'::regclass AND relname = '{name}'"
+        ),
+    )
+    .await?;
+    if let Some(row) = found.first() {
+        let wrong = |error: tokio_postgres::Error| OpenError::Refused { reason: error.to_string() };
+        if row.try_get(1).map_err(wrong)? {
+            return Ok(());
+        }
+        let unfinished: &str = row.try_get(0).map_err(wrong)?;
+        run(&mut session, &format!("DROP INDEX CONCURRENTLY {unfinished}")).await?;
+    }
+    run(&mut session, &sql.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY")).await
 }
 
 /// Spreads the tables of an up-to-date schema over the workers of a Citus cluster: all that are not spread yet, or none.
@@ -187,9 +288,12 @@ async fn rows(session: &mut Session, sql: String) -> Result<Vec<tokio_postgres::
 }
 
 async fn run(session: &mut Session, sql: &str) -> Result<(), OpenError> {
-    let pieces = vec![Piece::Plain(sql.to_owned().into())];
-    let answers = session.flush(pieces).await.map_err(|fault| refused(&fault))?;
-    answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(|fault| refused(&fault)))
+    carry_out(session, sql).await.map_err(|fault| refused(&fault))
+}
+
+async fn carry_out(session: &mut Session, sql: &str) -> Result<(), Fault> {
+    let answers = session.flush(vec![Piece::Plain(sql.to_owned().into())]).await?;
+    answers.into_iter().try_for_each(|answer| answer.map(drop))
 }
 
 fn missing_table(fault: &Fault) -> OpenError {

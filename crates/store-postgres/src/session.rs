@@ -154,7 +154,7 @@ impl Session {
 
     /// Whether it can be given to somebody else.
     pub(crate) fn is_clean(&self) -> bool {
-        !self.unclean && !self.open && !self.client.is_closed()
+        !self.open && !self.is_lost()
     }
 
     /// A transaction begins.
@@ -169,7 +169,12 @@ impl Session {
 
     /// Whether a transaction is open on a connection that can still be used.
     pub(crate) fn is_open(&self) -> bool {
-        self.open && !self.unclean && !self.client.is_closed()
+        self.open && !self.is_lost()
+    }
+
+    /// Whether it can't be used any more, whatever is done about an open transaction.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.unclean || self.client.is_closed()
     }
 
     /// Never use it again.

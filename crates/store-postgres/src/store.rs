@@ -326,7 +326,9 @@ impl Desk {
                     Ok(answer) => return Ok(answer),
                     Err(Unanswered::Refused(error)) => return Err(error),
                     Err(Unanswered::Again(reason)) => {
-                        pool.suspect_all();
+                        if borrowed.session.is_lost() {
+                            pool.suspect_all();
+                        }
                         reason
                     }
                 },

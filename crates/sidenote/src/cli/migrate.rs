@@ -19,7 +19,8 @@ use crate::storage::postgres;
 Example: sidenote migrate --config sidenote.toml
 
 Run it once before the first node is started, and before nodes of a new version are. It may run while nodes of the version
-before are serving, and more than once. Nothing else changes a schema: `serve` refuses one that does not fit.")]
+before are serving, who write meanwhile, and more than once; run it again where it was broken off. It waits for long
+transactions of others. Nothing else changes a schema: `serve` refuses one that does not fit.")]
 pub(crate) struct Migrate {
     /// Configuration with store.engine = "postgres"
     #[arg(long, value_name = "FILE")]

@@ -218,3 +218,22 @@ async fn logins_are_counted_over_all_nodes_that_live() {
     here.close().await;
     there.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_statements_were_forgotten_says_again_that_it_lives() {
+    let test = "a_node_whose_statements_were_forgotten_says_again_that_it_lives";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let ([one, other], [mut heart, _]) = two(&postgres).await;
+    // As a pooler does that puts another server in place.
+    postgres.psql(
+        DATABASE,
+        "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         EXECUTE 'DEALLOCATE ALL'; RETURN NEW; END $$; \
+         CREATE TRIGGER forgets BEFORE INSERT ON nodes FOR EACH ROW EXECUTE FUNCTION forget()",
+    );
+    heart.beat(&one).await.unwrap_err();
+    postgres.psql(DATABASE, "DROP TRIGGER forgets ON nodes");
+    assert_eq!(heart.beat(&one).await, Ok(Beat { leads: true, alive: vec![1] }));
+    one.close().await;
+    other.close().await;
+}

@@ -88,6 +88,31 @@ async fn a_pull_whose_connection_is_lost_is_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_is_refused_for_now_is_asked_again_on_the_same_connection() {
+    let test = "a_pull_that_is_refused_for_now_is_asked_again_on_the_same_connection";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let store = open(options(&postgres.new_schema())).await;
+    found(&store, "room").await;
+    postgres.psql(
+        "postgres",
+        "SET search_path = test0; CREATE SEQUENCE tries; ALTER TABLE pairs RENAME TO kept; \
+         CREATE FUNCTION may_be_read() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN \
+         IF nextval('test0.tries') = 1 THEN RAISE EXCEPTION 'not now' USING ERRCODE = '40001'; END IF; \
+         RETURN true; END $$; CREATE VIEW pairs AS SELECT * FROM kept WHERE may_be_read()",
+    );
+    let sessions = || {
+        let sql =
+            "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity WHERE application_name = 'sidenote'";
+        postgres.psql("postgres", sql)
+    };
+    let before = sessions();
+    assert_eq!(latest(&store, "room").await, 2);
+    assert_ne!(postgres.psql("postgres", "SELECT last_value FROM test0.tries").trim(), "1", "it was refused");
+    assert_eq!(sessions(), before, "nothing was lost, so nobody is suspected");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_hangs_does_not_hold_its_locks_in_the_pool() {
     let test = "a_transaction_that_hangs_does_not_hold_its_locks_in_the_pool";
     let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };

@@ -69,11 +69,91 @@ async fn a_step_may_take_longer_than_a_request_may() {
          applied_at timestamptz NOT NULL DEFAULT now()); BEGIN; LOCK TABLE schema_version IN EXCLUSIVE MODE;",
     );
     let waits = async {
-        until_it_waits(&postgres, "wait_event_type = 'Lock'").await;
+        until(&postgres, "clock_timestamp() - backend_start > '1500 ms'").await;
         tokio::task::block_in_place(|| other.run("COMMIT;"));
     };
     let (migrated, ()) = tokio::join!(migrate(&options), waits);
     assert_eq!(migrated, Ok(expected));
+}
+
+/// As the steps after this one would find it.
+fn back_to(postgres: &Postgres, version: u32) {
+    let mut sql = "DROP TABLE nodes, leases, logins; \
+         ALTER TABLE outboxes DROP COLUMN claimed_by, DROP COLUMN claim;"
+        .to_owned();
+    if version < 2 {
+        sql.push_str("DROP INDEX IF EXISTS events_by_time;");
+    }
+    postgres.psql("test0", &format!("{sql} DELETE FROM schema_version WHERE version > {version}"));
+}
+
+/// Whether a writer gets a table at once.
+fn is_written(postgres: &Postgres, table: &str) {
+    let sql = format!("SET lock_timeout = '1s'; LOCK TABLE {table} IN ROW EXCLUSIVE MODE");
+    tokio::task::block_in_place(|| postgres.psql("test0", &sql));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_is_made_while_nodes_write_and_made_again_if_that_was_broken_off() {
+    let test = "an_index_is_made_while_nodes_write_and_made_again_if_that_was_broken_off";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let options = impatient(&postgres.new_database());
+    migrate(&options).await.unwrap();
+    back_to(&postgres, 1);
+    let is_valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'events_by_time'::regclass";
+    let expected = Ok(Migrated { from: 1, to: KNOWN_SCHEMA });
+
+    let mut other = postgres.session("test0");
+    other.run("BEGIN; LOCK TABLE events IN ROW EXCLUSIVE MODE;");
+    let breaks = async {
+        until(&postgres, &format!("wait_event = 'virtualxid' AND {AT_LENGTH}")).await;
+        is_written(&postgres, "events");
+        let making = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'virtualxid'";
+        tokio::task::block_in_place(|| postgres.psql("test0", making));
+    };
+    let (broken, ()) = tokio::join!(migrate(&options), breaks);
+    assert!(broken.is_err(), "{broken:?}");
+    assert_eq!(postgres.psql("test0", is_valid).trim(), "f");
+
+    // Two at once: the second one waits for the first, which waits for the writer.
+    let ends = async {
+        until(&postgres, &format!("wait_event = 'virtualxid' AND {AT_LENGTH}")).await;
+        tokio::task::block_in_place(|| other.run("COMMIT;"));
+    };
+    let (first, second, ()) = tokio::join!(migrate(&options), migrate(&options), ends);
+    let nothing = Ok(Migrated { from: KNOWN_SCHEMA, to: KNOWN_SCHEMA });
+    assert!((&first, &second) == (&expected, &nothing) || (&first, &second) == (&nothing, &expected));
+    assert_eq!(postgres.psql("test0", is_valid).trim(), "t");
+
+    // It was made, and nobody could write that down any more.
+    back_to(&postgres, 2);
+    postgres.psql("test0", "DELETE FROM schema_version WHERE version = 2");
+    assert_eq!(migrate(&options).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_waits_for_a_table_does_not_hold_up_those_who_write() {
+    let test = "a_step_that_waits_for_a_table_does_not_hold_up_those_who_write";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let options =
+        PostgresOptions { lock_timeout: Duration::from_secs(1), ..options(&postgres.new_database()) };
+    migrate(&options).await.unwrap();
+    back_to(&postgres, 2);
+    // As somebody who reads all there is.
+    let mut reader = postgres.session("test0");
+    reader.run("BEGIN; LOCK TABLE outboxes IN ACCESS SHARE MODE;");
+    let writes = async {
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'";
+        for _ in 0..2 {
+            while tokio::task::block_in_place(|| postgres.psql("test0", waits)).trim() != "1" {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            is_written(&postgres, "outboxes");
+        }
+        tokio::task::block_in_place(|| reader.run("COMMIT;"));
+    };
+    let (migrated, ()) = tokio::join!(migrate(&options), writes);
+    assert_eq!(migrated, Ok(Migrated { from: 2, to: KNOWN_SCHEMA }));
 }
 
 /// A request would have no answer after 1.1 seconds.
@@ -82,19 +162,20 @@ fn impatient(dsn: &str) -> PostgresOptions {
     PostgresOptions { statement_timeout: short, lock_timeout: short, ..options(dsn) }
 }
 
-/// Until a statement has run, and waited like that, for much longer than a request may.
-async fn until_it_waits(postgres: &Postgres, how: &str) {
-    let waits = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sidenote' AND state = 'active' \
-         AND {how} AND clock_timestamp() - query_start > '1500 ms'"
-    );
+/// Much longer than a request may take for one statement.
+const AT_LENGTH: &str = "state = 'active' AND clock_timestamp() - query_start > '1500 ms'";
+
+/// Until one session of a program is like this.
+async fn until(postgres: &Postgres, like: &str) {
+    let sessions =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sidenote' AND {like}");
     for _ in 0..500 {
-        if tokio::task::block_in_place(|| postgres.psql("test0", &waits)).trim() == "1" {
+        if tokio::task::block_in_place(|| postgres.psql("test0", &sessions)).trim() == "1" {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("nobody waits for as long");
+    panic!("nobody is like that");
 }
 
 /// What a coordinator has, as far as it is asked for here.
