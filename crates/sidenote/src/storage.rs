@@ -2,12 +2,13 @@
 
 pub(crate) mod postgres;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use sidenote_core::ids::AppId;
 use sidenote_core::rows::{Row, RowKey};
 use sidenote_server::config::{Config, Embedded, Store as Options};
 use sidenote_server::rule_limits;
@@ -121,6 +122,15 @@ impl Source {
     /// Number of the batch whose state this is; 0 where batches have no numbers.
     pub(crate) fn batch(&self) -> u64 {
         self.header(0).map_or(0, |header| header.batch)
+    }
+
+    /// The apps of which only a part is there, because they are being imported or that was interrupted. A folder, and so a
+    /// backup, in which that happened can't be read at all.
+    pub(crate) fn unfinished(&self) -> BTreeSet<AppId> {
+        match &self.from {
+            From::Database(rows) => rows.unfinished().clone(),
+            From::Folder(_) | From::Stream(_) => BTreeSet::new(),
+        }
     }
 
     /// What came out so far.
