@@ -260,7 +260,15 @@ pub(crate) async fn make_imports(session: &mut Session) -> Result<(), MoveError>
     }
     // Two who create a table at the same time may get in each other's way; then it is there.
     match run(session, IMPORTS).await {
-        Err(MoveError::Refused { .. }) => run(session, IMPORTS).await,
+        Err(MoveError::Refused { .. }) => run(session, IMPORTS).await.map_err(|error| match error {
+            MoveError::Refused { reason } if reason.contains("(42501)") => MoveError::Refused {
+                reason: format!(
+                    "{reason}; an import notes how far it is in tables that it makes, so run it as the role that owns the \
+                     other tables"
+                ),
+            },
+            other => other,
+        }),
         done => done,
     }
 }

@@ -117,14 +117,17 @@ async fn connect(options: &PostgresOptions) -> Result<Session, OpenError> {
 
 /// Whether this program can use the database as it is.
 pub(crate) async fn check(session: &mut Session) -> Result<(), OpenError> {
-    for (setting, wrong, advice) in [
-        ("synchronous_commit", "off", "an answered write could be lost; set it to on"),
-        ("server_encoding", "SQL_ASCII", "texts would not be checked; create the database with UTF8"),
-    ] {
+    let is_off = |value: &str| value == "off";
+    let is_no_unicode = |value: &str| value != "UTF8";
+    let settings: [(&str, fn(&str) -> bool, &str); 2] = [
+        ("synchronous_commit", is_off, "an answered write could be lost; set it to on"),
+        ("server_encoding", is_no_unicode, "it can't hold every text; create the database with UTF8"),
+    ];
+    for (setting, is_wrong, advice) in settings {
         let rows = rows(session, format!("SHOW {setting}")).await?;
         let value: &str = rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or_default();
-        if value == wrong {
-            return Err(OpenError::Unsuitable { reason: format!("{setting} is {wrong}: {advice}") });
+        if is_wrong(value) {
+            return Err(OpenError::Unsuitable { reason: format!("{setting} is {value}: {advice}") });
         }
     }
     let found = version(session).await?;

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use sidenote_torture::cluster::until;
+use sidenote_torture::cluster::{migrate, until};
 
 use super::moving::{House, furnished};
 use crate::backup::{refused, rows, run, said, with};
-use crate::server::{APP, OTHER_APP, Running};
+use crate::caller::Caller;
+use crate::server::{ADMINISTRATOR, APP, OTHER_APP, Running};
 
 /// An import of one app that has come to the table which `holder` has locked, and waits there.
 fn import_up_to(house: &House, from: &Path, app: u32, table: &str) -> (Child, impl FnOnce()) {
@@ -158,4 +159,36 @@ fn an_import_from_a_pipe_is_refused_before_anything_is_begun() {
         assert!(told.contains("is no file; write what is in it to one first"), "{told}");
     }
     assert_eq!(house.psql("SELECT to_regclass('imports') IS NULL"), "t");
+}
+
+#[test]
+fn a_database_that_can_not_take_an_import_is_refused_before_anything_is_begun() {
+    let test = "a_database_that_can_not_take_an_import_is_refused_before_anything_is_begun";
+    let Some(mut house) = House::build_or_skip(test) else { return };
+    let old = Running::start(&house.options);
+    let caller = Caller::new(old.address, APP, ADMINISTRATOR);
+    caller.ok("im_open_login_svc/account_import", r#"{"UserID":"ännchen 🍜"}"#);
+    let from = house.export("old.jsonl");
+    drop(old);
+    // Not every text fits there.
+    house.postgres.psql("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    // Nothing can be made there.
+    house.postgres.psql("postgres", "CREATE ROLE guest LOGIN");
+    let url = house.postgres.new_database();
+    migrate(&url);
+    house.postgres.psql("test1", "GRANT ALL ON ALL TABLES IN SCHEMA public TO guest");
+    let latin = house.postgres.dsn("latin");
+    migrate(&latin);
+    for (url, says) in [
+        (latin, "server_encoding is LATIN1: it can't hold every text; create the database with UTF8"),
+        (url.replace("//postgres@", "//guest@"), "so run it as the role that owns the other tables"),
+    ] {
+        house.options.database = Some(url);
+        fs::write(house.config(), house.options.toml(house.file("").as_path())).unwrap();
+        let told = refused(&house.import(&from), 1);
+        assert!(told.contains(says), "{told}");
+    }
+    for database in ["latin", "test1"] {
+        assert_eq!(house.postgres.psql(database, "SELECT to_regclass('imports') IS NULL").trim(), "t");
+    }
 }
