@@ -207,6 +207,16 @@ pub(crate) fn add(path: &Path, work: &str) -> Result<Loader, OpenError> {
     Loader::add(path, &engine::Settings::default(), work)
 }
 
+/// The work in this folder that was interrupted.
+pub(crate) fn unfinished_work(path: &Path) -> Result<Option<String>, OpenError> {
+    engine::Engine::unfinished_work(path)
+}
+
+/// Removes a row.
+pub(crate) fn remove(loader: &mut Loader, key: &RowKey) -> anyhow::Result<()> {
+    Ok(loader.remove(encode_key(key).into())?)
+}
+
 /// The rows that a loader finds in its store.
 pub(crate) fn rows_before(loader: &Loader) -> Source {
     Source::over(From::Folder(Walk::new(loader.snapshot())))

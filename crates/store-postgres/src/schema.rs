@@ -117,16 +117,17 @@ async fn connect(options: &PostgresOptions) -> Result<Session, OpenError> {
 
 /// Whether this program can use the database as it is.
 pub(crate) async fn check(session: &mut Session) -> Result<(), OpenError> {
-    let is_off = |value: &str| value == "off";
-    let is_no_unicode = |value: &str| value != "UTF8";
-    let settings: [(&str, fn(&str) -> bool, &str); 2] = [
-        ("synchronous_commit", is_off, "an answered write could be lost; set it to on"),
-        ("server_encoding", is_no_unicode, "it can't hold every text; create the database with UTF8"),
-    ];
-    for (setting, is_wrong, advice) in settings {
+    for (setting, advice) in [
+        ("synchronous_commit", "an answered write could be lost; set it to on"),
+        ("server_encoding", "it can't hold every text; create the database with UTF8"),
+    ] {
         let rows = rows(session, format!("SHOW {setting}")).await?;
         let value: &str = rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or_default();
-        if is_wrong(value) {
+        let is_wrong = match setting {
+            "server_encoding" => value != "UTF8",
+            _ => value == "off",
+        };
+        if is_wrong {
             return Err(OpenError::Unsuitable { reason: format!("{setting} is {value}: {advice}") });
         }
     }

@@ -1,5 +1,6 @@
 //! `sidenote import`: JSON lines into a store.
 
+mod abandon;
 mod comparison;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,8 +37,8 @@ Example: sidenote import --from app.jsonl --config sidenote.toml
 The file is read to its end and checked first, so a wrong one changes nothing. It goes into a folder that is new or empty,
 or whose store has nothing of these apps yet and no server; or into a database that has nothing of these apps yet, of which
 no node serves any of them. At the end everything is compared with the file. If it is interrupted, nobody serves what is
-there of these apps before the same command was run again, which goes on where it was; in a database it can be given up
-with --abandon.")]
+there of these apps before the same command was run again, which goes on where it was, or gave it up with
+--abandon.")]
 pub(crate) struct Import {
     /// File to read, as `sidenote export` writes it
     #[arg(long, value_name = "FILE", required_unless_present = "abandon")]
@@ -47,8 +48,8 @@ pub(crate) struct Import {
     /// SDKAppID of the app to take out of the file; by default all that are in it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     app: Option<u32>,
-    /// Give up an import into a database that was begun and not finished, with --app the one with that app: everything
-    /// that is there of its apps is removed
+    /// Give up an import that was begun and not finished, with --app the one with that app: everything that is there of its
+    /// apps is removed
     #[arg(long, conflicts_with = "from")]
     abandon: bool,
 }
@@ -56,7 +57,7 @@ pub(crate) struct Import {
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let place = self.folder.place()?;
-        let Some(path) = self.from else { return abandon(place, self.app) };
+        let Some(path) = self.from else { return abandon::run(place, self.app) };
         let file = Lines { path: &path, app: self.app };
         require_file(&path).with_context(|| format!("cannot import {}", path.display()))?;
         let contents = file.examine(matches!(place, origin::Place::Database(_)))?;
@@ -80,23 +81,6 @@ impl Import {
         writeln!(output, "{name}: {rows} rows of app {apps}")?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn abandon(place: origin::Place, app: Option<u32>) -> anyhow::Result<ExitCode> {
-    let origin::Place::Database(options) = place else {
-        return Err(Usage::error(
-            "--abandon is for an import into a database; after one into a folder, choose another folder, or remove this one \
-             if nothing else was in it",
-        ));
-    };
-    let abandoned = storage::postgres::abandon(&options, app).context("cannot give up the import")?;
-    let apps: Vec<_> = abandoned.apps.iter().map(ToString::to_string).collect();
-    let (apps, rows) = (apps.join(", "), abandoned.rows);
-    writeln!(
-        std::io::stdout().lock(),
-        "the import of app {apps} was given up, and the {rows} rows that it had brought in were removed"
-    )?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// A file to import, which is read several times.
@@ -192,7 +176,7 @@ impl Lines<'_> {
         let mut loader = if storage::is_vacant(folder) {
             storage::fill(folder)?
         } else {
-            let work = format!("import of the file with the digest {:016x}", contents.digest);
+            let work = abandon::work(&contents.apps, contents.digest);
             let loader = storage::add(folder, &work)?;
             if !loader.is_resumed() {
                 refuse_overlap(&loader, contents)?;

@@ -92,8 +92,6 @@ fn half_an_import_is_never_taken_for_a_whole_and_can_be_given_up() {
     assert!(refused(&run(abandon(&house).args(["--app", "1400000002"])), 1).contains("of app 1400000002"));
     let both = run(abandon(&house).arg("--from").arg(&from));
     assert!(both.status.code() == Some(2), "{both:?}");
-    let folder = run(with("import", &[("--data", &house.file("folder"))]).arg("--abandon"));
-    assert!(refused(&folder, 2).contains("a database"), "{folder:?}");
 
     let given_up = said(&run(&mut abandon(&house)));
     assert!(given_up.contains(&format!("the import of app {APP} was given up, and the ")), "{given_up}");
