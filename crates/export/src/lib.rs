@@ -28,6 +28,9 @@ pub const VERSION: u32 = 1;
 /// Longest line, in bytes, with its end. The largest row, with every byte of its texts escaped, is shorter.
 pub const MAX_LINE_BYTES: usize = 128 * 1024 * 1024;
 
+/// Longest first line, in bytes, with its end, in this and any later version.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
 /// The first line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

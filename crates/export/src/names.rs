@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{self, Visitor};
+use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sidenote_core::Malformed;
 use sidenote_core::ids::{Conversation, GroupId, Incarnation, MessageName, MsgKey, MsgSeq, TinyId, UserId};
@@ -80,11 +80,34 @@ fn digits<T: std::str::FromStr + ToString>(raw: &str) -> Option<T> {
 }
 
 /// A message: a number in a group, `<seq>_<random>_<time>` between two accounts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected the number of a message, or a text of three numbers like 1_2_3")]
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
 pub(crate) enum NameText {
     Seq(u64),
     Key(String),
+}
+
+// By hand, as serde would first take whatever is there apart, lists of any length included.
+impl<'de> Deserialize<'de> for NameText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = NameText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the number of a message, or a text of three numbers like 1_2_3")
+            }
+
+            fn visit_u64<E: de::Error>(self, seq: u64) -> Result<NameText, E> {
+                Ok(NameText::Seq(seq))
+            }
+
+            fn visit_str<E: de::Error>(self, key: &str) -> Result<NameText, E> {
+                Ok(NameText::Key(key.to_owned()))
+            }
+        }
+        from.deserialize_any(Name)
+    }
 }
 
 impl From<MessageName> for NameText {
@@ -118,11 +141,41 @@ pub(crate) fn msg_seq(raw: u64) -> Read<MsgSeq> {
 }
 
 /// A conversation: the id of a group, or two accounts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected the id of a group, or a list of two accounts")]
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
 pub(crate) enum ConversationText {
     Group(String),
     Direct(String, String),
+}
+
+impl<'de> Deserialize<'de> for ConversationText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Id;
+        impl<'de> Visitor<'de> for Id {
+            type Value = ConversationText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the id of a group, or a list of two accounts")
+            }
+
+            fn visit_str<E: de::Error>(self, group: &str) -> Result<ConversationText, E> {
+                Ok(ConversationText::Group(group.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut users: A) -> Result<ConversationText, A::Error> {
+                let (one, other) = (users.next_element()?, users.next_element()?);
+                let more = match (one, other) {
+                    (Some(one), Some(other)) => match users.next_element::<de::IgnoredAny>()? {
+                        None => return Ok(ConversationText::Direct(one, other)),
+                        Some(_) => 3,
+                    },
+                    (one, _) => usize::from(one.is_some()),
+                };
+                Err(de::Error::invalid_length(more, &self))
+            }
+        }
+        from.deserialize_any(Id)
+    }
 }
 
 impl From<&Conversation> for ConversationText {

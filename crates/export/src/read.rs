@@ -6,7 +6,7 @@ use sidenote_store::audit::Position;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::lines::Line;
-use crate::{End, Header, MAX_LINE_BYTES, VERSION, app_of};
+use crate::{End, Header, MAX_HEADER_BYTES, MAX_LINE_BYTES, VERSION, app_of};
 
 /// Why an export cannot be used. Every text is a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,7 @@ impl<R: BufRead> Reader<R> {
             last: None,
             ended: false,
         };
-        match reader.next_line() {
+        match reader.next_line(MAX_HEADER_BYTES) {
             Ok(Some(())) => {}
             Ok(None) | Err(ExportError::Line { .. } | ExportError::Truncated { .. }) => {
                 return Err(ExportError::Foreign);
@@ -130,7 +130,7 @@ impl<R: BufRead> Reader<R> {
             return Ok(None);
         }
         let so_far = self.hash.0.digest();
-        if self.next_line()?.is_none() {
+        if self.next_line(MAX_LINE_BYTES)?.is_none() {
             return Err(ExportError::Truncated { line: self.line });
         }
         let line = self.parse()?;
@@ -172,7 +172,7 @@ impl<R: BufRead> Reader<R> {
                  last line",
             ));
         }
-        if self.next_line()?.is_some() {
+        if self.next_line(MAX_LINE_BYTES)?.is_some() {
             return Err(self.wrong("something follows the end"));
         }
         self.ended = true;
@@ -180,19 +180,18 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// Reads a line into the buffer, without its end. `None`: there is none.
-    fn next_line(&mut self) -> Result<Option<()>, ExportError> {
+    fn next_line(&mut self, most: usize) -> Result<Option<()>, ExportError> {
         self.buffer.clear();
-        let limit = MAX_LINE_BYTES as u64 + 1;
-        let read = (&mut self.from).take(limit).read_until(b'\n', &mut self.buffer)?;
+        let read = (&mut self.from).take(most as u64 + 1).read_until(b'\n', &mut self.buffer)?;
         if read == 0 {
             return Ok(None);
         }
         self.hash.0.update(&self.buffer);
         self.bytes += read as u64;
         if self.buffer.last() != Some(&b'\n') {
-            if read > MAX_LINE_BYTES {
+            if read > most {
                 self.line += 1;
-                return Err(self.wrong(format!("is longer than {MAX_LINE_BYTES} bytes")));
+                return Err(self.wrong(format!("is longer than {most} bytes")));
             }
             return Err(ExportError::Truncated { line: self.line });
         }

@@ -134,3 +134,24 @@ fn an_endless_line_costs_a_bounded_amount_of_memory() {
     let refused = Reader::begin(std::io::BufReader::with_capacity(1 << 20, Endless)).unwrap_err();
     assert!(matches!(refused, ExportError::Foreign), "{refused}");
 }
+
+#[test]
+fn a_line_of_nonsense_costs_no_more_memory_than_its_bytes() {
+    // Where something is one of two things, it must not be taken apart before that is known: `0,` has two bytes, and a
+    // value of JSON several dozen. So it is refused where it goes wrong, and not at its end.
+    let zeros = "0,".repeat(1000);
+    for (line, column) in [
+        (format!(r#"{{"recent":{{"incarnation":"1","message":[{zeros}0]}}}}"#), 45),
+        (format!(r#"{{"direct":{{"app":1,"conversation":[{zeros}0]}}}}"#), 45),
+        (format!(r#"{{"direct":{{"app":1,"conversation":["a","b",{zeros}0]}}}}"#), 50),
+    ] {
+        let said = read(&[FIRST, &line, &end(1)]).unwrap_err();
+        let told = said.rsplit("(column ").next().unwrap().trim_end_matches(')');
+        assert!(told.parse::<usize>().unwrap() < column, "{said}");
+    }
+    // The first line is short in every version.
+    let first = format!(r#"{{"sidenote_export":{{"version":9,"more":[{zeros}0]}}}}"#);
+    refused(&[&first, &end(0)], "has version 9");
+    let first = format!(r#"{{"sidenote_export":{{"version":9,"more":[{}0]}}}}"#, zeros.repeat(40));
+    refused(&[&first, &end(0)], "line 1 is not that of an export");
+}

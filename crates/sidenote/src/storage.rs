@@ -2,12 +2,13 @@
 
 pub(crate) mod postgres;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use sidenote_core::ids::AppId;
 use sidenote_core::rows::{Row, RowKey};
 use sidenote_server::config::{Config, Embedded, Store as Options};
 use sidenote_server::rule_limits;
@@ -123,6 +124,15 @@ impl Source {
         self.header(0).map_or(0, |header| header.batch)
     }
 
+    /// The apps of which only a part is there, because they are being imported or that was interrupted. A folder, and so a
+    /// backup, in which that happened can't be read at all.
+    pub(crate) fn unfinished(&self) -> BTreeSet<AppId> {
+        match &self.from {
+            From::Database(rows) => rows.unfinished().clone(),
+            From::Folder(_) | From::Stream(_) => BTreeSet::new(),
+        }
+    }
+
     /// What came out so far.
     pub(crate) const fn totals(&self) -> Totals {
         self.totals
@@ -195,6 +205,16 @@ pub(crate) fn fill(path: &Path) -> Result<Loader, OpenError> {
 /// Brings rows into the store in a folder, as the work of that name.
 pub(crate) fn add(path: &Path, work: &str) -> Result<Loader, OpenError> {
     Loader::add(path, &engine::Settings::default(), work)
+}
+
+/// The work in this folder that was interrupted.
+pub(crate) fn unfinished_work(path: &Path) -> Result<Option<String>, OpenError> {
+    engine::Engine::unfinished_work(path)
+}
+
+/// Removes a row.
+pub(crate) fn remove(loader: &mut Loader, key: &RowKey) -> anyhow::Result<()> {
+    Ok(loader.remove(encode_key(key).into())?)
 }
 
 /// The rows that a loader finds in its store.

@@ -60,7 +60,7 @@ pub enum MoveError {
     #[error(
         "the database holds something of app {app} already ({place}); import into another database, take other apps \
          out of the file with --app, or, if a node has made only the accounts of its administrators, take the app out of \
-         the nodes' configuration and delete those"
+         the nodes' configuration and delete those with `DELETE FROM accounts WHERE app = {app}`"
     )]
     Overlap {
         /// The app.
@@ -79,16 +79,44 @@ pub enum MoveError {
     },
     /// Another file was begun.
     #[error(
-        "an import of app {app} from another file was begun and not finished; import that file to its end first, or make \
-         the database anew"
+        "an import of app {app} from another file was begun and not finished; import that file to its end first, or \
+         give it up with `sidenote import --abandon --app {app}`"
     )]
     OtherFile {
         /// The app.
         app: AppId,
     },
     /// Somebody else is at it.
-    #[error("another import of the same file into this database is running, or has just finished")]
+    #[error(
+        "somebody else has changed what is noted of this import, or has written rows of its apps: another import of the same \
+         file is running or has just finished, it was given up, or a node serves these apps; when that is over, run the same \
+         command again"
+    )]
     Raced,
+    /// There is nothing to be given up.
+    #[error("there is no import that was begun and not finished{}", of(*app))]
+    NotBegun {
+        /// The app that was asked for.
+        app: Option<AppId>,
+    },
+    /// There is more than one thing to be given up.
+    #[error(
+        "several imports were begun and not finished, {}; say with --app which one is meant",
+        apps.iter().map(|app| of(Some(*app)).trim_start().to_owned()).collect::<Vec<_>>().join(" and ")
+    )]
+    Several {
+        /// Their apps.
+        apps: Vec<AppId>,
+    },
+}
+
+fn of(app: Option<AppId>) -> String {
+    app.map_or_else(String::new, |app| format!(" of app {app}"))
+}
+
+/// An answer that can't be read.
+pub(crate) fn refused(error: impl std::fmt::Display) -> MoveError {
+    MoveError::Refused { reason: error.to_string() }
 }
 
 impl From<Fault> for MoveError {

@@ -59,10 +59,12 @@ mod claims;
 mod logins;
 mod members;
 
+mod abandon;
 mod bulk;
 mod load;
 mod walk;
 
+pub use abandon::{Abandoned, abandon};
 pub use bulk::{MoveError, fits};
 pub use claims::Outboxes;
 pub use error::OpenError;

@@ -6,22 +6,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sidenote_core::debt::Debt;
 use sidenote_core::ids::{AppId, ConversationId, Incarnation};
 use sidenote_core::rows::{Row, RowKey};
 use sidenote_store::StoreError;
 use sidenote_store::audit::Place;
 
-use crate::bulk::{Batch, MoveError, ask, connect, run};
-use crate::home::{conversation_key, home_of};
+use crate::bulk::{Batch, MoveError, ask, connect, refused, run};
+use crate::home::{conversation_key, home_of, signed};
 use crate::options::PostgresOptions;
 use crate::session::{Param, Piece, Session};
 use crate::shape::{ACCOUNT_ROW, CONVERSATION, DEAD_LETTER, DEBT, MEMBERSHIP, OUTBOX_ROW, Shape};
 use crate::store::PostgresStore;
 use crate::walk::{Walk, app_of, array, fetch_lives, life, open_lives};
 
-/// Where it is noted what is being brought in. Made by the first import, as nothing else needs it.
+/// Where it is noted what is being brought in, and, as long as it is, the lives that no conversation's row leads to. Made by
+/// the first import, as nothing else needs it.
 const IMPORTS: &str = "CREATE TABLE IF NOT EXISTS imports (app bigint PRIMARY KEY, file text NOT NULL, \
-     rows_done bigint NOT NULL, began_at timestamptz NOT NULL DEFAULT now(), finished_at timestamptz)";
+     rows_done bigint NOT NULL, began_at timestamptz NOT NULL DEFAULT now(), finished_at timestamptz); \
+     CREATE TABLE IF NOT EXISTS import_lives (file text NOT NULL, gkey bigint NOT NULL, incarnation bigint NOT NULL)";
 
 /// What is to be brought in.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +35,8 @@ pub struct Load {
     pub apps: BTreeSet<AppId>,
     /// All lives of which there are rows, with the [homes](home_key) that they lie under.
     pub lives: BTreeMap<Incarnation, i64>,
+    /// Of these lives, those that are over: no conversation among the rows has them.
+    pub over: BTreeSet<Incarnation>,
 }
 
 /// The key of a conversation's home, under which everything of its lives lies.
@@ -68,9 +73,7 @@ impl Loader {
     /// If the database can't be used, or holds something of these apps that is not of this file.
     pub async fn begin(options: &PostgresOptions, load: Load) -> Result<Begun, MoveError> {
         let mut session = connect(options).await?;
-        if !has_imports(&mut session).await? {
-            run(&mut session, IMPORTS).await?;
-        }
+        make_imports(&mut session).await?;
         run(&mut session, "BEGIN; LOCK TABLE imports IN SHARE ROW EXCLUSIVE MODE").await?;
         let mut done = 0;
         match before(&mut session, &load).await? {
@@ -176,7 +179,7 @@ impl Loader {
             }
         }
         ask(&mut self.session, batch.pieces()).await?;
-        let Load { file, apps, lives } = self.load;
+        let Load { file, apps, lives, .. } = self.load;
         let count = apps.len();
         let walk = Walk::within(self.session, Some(apps), Some(lives)).await?;
         Ok(Loaded { walk, file, count, done: self.done })
@@ -203,8 +206,14 @@ impl Loaded {
         let mut session = self.walk.into_session();
         let sql = "UPDATE imports SET finished_at = now() \
              WHERE file = $1 AND rows_done = $2 AND finished_at IS NULL RETURNING app";
-        let params: Vec<Param> = vec![Box::new(self.file), number(self.done)];
-        let noted = ask(&mut session, vec![Piece::Prepared(sql.into(), params)]).await.map_err(raced)?;
+        let pieces = vec![
+            Piece::Prepared(
+                "DELETE FROM import_lives WHERE file = $1".into(),
+                vec![Box::new(self.file.clone())],
+            ),
+            Piece::Prepared(sql.into(), vec![Box::new(self.file), number(self.done)]),
+        ];
+        let noted = ask(&mut session, pieces).await.map_err(raced)?;
         if noted.len() != self.count {
             return Err(MoveError::Raced);
         }
@@ -225,20 +234,46 @@ impl PostgresStore {
     ///
     /// If the database can't be asked.
     pub async fn unfinished_imports(&self) -> Result<BTreeSet<AppId>, StoreError> {
-        let busy = |reason: String| StoreError::Busy { reason };
         let mut borrowed = self.pool().get().await?;
-        let session = &mut borrowed.session;
-        if !has_imports(session).await.map_err(|error| busy(error.to_string()))? {
-            return Ok(BTreeSet::new());
-        }
-        let sql = "SELECT app FROM imports WHERE finished_at IS NULL";
-        let rows = ask(session, vec![Piece::Prepared(sql.into(), Vec::new())]).await;
-        let rows = rows.map_err(|error| busy(error.to_string()))?;
-        Ok(rows.iter().filter_map(|row| app(row.try_get(0).ok()?)).collect())
+        unfinished(&mut borrowed.session)
+            .await
+            .map_err(|error| StoreError::Busy { reason: error.to_string() })
     }
 }
 
-async fn has_imports(session: &mut Session) -> Result<bool, MoveError> {
+/// The same on a connection.
+pub(crate) async fn unfinished(session: &mut Session) -> Result<BTreeSet<AppId>, MoveError> {
+    if !has_imports(session).await? {
+        return Ok(BTreeSet::new());
+    }
+    let sql = "SELECT app FROM imports WHERE finished_at IS NULL";
+    let rows = ask(session, vec![Piece::Prepared(sql.into(), Vec::new())]).await?;
+    Ok(rows.iter().filter_map(|row| app(row.try_get(0).ok()?)).collect())
+}
+
+/// Makes the tables of notes, if they are not there.
+pub(crate) async fn make_imports(session: &mut Session) -> Result<(), MoveError> {
+    let sql = "SELECT to_regclass('imports') IS NOT NULL AND to_regclass('import_lives') IS NOT NULL";
+    let rows = ask(session, vec![Piece::Prepared(sql.into(), Vec::new())]).await?;
+    if rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or_default() {
+        return Ok(());
+    }
+    // Two who create a table at the same time may get in each other's way; then it is there.
+    match run(session, IMPORTS).await {
+        Err(MoveError::Refused { .. }) => run(session, IMPORTS).await.map_err(|error| match error {
+            MoveError::Refused { reason } if reason.contains("(42501)") => MoveError::Refused {
+                reason: format!(
+                    "{reason}; an import notes how far it is in tables that it makes, so run it as the role that owns the \
+                     other tables"
+                ),
+            },
+            other => other,
+        }),
+        done => done,
+    }
+}
+
+pub(crate) async fn has_imports(session: &mut Session) -> Result<bool, MoveError> {
     let sql = "SELECT to_regclass('imports') IS NOT NULL";
     let rows = ask(session, vec![Piece::Prepared(sql.into(), Vec::new())]).await?;
     Ok(rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or_default())
@@ -285,9 +320,15 @@ async fn note(session: &mut Session, load: &Load) -> Result<(), MoveError> {
     let apps: Vec<i64> = load.apps.iter().map(|app| i64::from(app.get())).collect();
     let forget = "DELETE FROM imports WHERE app = ANY($1)";
     let note = "INSERT INTO imports (app, file, rows_done) SELECT unnest($1::bigint[]), $2, 0";
+    let over = load.over.iter().filter_map(|life| Some((*load.lives.get(life)?, signed(*life))));
+    let (homes, lives): (Vec<i64>, Vec<i64>) = over.unzip();
+    let note_lives = "INSERT INTO import_lives (file, gkey, incarnation) SELECT $1::text, * FROM unnest($2::bigint[], $3::bigint[])";
+    let file = || -> Param { Box::new(load.file.clone()) };
     let pieces = vec![
         Piece::Prepared(forget.into(), vec![Box::new(apps.clone())]),
-        Piece::Prepared(note.into(), vec![Box::new(apps), Box::new(load.file.clone())]),
+        Piece::Prepared(note.into(), vec![Box::new(apps), file()]),
+        Piece::Prepared("DELETE FROM import_lives WHERE file = $1".into(), vec![file()]),
+        Piece::Prepared(note_lives.into(), vec![file(), Box::new(homes), Box::new(lives)]),
     ];
     ask(session, pieces).await.map(drop)
 }
@@ -308,20 +349,9 @@ async fn refuse_overlap(session: &mut Session, load: &Load) -> Result<(), MoveEr
             return Err(overlap(&key, of));
         }
     }
-    let mut after: Vec<u8> = Vec::new();
-    let debts = format!("{} WHERE debt > $1 ORDER BY debt LIMIT 1000", DEBT.select());
-    loop {
-        let piece = Piece::Prepared(debts.clone().into(), vec![Box::new(after.clone())]);
-        let rows = ask(session, vec![piece]).await?;
-        let Some(last) = rows.last() else { break };
-        after = last.try_get("bytes").map_err(|error| MoveError::Refused { reason: error.to_string() })?;
-        for key in rows.iter().filter_map(Shape::key) {
-            if let RowKey::Debt(debt) = &key
-                && load.apps.contains(&app_of(&debt.task))
-            {
-                return Err(overlap(&key, app_of(&debt.task)));
-            }
-        }
+    if let Some(debt) = debts_of(session, &load.apps).await?.into_iter().next() {
+        let of = app_of(&debt.task);
+        return Err(overlap(&RowKey::Debt(debt), of));
     }
     open_lives(session).await?;
     loop {
@@ -334,6 +364,22 @@ async fn refuse_overlap(session: &mut Session, load: &Load) -> Result<(), MoveEr
             let place = Box::new(Place { incarnation: Some(incarnation), ..Place::default() });
             return Err(MoveError::Incarnation { place });
         }
+    }
+}
+
+/// What is owed in these apps.
+pub(crate) async fn debts_of(session: &mut Session, apps: &BTreeSet<AppId>) -> Result<Vec<Debt>, MoveError> {
+    let (mut after, mut found): (Vec<u8>, _) = (Vec::new(), Vec::new());
+    let sql = format!("{} WHERE debt > $1 ORDER BY debt LIMIT 1000", DEBT.select());
+    loop {
+        let piece = Piece::Prepared(sql.clone().into(), vec![Box::new(after.clone())]);
+        let rows = ask(session, vec![piece]).await?;
+        let Some(last) = rows.last() else { return Ok(found) };
+        after = last.try_get("bytes").map_err(refused)?;
+        found.extend(rows.iter().filter_map(Shape::key).filter_map(|key| match key {
+            RowKey::Debt(debt) if apps.contains(&app_of(&debt.task)) => Some(debt),
+            _ => None,
+        }));
     }
 }
 

@@ -21,6 +21,9 @@ use crate::hosts::{self, Newest};
 use crate::options::PostgresOptions;
 use crate::session::{Fault, Piece, Session, Traffic};
 
+/// How long bytes may go unconfirmed at most before the other machine counts as gone.
+const MOST_UNCONFIRMED: Duration = Duration::from_mins(1);
+
 /// A session that goes back to the pool when it is dropped, if somebody else can use it; and the place of one who writes.
 pub(crate) struct Borrowed(Option<managed::Object<Connector>>, Option<OwnedSemaphorePermit>);
 
@@ -84,7 +87,9 @@ impl Pool {
         let mut config: Config =
             options.dsn.parse().map_err(|error| OpenError::Dsn { reason: describe(&error) })?;
         config.connect_timeout(options.connect_timeout);
-        config.tcp_user_timeout(options.answer_timeout());
+        // Where a statement may take an hour, a machine that is gone is noticed all the same: what is confirmed here is that
+        // bytes arrived.
+        config.tcp_user_timeout(options.answer_timeout().min(MOST_UNCONFIRMED));
         // Two hours unless the DSN says otherwise: too long for a connection on which an answer is waited for without a limit.
         if config.get_keepalives_idle() == Duration::from_hours(2) {
             config.keepalives_idle(Duration::from_secs(30));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sidenote_core::debt::Task;
-use sidenote_core::ids::{AppId, Incarnation};
+use sidenote_core::ids::{AppId, ConversationId, Incarnation};
 use sidenote_core::rows::{Row, RowKey};
 use sidenote_store::StoreError;
 use sidenote_store::audit::Position;
@@ -11,6 +11,7 @@ use tokio_postgres::Row as Answered;
 
 use crate::bulk::{MoveError, ask, connect, run};
 use crate::home::{conversation_key, home_of, life_of, signed};
+use crate::load::unfinished;
 use crate::options::PostgresOptions;
 use crate::session::{Piece, Session};
 use crate::shape::{
@@ -22,7 +23,8 @@ use crate::shape::{
 const LIVES: usize = 256;
 
 /// What lies within a life of a conversation, its events first.
-const WITHIN: [&Kind; 9] = [&EVENT, &COUNTER, &MEMBER, &REPEAT, &HEADER, &BODY, &STATE, &PAIR, &RECENT];
+pub(crate) const WITHIN: [&Kind; 9] =
+    [&EVENT, &COUNTER, &MEMBER, &REPEAT, &HEADER, &BODY, &STATE, &PAIR, &RECENT];
 
 /// The kinds that lie one behind the other, with the columns that they are sorted by. Between conversations and outboxes
 /// come the lives.
@@ -87,6 +89,7 @@ pub struct Walk {
     stage: Stage,
     last: Option<RowKey>,
     approximate_rows: u64,
+    unfinished: BTreeSet<AppId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,8 +111,12 @@ impl Walk {
     pub async fn begin(options: &PostgresOptions, apps: Option<BTreeSet<AppId>>) -> Result<Self, MoveError> {
         let mut session = connect(options).await?;
         run(&mut session, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let mut unfinished = unfinished(&mut session).await?;
+        if let Some(apps) = &apps {
+            unfinished.retain(|app| apps.contains(app));
+        }
         let chosen = apps.is_some().then(BTreeMap::new);
-        Self::within(session, apps, chosen).await
+        Ok(Self { unfinished, ..Self::within(session, apps, chosen).await? })
     }
 
     /// A walk in a transaction that was begun. Whoever gives the lives says where they lie.
@@ -129,12 +136,18 @@ impl Walk {
             stage: Stage::Run(0, false),
             last: None,
             approximate_rows,
+            unfinished: BTreeSet::new(),
         })
     }
 
     /// About how many rows the database holds, by its own statistics; 0: nobody knows.
     pub const fn approximate_rows(&self) -> u64 {
         self.approximate_rows
+    }
+
+    /// The apps of which only a part is there, because they are being brought in or that was interrupted.
+    pub const fn unfinished(&self) -> &BTreeSet<AppId> {
+        &self.unfinished
     }
 
     pub(crate) fn into_session(self) -> Session {
@@ -277,13 +290,9 @@ impl Walk {
         let (incarnation, home) = match (key, row) {
             (RowKey::Conversation(id), Row::Group(group)) => (group.incarnation, conversation_key(id)),
             (RowKey::Conversation(id), Row::Direct(direct)) => (direct.incarnation, conversation_key(id)),
-            (RowKey::Debt(debt), _) => match &debt.task {
-                Task::Announce(id, incarnation, _)
-                | Task::Reap(id, incarnation)
-                | Task::Strip(id, incarnation, _)
-                | Task::ForgetSend(id, incarnation, _)
-                | Task::TrimEvents(id, incarnation) => (*incarnation, conversation_key(id)),
-                Task::Forsake(..) => return,
+            (RowKey::Debt(debt), _) => match conversation_of_task(&debt.task) {
+                Some((id, incarnation)) => (incarnation, conversation_key(id)),
+                None => return,
             },
             _ => return,
         };
@@ -311,7 +320,24 @@ pub(crate) fn app_of(task: &Task) -> AppId {
     }
 }
 
-async fn open(session: &mut Session, cursor: &str, sql: &str) -> Result<(), MoveError> {
+/// The life of a conversation that a debt is about.
+fn conversation_of_task(task: &Task) -> Option<(&ConversationId, Incarnation)> {
+    match task {
+        Task::Announce(id, incarnation, _)
+        | Task::Reap(id, incarnation)
+        | Task::Strip(id, incarnation, _)
+        | Task::ForgetSend(id, incarnation, _)
+        | Task::TrimEvents(id, incarnation) => Some((id, *incarnation)),
+        Task::Forsake(..) => None,
+    }
+}
+
+/// The same as its home and its number as they are stored.
+pub(crate) fn life_of_task(task: &Task) -> Option<(i64, i64)> {
+    conversation_of_task(task).map(|(id, incarnation)| (conversation_key(id), signed(incarnation)))
+}
+
+pub(crate) async fn open(session: &mut Session, cursor: &str, sql: &str) -> Result<(), MoveError> {
     run(session, format!("DECLARE {cursor} NO SCROLL CURSOR FOR {sql}")).await
 }
 

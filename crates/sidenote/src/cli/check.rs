@@ -4,9 +4,10 @@ use std::io::{StdoutLock, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
-use sidenote_store::audit::{Audit, Finding, Totals, Weight};
+use sidenote_store::audit::{Audit, Finding, Place, Totals, Weight};
 
 use super::origin::{Origin, Rate};
+use crate::storage::postgres::UNFINISHED;
 
 /// Findings that are printed. More are counted.
 const MOST_LINES: u64 = 1000;
@@ -29,6 +30,10 @@ impl Check {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let mut rows = self.origin.open("check", &self.rate, None)?;
         let mut report = Report { output: std::io::stdout().lock(), damage: 0, remarks: 0 };
+        for app in rows.source().unfinished() {
+            let place = Place { app: Some(app), ..Place::default() };
+            report.print(vec![Finding { weight: Weight::Damage, place, what: UNFINISHED.to_owned() }])?;
+        }
         let mut audit = Audit::new();
         while let Some(entry) = rows.next_entry()? {
             match entry {

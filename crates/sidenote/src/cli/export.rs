@@ -15,6 +15,7 @@ use sidenote_store::audit::Place;
 
 use super::backup::{draft, publish};
 use super::origin::{Origin, Rate, Rows};
+use crate::storage::postgres::UNFINISHED;
 
 /// Write a store, or one app of it, as lines of JSON
 #[derive(Args)]
@@ -58,6 +59,9 @@ impl Export {
 }
 
 fn write<W: Write>(mut rows: Rows, app: Option<u32>, to: W) -> anyhow::Result<(Summary, W)> {
+    if let Some(app) = rows.source().unfinished().first() {
+        bail!("app {app} {UNFINISHED}, or export other apps one by one with --app");
+    }
     let unwritable = "the export could not be written";
     let now = SystemClock.now_millis();
     let made_at = rows.source().header(now).map_or(now, |header| header.made_at);

@@ -1,5 +1,6 @@
 //! `sidenote import`: JSON lines into a store.
 
+mod abandon;
 mod comparison;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use sidenote_server::config::Postgres;
 use sidenote_store::audit::{Audit, Finding, Place, Weight};
 
 use super::export::Selection;
-use super::origin::{self, Folder};
+use super::origin::{self, Folder, require_file};
 use crate::failure::Usage;
 use crate::progress::{Progress, so_far};
 use crate::storage::postgres::{DatabaseLoader, Intake, Load, fits, home_key};
@@ -36,22 +37,29 @@ Example: sidenote import --from app.jsonl --config sidenote.toml
 The file is read to its end and checked first, so a wrong one changes nothing. It goes into a folder that is new or empty,
 or whose store has nothing of these apps yet and no server; or into a database that has nothing of these apps yet, of which
 no node serves any of them. At the end everything is compared with the file. If it is interrupted, nobody serves what is
-there of these apps before the same command was run again, which goes on where it was.")]
+there of these apps before the same command was run again, which goes on where it was, or gave it up with
+--abandon.")]
 pub(crate) struct Import {
     /// File to read, as `sidenote export` writes it
-    #[arg(long, value_name = "FILE")]
-    from: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "abandon")]
+    from: Option<PathBuf>,
     #[command(flatten)]
     folder: Folder,
     /// SDKAppID of the app to take out of the file; by default all that are in it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     app: Option<u32>,
+    /// Give up an import that was begun and not finished, with --app the one with that app: everything that is there of its
+    /// apps is removed
+    #[arg(long, conflicts_with = "from")]
+    abandon: bool,
 }
 
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let place = self.folder.place()?;
-        let file = Lines { path: &self.from, app: self.app };
+        let Some(path) = self.from else { return abandon::run(place, self.app) };
+        let file = Lines { path: &path, app: self.app };
+        require_file(&path).with_context(|| format!("cannot import {}", path.display()))?;
         let contents = file.examine(matches!(place, origin::Place::Database(_)))?;
         let (name, summary) = match place {
             origin::Place::Folder(folder) => {
@@ -87,6 +95,8 @@ struct Contents {
     apps: BTreeSet<AppId>,
     /// All lives of conversations, with the keys of their homes in a database as far as the file names conversations.
     lives: BTreeMap<Incarnation, Option<i64>>,
+    /// Of them, those that conversations have now.
+    current: BTreeSet<Incarnation>,
     rows: u64,
     /// Of the whole file and of what is taken out of it.
     digest: u64,
@@ -97,6 +107,7 @@ impl Contents {
         self.rows += 1;
         self.apps.extend(app_of(key));
         let named = conversation_of(key).map(home_key);
+        self.current.extend(own_incarnation(row));
         let incarnation = own_incarnation(row).or_else(|| incarnation_of(key));
         if let Some(incarnation) = incarnation
             && !matches!(key, RowKey::Membership(..))
@@ -138,7 +149,8 @@ impl Lines<'_> {
         let digest = self.read("reading", |key, row| {
             audit.row(&key, &row);
             let damage = |finding: &Finding| finding.weight == Weight::Damage;
-            wrong.extend(audit.take().into_iter().filter(damage).take(MOST_FINDINGS));
+            let room = MOST_FINDINGS.saturating_sub(wrong.len());
+            wrong.extend(audit.take().into_iter().filter(damage).take(room));
             if for_database && let Err(error) = fits(&key, &row) {
                 return Err(self.refuse(error.to_string()));
             }
@@ -164,7 +176,7 @@ impl Lines<'_> {
         let mut loader = if storage::is_vacant(folder) {
             storage::fill(folder)?
         } else {
-            let work = format!("import of the file with the digest {:016x}", contents.digest);
+            let work = abandon::work(&contents.apps, contents.digest);
             let loader = storage::add(folder, &work)?;
             if !loader.is_resumed() {
                 refuse_overlap(&loader, contents)?;
@@ -191,7 +203,8 @@ impl Lines<'_> {
     fn fill_database(&self, options: &Postgres, contents: &Contents) -> anyhow::Result<Option<Summary>> {
         let lives = contents.lives.iter().filter_map(|(life, home)| home.map(|home| (*life, home)));
         let file = format!("{:016x}", contents.digest);
-        let load = Load { file, apps: contents.apps.clone(), lives: lives.collect() };
+        let over = contents.lives.keys().filter(|life| !contents.current.contains(life)).copied();
+        let load = Load { file, apps: contents.apps.clone(), lives: lives.collect(), over: over.collect() };
         let mut loader = match DatabaseLoader::begin(options, load)? {
             Intake::Begun(loader) => loader,
             Intake::Before(when) => {

@@ -157,6 +157,15 @@ pub(super) fn open_folder(path: &Path, what: &'static str, rate: &Rate) -> anyho
     Ok(Rows::over(source, what, rate))
 }
 
+/// Refuses what can't be read more than once, before anything is begun that would then be left half done.
+pub(super) fn require_file(path: &Path) -> anyhow::Result<()> {
+    let found = std::fs::metadata(path).map_err(|error| Usage::error(error.to_string()))?;
+    if found.is_file() {
+        return Ok(());
+    }
+    Err(Usage::error("it is read more than once, and is no file; write what is in it to one first"))
+}
+
 /// The rows of a backup in a file.
 pub(super) fn open_backup(path: &Path) -> anyhow::Result<Source> {
     let file = File::open(path).map_err(|error| Usage::error(error.to_string()))?;

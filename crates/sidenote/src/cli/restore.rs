@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::origin::{Folder, open_backup};
+use super::origin::{Folder, open_backup, require_file};
 use crate::progress::{Progress, so_far};
 use crate::storage::{self, Source};
 
@@ -32,6 +32,7 @@ impl Restore {
         let open = || open_backup(&self.from).with_context(unreadable);
         let folder = self.folder.path()?;
 
+        require_file(&self.from).with_context(unreadable)?;
         let mut source = open()?;
         let mut progress = Progress::begin("reading", source.approximate_rows());
         while next(&mut source, &mut progress).with_context(unreadable)?.is_some() {}

@@ -11,7 +11,8 @@ use sidenote_core::rows::{Row, RowKey};
 use sidenote_server::config::{Cluster, Postgres};
 use sidenote_store::Store;
 use sidenote_store_postgres::{
-    Begun, Found, Loaded, Loader, MoveError, PostgresOptions, PostgresStore, Unreadable, Walk, schema,
+    Abandoned, Begun, Found, Loaded, Loader, MoveError, PostgresOptions, PostgresStore, Unreadable, Walk,
+    schema,
 };
 use tokio::runtime::Runtime;
 
@@ -33,10 +34,7 @@ pub(crate) async fn open(
     let unfinished = store.unfinished_imports().await.context("cannot open the store")?;
     if let Some(app) = apps.iter().find(|app| unfinished.contains(&AppId::new(**app))) {
         store.close().await;
-        bail!(
-            "cannot open the store: app {app} is being imported, or its import was interrupted; run `sidenote import` with \
-             the same file until it is done, or take the app out of the configuration"
-        );
+        bail!("cannot open the store: app {app} {UNFINISHED}, or take the app out of the configuration");
     }
     Ok(Arc::new(Node::start(store, &others).await?))
 }
@@ -71,6 +69,10 @@ pub(crate) async fn distribute(options: &Postgres) -> anyhow::Result<()> {
     schema::distribute(&given(options)).await.map_err(explain)
 }
 
+/// What is said of an app whose import was not finished.
+pub(crate) const UNFINISHED: &str = "is being imported, or its import was interrupted; run `sidenote import` with the same \
+     file until it is done, or give it up with `sidenote import --abandon`";
+
 /// All rows of a database, or of one of its apps, as of now.
 pub(crate) struct Rows {
     walk: Walk,
@@ -88,6 +90,11 @@ impl Rows {
 
     pub(super) const fn approximate_rows(&self) -> u64 {
         self.walk.approximate_rows()
+    }
+
+    /// The apps of which only a part is there.
+    pub(super) const fn unfinished(&self) -> &BTreeSet<AppId> {
+        self.walk.unfinished()
     }
 
     /// The next row and how many bytes it took; `None` behind the last one.
@@ -110,6 +117,13 @@ fn next_entry(
     Ok(found.map(|Found { entry, bytes }| {
         (entry.map_err(|Unreadable { key, reason }| Undecodable { key, reason }), bytes)
     }))
+}
+
+/// Takes away what is there of an import that was not finished: that of this app, or the only one.
+pub(crate) fn abandon(options: &Postgres, app: Option<u32>) -> anyhow::Result<Abandoned> {
+    let (options, runtime) = (given(options), runtime()?);
+    let abandoned = sidenote_store_postgres::abandon(&options, app.map(AppId::new));
+    runtime.block_on(abandoned).map_err(explain_move)
 }
 
 /// How an import into a database begins.

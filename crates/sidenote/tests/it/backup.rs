@@ -291,6 +291,50 @@ fn one_app_moves_to_another_store_and_only_once() {
 }
 
 #[test]
+fn an_import_into_a_store_that_was_there_before_can_be_given_up() {
+    let (server, home, _) = stopped();
+    let file = |name: &str| home.path().join(name);
+    let (data, all) = (file("moved"), file("all.jsonl"));
+    said(&run(&mut with("export", &[("--config", &server.config()), ("--to", &all)])));
+    let import = |app: u32| {
+        run(with("import", &[("--from", &all), ("--data", &data)]).args(["--app", &app.to_string()]))
+    };
+    let abandon =
+        |app: u32| run(with("import", &[("--data", &data)]).args(["--abandon", "--app", &app.to_string()]));
+    let export = |to: &str| {
+        said(&run(&mut with("export", &[("--data", &data), ("--to", &file(to))])));
+        rows(&file(to))
+    };
+    said(&import(APP));
+    let before = export("before.jsonl");
+    assert!(refused(&abandon(OTHER_APP), 1).contains("there is no import into"));
+
+    said(&import(OTHER_APP));
+    assert_ne!(export("after.jsonl"), before);
+    // As a crash in the last moment leaves it; the file is lost.
+    let mark = |work: &str| fs::write(data.join("unfinished"), work).unwrap();
+    mark(&format!("import of app {OTHER_APP} from the file with the digest 0123456789abcdef"));
+    let told = refused(&import(OTHER_APP), 1);
+    assert!(told.contains("is not whole") && told.contains("sidenote import --abandon"), "{told}");
+    assert!(refused(&abandon(APP), 1).contains(&format!("there is no import of app {APP} into")));
+    let told = said(&abandon(OTHER_APP));
+    assert!(told.starts_with(&format!("the import of app {OTHER_APP} was given up, and the ")), "{told}");
+    assert_eq!(export("given up.jsonl"), before);
+    said(&import(OTHER_APP));
+    assert_eq!(export("again.jsonl"), rows(&all));
+
+    // One into a folder that was empty, and one of so many apps that the mark does not name them.
+    for (work, says) in [
+        ("restore or import", "nothing else is in"),
+        ("import of the file with the digest 0", "restore a backup"),
+    ] {
+        mark(work);
+        let told = refused(&abandon(OTHER_APP), 1);
+        assert!(told.contains(says), "{told}");
+    }
+}
+
+#[test]
 fn an_import_refuses_what_no_store_may_hold() {
     let (server, home, _) = stopped();
     let (export, edited) = (home.path().join("all.jsonl"), home.path().join("edited.jsonl"));

@@ -17,6 +17,7 @@ mod leader;
 mod logins;
 mod webhooks;
 
+mod giving_up;
 mod moving;
 
 use sidenote_postgres_for_tests::{Postgres, Settings};

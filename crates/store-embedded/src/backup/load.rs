@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::Row;
-use crate::engine::{Change, Engine, EngineError, OpenError, Settings, Snapshot};
+use crate::engine::{Bytes, Change, Engine, EngineError, OpenError, Settings, Snapshot};
 
 /// A commit is made for each so many bytes of rows.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -64,6 +64,13 @@ impl Loader {
         self.bytes += key.len() + value.len();
         self.batch.push(Change::Put { key, value });
         if self.bytes >= BATCH_BYTES || self.batch.len() >= BATCH_ROWS { self.commit() } else { Ok(()) }
+    }
+
+    /// Removes a row, if there is one with this key.
+    pub fn remove(&mut self, key: Bytes) -> Result<(), EngineError> {
+        self.bytes += key.len();
+        self.batch.push(Change::Delete { key });
+        if self.batch.len() >= BATCH_ROWS { self.commit() } else { Ok(()) }
     }
 
     /// Commits what was put so far, so that a snapshot holds it.

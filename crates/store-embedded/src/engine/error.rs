@@ -52,7 +52,7 @@ pub enum OpenError {
     /// Bringing rows in from elsewhere was interrupted.
     #[error(
         "the store in {} is not whole: its {work} was interrupted; run the same command with the same file again, \
-         or choose another folder",
+         or choose another folder; `sidenote import --abandon` gives up an import into a store that was there before",
         folder.display()
     )]
     Unfinished {

@@ -278,7 +278,7 @@ fn contents(path: &Path, purpose: Purpose<'_>) -> Result<Contents, OpenError> {
 }
 
 /// The mark of unfinished work, if there is one.
-fn mark(folder: &Path) -> Result<Option<String>, OpenError> {
+pub(super) fn mark(folder: &Path) -> Result<Option<String>, OpenError> {
     let path = folder.join(UNFINISHED);
     match fs::read(&path) {
         Ok(bytes) => {

@@ -33,6 +33,11 @@ impl Engine {
         Self::recover(Folder::acquire(path, Purpose::Add(work))?, settings)
     }
 
+    /// The work in this folder that was interrupted, in the words that it was begun with.
+    pub fn unfinished_work(path: &Path) -> Result<Option<String>, OpenError> {
+        folder::mark(path)
+    }
+
     /// Marks the folder. A crash from here on leaves a store that can only be opened to do the same `work` again.
     pub fn begin_load(&self, work: &str) -> Result<(), OpenError> {
         self.shared.folder.mark(work)

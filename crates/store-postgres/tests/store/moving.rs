@@ -11,7 +11,7 @@ use sidenote_postgres_for_tests::{Postgres, Settings};
 use sidenote_store::Store as _;
 use sidenote_store::audit::Position;
 use sidenote_store_postgres::{
-    Begun, Load, Loader, MoveError, PostgresOptions, Walk, fits, home_key, schema,
+    Begun, Load, Loader, MoveError, PostgresOptions, Walk, abandon, fits, home_key, schema,
 };
 
 use crate::arbitrary::{an_event, key_and_row};
@@ -167,6 +167,7 @@ async fn a_load_keeps_out_of_what_is_there() {
         file: file.to_owned(),
         apps: BTreeSet::from([AppId::new(app)]),
         lives: BTreeMap::from([(Incarnation::from_random(life), 5)]),
+        over: BTreeSet::from([Incarnation::from_random(life)]),
     };
     let refused = Loader::begin(&options, load("one", APP.get(), 1)).await.unwrap_err();
     assert!(matches!(refused, MoveError::Overlap { app: APP, .. }), "{refused}");
@@ -202,5 +203,17 @@ async fn a_load_keeps_out_of_what_is_there() {
     // Whoever takes everything away again begins anew.
     postgres.psql("test0", "DELETE FROM accounts WHERE app = 7");
     assert_eq!(begin(&options, &load("one", 7, 1)).await.resumes_at(), 0);
+
+    // What lies within a life that is over is found by the note alone. Its number less 2^63 is how it is stored.
+    let before = all_of(&mut Walk::begin(&options, None).await.unwrap()).await;
+    postgres.psql("test0", "INSERT INTO counters VALUES (5, -9223372036854775807, 0, 0, 0, 0)");
+    let half = Walk::begin(&options, None).await.unwrap();
+    assert_eq!(*half.unfinished(), BTreeSet::from([AppId::new(7)]));
+    drop(half);
+    let refused = abandon(&options, Some(APP)).await.unwrap_err();
+    assert!(matches!(refused, MoveError::NotBegun { app: Some(APP) }), "{refused}");
+    assert_eq!(abandon(&options, None).await.unwrap().apps, BTreeSet::from([AppId::new(7)]));
+    assert_eq!(all_of(&mut Walk::begin(&options, None).await.unwrap()).await, before);
+    assert!(matches!(abandon(&options, None).await, Err(MoveError::NotBegun { app: None })));
     store.close().await;
 }

@@ -21,14 +21,14 @@ use crate::server::{ADMINISTRATOR, APP, ConfigOptions, OTHER_APP, Process, Runni
 const GROUPS: u64 = 10;
 
 /// A database with an empty schema, and a configuration that names it.
-struct House {
-    postgres: Postgres,
-    options: ConfigOptions,
+pub(super) struct House {
+    pub(super) postgres: Postgres,
+    pub(super) options: ConfigOptions,
     folder: TempDir,
 }
 
 impl House {
-    fn build_or_skip(test: &str) -> Option<Self> {
+    pub(super) fn build_or_skip(test: &str) -> Option<Self> {
         let postgres = Postgres::start_or_skip(test, Settings::default())?;
         let url = postgres.new_database();
         migrate(&url);
@@ -38,29 +38,29 @@ impl House {
         Some(house)
     }
 
-    fn config(&self) -> PathBuf {
+    pub(super) fn config(&self) -> PathBuf {
         self.file("sidenote.toml")
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn psql(&self, sql: &str) -> String {
+    pub(super) fn psql(&self, sql: &str) -> String {
         self.postgres.psql("test0", sql).trim().to_owned()
     }
 
-    fn import(&self, from: &Path) -> Output {
+    pub(super) fn import(&self, from: &Path) -> Output {
         run(&mut with("import", &[("--config", &self.config()), ("--from", from)]))
     }
 
-    fn export(&self, to: &str) -> PathBuf {
+    pub(super) fn export(&self, to: &str) -> PathBuf {
         let to = self.file(to);
         said(&run(&mut with("export", &[("--config", &self.config()), ("--to", &to)])));
         to
     }
 
-    fn check(&self) -> String {
+    pub(super) fn check(&self) -> String {
         said(&run(&mut with("check", &[("--config", &self.config())])))
     }
 
@@ -81,7 +81,7 @@ fn send(caller: &Caller, group: &str, random: u64) {
 }
 
 /// A server on a folder that holds something of everything, and has stopped.
-fn furnished() -> Running {
+pub(super) fn furnished() -> Running {
     // Nobody listens there: what is to be told becomes dead letters and outboxes.
     let webhook = "[apps.webhook]\nurl = \"http://127.0.0.1:1/\"\nallow_networks = [\"127.0.0.1\"]\nretry_first_ms = 10\n\
          retry_longest_ms = 20\ngive_up_tries = 1\n";
