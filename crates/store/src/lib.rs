@@ -9,6 +9,7 @@ mod error;
 pub mod audience;
 pub mod audit;
 pub mod debts;
+pub mod decorator;
 pub mod faulty;
 pub mod figures;
 pub mod memory;

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use sidenote_core::command::{Action, Command};
 use sidenote_core::ids::{ConversationId, Incarnation};
 use sidenote_core::outbox::Outbox;
-use sidenote_core::query::{Answer, Query};
+use sidenote_store::decorator::Decorator;
 use sidenote_store::news::Follower;
 use sidenote_store::shared::{Claim, Claimed, Login, Logins, Shared};
-use sidenote_store::{Committed, Statistics, StoreError};
+use sidenote_store::{Committed, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -63,33 +63,13 @@ impl World {
 }
 
 #[async_trait]
-impl Store for World {
-    async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
-        self.inner.commit(command).await
-    }
-
-    async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
-        self.inner.answer(query).await
-    }
-
-    fn news(&self) -> Follower {
-        self.inner.news()
+impl Decorator for World {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
 
     fn shared(&self) -> Option<&dyn Shared> {
         Some(self)
-    }
-
-    fn health(&self) -> Result<(), StoreError> {
-        self.inner.health()
-    }
-
-    fn statistics(&self) -> Statistics {
-        self.inner.statistics()
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
     }
 }
 
