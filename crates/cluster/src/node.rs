@@ -192,6 +192,10 @@ impl Shared for Node {
         self.membership.own_news()
     }
 
+    fn lives(&self) -> bool {
+        self.membership.lives()
+    }
+
     fn leads(&self) -> bool {
         self.membership.leads()
     }

@@ -11,6 +11,7 @@ use sidenote_core::rows::{Row, RowKey};
 use sidenote_store::{Committed, StoreError};
 
 use crate::home::{conversation_key, conversation_name, conversation_of, life_of, signed};
+use crate::members::lives;
 use crate::pool::Borrowed;
 use crate::session::{Fault, Param, Piece};
 use crate::shape::{OUTBOX_ROW, Shape};
@@ -19,18 +20,24 @@ use crate::transaction::Guard;
 
 /// Claims all outboxes of a conversation that are nobody's, the node's own, or those of a node that is dead. What is
 /// locked at this moment is left out, since whoever locks it may wait for a standby: it is worth another try.
-const CLAIM: &str = "UPDATE outboxes SET claimed_by = $4, claim = $5 FROM \
+const CLAIM: &str = concat!(
+    "UPDATE outboxes SET claimed_by = $4, claim = $5 FROM \
      (SELECT incarnation AS free FROM outboxes WHERE gkey = $1 AND app = $2 AND name = $3 \
      AND (claimed_by IS NULL OR claimed_by = $4 OR NOT EXISTS \
-     (SELECT 1 FROM nodes WHERE node = claimed_by AND alive_until > now())) \
-     FOR UPDATE SKIP LOCKED) AS found \
-     WHERE gkey = $1 AND app = $2 AND name = $3 AND incarnation = free";
+     (SELECT 1 FROM nodes WHERE node = claimed_by AND ",
+    lives!(),
+    ")) FOR UPDATE SKIP LOCKED) AS found \
+     WHERE gkey = $1 AND app = $2 AND name = $3 AND incarnation = free"
+);
 
 /// Lives of an app's conversations that no other node tells. Asks all homes, as only background work does.
-const UNCLAIMED: &str = "SELECT name, incarnation FROM outboxes WHERE app = $1 AND (name, incarnation) > ($2, $3) \
+const UNCLAIMED: &str = concat!(
+    "SELECT name, incarnation FROM outboxes WHERE app = $1 AND (name, incarnation) > ($2, $3) \
      AND (claimed_by IS NULL OR claimed_by = $4 OR NOT EXISTS \
-     (SELECT 1 FROM nodes WHERE node = claimed_by AND alive_until > now())) \
-     ORDER BY name, incarnation LIMIT $5";
+     (SELECT 1 FROM nodes WHERE node = claimed_by AND ",
+    lives!(),
+    ")) ORDER BY name, incarnation LIMIT $5"
+);
 
 /// What became of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +67,7 @@ impl PostgresStore {
     ///
     /// If the database can't be asked. It may have been claimed.
     pub async fn claim(&self, id: &ConversationId, node: i64, claim: i64) -> Result<Outboxes, StoreError> {
+        self.takes_commits()?;
         let params = || -> Vec<Param> {
             let name = conversation_name(id);
             vec![Box::new(conversation_key(id)), Box::new(i64::from(id.app.get())), Box::new(name)]
@@ -74,7 +82,6 @@ impl PostgresStore {
             Piece::Prepared(reading_text().into(), reading),
         ];
         let mut found = Vec::new();
-        self.desk().condition.open()?;
         let borrowed = self.desk().pool.get_to_write().await?;
         for row in all_answered(borrowed, pieces).await?.last().into_iter().flatten() {
             let number = |at: usize| -> Result<bool, StoreError> { row.try_get(at).map_err(unreadable) };
@@ -139,6 +146,19 @@ impl PostgresStore {
         Ok(lives)
     }
 
+    /// Whether what is written has a chance. A commit that waits for a lost standby keeps a process of the server for as
+    /// long as that is lost, and there are not many.
+    pub(crate) fn takes_commits(&self) -> Result<(), StoreError> {
+        self.desk().condition.open()?;
+        self.desk().condition.refuses_commands().map_or(Ok(()), Err)
+    }
+
+    /// Sends statements that write.
+    pub(crate) async fn told(&self, pieces: Vec<Piece>) -> Result<(), StoreError> {
+        self.takes_commits()?;
+        all_answered(self.desk().pool.get_to_write().await?, pieces).await.map(drop)
+    }
+
     /// Sends questions that are transactions of their own, and wants all of them answered.
     pub(crate) async fn asked(
         &self,
@@ -163,8 +183,9 @@ fn reading_text() -> String {
     let (columns, table) = select.split_at(select.rfind(" FROM ").unwrap_or(select.len()));
     format!(
         "{columns}, (claim = $5) IS TRUE AS is_mine, (claimed_by <> $4 AND EXISTS \
-         (SELECT 1 FROM nodes WHERE node = claimed_by AND alive_until > now())) IS TRUE AS is_others{table} \
-         WHERE gkey = $1 AND app = $2 AND name = $3"
+         (SELECT 1 FROM nodes WHERE node = claimed_by AND {})) IS TRUE AS is_others{table} \
+         WHERE gkey = $1 AND app = $2 AND name = $3",
+        lives!()
     )
 }
 

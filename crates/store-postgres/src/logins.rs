@@ -9,7 +9,7 @@ use sidenote_store::shared::{Leave, Login, LoginNumber};
 
 use crate::claims::{busy, unreadable};
 use crate::home::account_key;
-use crate::members::Heart;
+use crate::members::lives;
 use crate::session::{Fault, Param, Piece, Session};
 use crate::store::PostgresStore;
 
@@ -19,9 +19,11 @@ const MOST_LEAVING: i64 = 10_000;
 const LOCK: &str = "SELECT tiny_id FROM accounts WHERE akey = $1 AND app = $2 AND user_id = $3 FOR UPDATE";
 
 /// Logins of an account that stand, the oldest first, each with its node and whether that lives.
-const STANDING: &str = "SELECT login, instance, node, EXISTS \
-     (SELECT 1 FROM nodes WHERE nodes.node = logins.node AND alive_until > now()) AS lives \
-     FROM logins WHERE akey = $1 AND app = $2 AND user_id = $3 AND leave = 0 ORDER BY since, login";
+const STANDING: &str = concat!(
+    "SELECT login, instance, node, EXISTS (SELECT 1 FROM nodes WHERE nodes.node = logins.node AND ",
+    lives!(),
+    ") AS lives FROM logins WHERE akey = $1 AND app = $2 AND user_id = $3 AND leave = 0 ORDER BY since, login"
+);
 
 const ENTER: &str = "INSERT INTO logins (akey, app, user_id, login, instance, node, since, leave) \
      VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp(), 0) \
@@ -64,7 +66,7 @@ impl PostgresStore {
         most: usize,
         node: i64,
     ) -> Result<Vec<Departure>, StoreError> {
-        self.desk().condition.open()?;
+        self.takes_commits()?;
         let mut borrowed = self.desk().pool.get_to_write().await?;
         let result = enter(&mut borrowed.session, login, most, node).await;
         if result.is_err() {
@@ -95,32 +97,42 @@ impl PostgresStore {
         }
         Ok(departures)
     }
+
+    /// These logins are over.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be asked. Some may have been removed.
+    pub async fn remove_logins(&self, logins: &[Login]) -> Result<(), StoreError> {
+        self.told(logins.iter().map(removing).collect()).await
+    }
+
+    /// The same of one of which nobody knows whether it [was entered](Self::enter_login): whoever does that still is waited for.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be asked.
+    pub async fn remove_login_in_doubt(&self, login: &Login) -> Result<(), StoreError> {
+        let plain = |sql: &'static str| Piece::Plain(sql.into());
+        let lock = Piece::Prepared(LOCK.into(), account(&login.account));
+        // If the lock can't be had, what follows is refused, and the last of it ends the transaction all the same.
+        self.told(vec![plain("BEGIN"), lock, removing(login), plain("COMMIT")]).await
+    }
+
+    /// Writes down again that these logins of a node stand: it was taken for dead, and they may have been cleared away.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be asked. Some may have been written down.
+    pub async fn keep_logins(&self, logins: &[Login], node: i64) -> Result<(), StoreError> {
+        self.told(logins.iter().map(|login| entering(login, node)).collect()).await
+    }
 }
 
-impl Heart {
-    /// These logins of the node are over.
-    ///
-    /// # Errors
-    ///
-    /// If the database can't be asked.
-    pub async fn leave(&mut self, store: &PostgresStore, logins: &[Login]) -> Result<(), StoreError> {
-        let pieces = logins.iter().map(|login| {
-            let mut params = account(&login.account);
-            params.push(Box::new(signed(login.number)));
-            Piece::Prepared(REMOVE.into(), params)
-        });
-        self.ask(store, pieces.collect()).await.map(drop)
-    }
-
-    /// Writes down again that these stand: the node was taken for dead, and they may have been cleared away.
-    ///
-    /// # Errors
-    ///
-    /// If the database can't be asked.
-    pub async fn stay(&mut self, store: &PostgresStore, logins: &[Login]) -> Result<(), StoreError> {
-        let node = self.node();
-        self.ask(store, logins.iter().map(|login| entering(login, node)).collect()).await.map(drop)
-    }
+fn removing(login: &Login) -> Piece {
+    let mut params = account(&login.account);
+    params.push(Box::new(signed(login.number)));
+    Piece::Prepared(REMOVE.into(), params)
 }
 
 /// Removes all logins of a node.

@@ -11,7 +11,23 @@ use crate::logins::leave_all;
 use crate::session::{Param, Piece, Session};
 use crate::store::PostgresStore;
 
-/// Says that a node lives, for so many milliseconds from now.
+/// Whether a row of `nodes` says that its node lives. No lease is so long that it ends later than in two minutes: one that
+/// seems to was given before the clock of the database was set back, or by a server whose clock was ahead.
+macro_rules! lives {
+    () => {
+        "alive_until > now() AND alive_until < now() + interval '2 minutes'"
+    };
+}
+pub(crate) use lives;
+
+/// Says that a node lives on, for so many milliseconds from now, unless it counts as dead.
+const LIVE_ON: &str = concat!(
+    "UPDATE nodes SET alive_until = now() + $2 * interval '1 millisecond' WHERE node = $1 AND ",
+    lives!(),
+    " RETURNING node"
+);
+
+/// The same of a node that was not there, or counted as dead.
 const LIVE: &str = "INSERT INTO nodes (node, alive_until) VALUES ($1, now() + $2 * interval '1 millisecond') \
      ON CONFLICT (node) DO UPDATE SET alive_until = excluded.alive_until";
 
@@ -19,9 +35,10 @@ const LIVE: &str = "INSERT INTO nodes (node, alive_until) VALUES ($1, now() + $2
 const LEAD: &str = "INSERT INTO leases AS held (name, node, until) \
      VALUES ('background', $1, now() + $2 * interval '1 millisecond') \
      ON CONFLICT (name) DO UPDATE SET node = excluded.node, until = excluded.until \
-     WHERE held.node = excluded.node OR held.until <= now() RETURNING held.node";
+     WHERE held.node = excluded.node OR held.until <= now() OR held.until >= now() + interval '2 minutes' \
+     RETURNING held.node";
 
-const ALIVE: &str = "SELECT node FROM nodes WHERE alive_until > now()";
+const ALIVE: &str = concat!("SELECT node FROM nodes WHERE ", lives!());
 
 /// What the leader clears away: nodes that are long dead, and what they left behind.
 const SWEEP: [&str; 2] = [
@@ -32,6 +49,8 @@ const SWEEP: [&str; 2] = [
 /// What a node learned when it said that it lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat {
+    /// Whether it did not count as alive before, by the clock of the database: what it had claimed may be another's.
+    pub was_dead: bool,
     /// Whether the background work is its own.
     pub leads: bool,
     /// All nodes that live.
@@ -42,17 +61,15 @@ pub struct Beat {
 pub struct Heart {
     node: i64,
     lease: Duration,
-    session: Option<Session>,
+    /// With how often connections had been lost when it was made.
+    session: Option<(u64, Session)>,
 }
 
 impl Heart {
-    /// For the node with this number, which counts as dead if it has not said for `lease` that it lives.
+    /// For the node with this number, which counts as dead if it has not said for `lease` that it lives. That is no longer
+    /// than a minute.
     pub const fn new(node: i64, lease: Duration) -> Self {
         Self { node, lease, session: None }
-    }
-
-    pub(crate) const fn node(&self) -> i64 {
-        self.node
     }
 
     /// Says that the node lives.
@@ -61,29 +78,30 @@ impl Heart {
     ///
     /// If the database can't be asked. It may have heard it all the same.
     pub async fn beat(&mut self, store: &PostgresStore) -> Result<Beat, StoreError> {
+        let beat = self.beat_by(store, LIVE_ON).await?;
+        if !beat.was_dead {
+            return Ok(beat);
+        }
+        let anew = self.beat_by(store, LIVE).await?;
+        Ok(Beat { was_dead: true, ..anew })
+    }
+
+    async fn beat_by(&mut self, store: &PostgresStore, live: &'static str) -> Result<Beat, StoreError> {
         let params = || -> Vec<Param> {
             let millis = i32::try_from(self.lease.as_millis()).unwrap_or(i32::MAX);
             vec![Box::new(self.node), Box::new(f64::from(millis))]
         };
         let pieces = vec![
-            Piece::Prepared(LIVE.into(), params()),
+            Piece::Prepared(live.into(), params()),
             Piece::Prepared(LEAD.into(), params()),
             Piece::Prepared(ALIVE.into(), Vec::new()),
         ];
         let answers = self.ask(store, pieces).await?;
-        let [_, lead, alive] = &answers[..] else { return Ok(Beat { leads: false, alive: Vec::new() }) };
+        let [lived, lead, alive] = &answers[..] else {
+            return Ok(Beat { was_dead: true, leads: false, alive: Vec::new() });
+        };
         let alive = alive.iter().map(|row| row.try_get(0).map_err(unreadable)).collect::<Result<_, _>>()?;
-        Ok(Beat { leads: !lead.is_empty(), alive })
-    }
-
-    /// Clears away what dead nodes left behind.
-    ///
-    /// # Errors
-    ///
-    /// If the database can't be asked.
-    pub async fn sweep(&mut self, store: &PostgresStore) -> Result<(), StoreError> {
-        let pieces = SWEEP.iter().map(|sql| Piece::Prepared((*sql).into(), Vec::new()));
-        self.ask(store, pieces.collect()).await.map(drop)
+        Ok(Beat { was_dead: lived.is_empty(), leads: !lead.is_empty(), alive })
     }
 
     /// Says that the node ends, so that nobody has to wait until it counts as dead.
@@ -102,23 +120,32 @@ impl Heart {
     }
 
     /// Statements that are transactions of their own.
-    pub(crate) async fn ask(
-        &mut self,
-        store: &PostgresStore,
-        pieces: Vec<Piece>,
-    ) -> Result<Vec<Vec<Row>>, StoreError> {
-        let mut session = match self.session.take() {
-            Some(session) => session,
+    async fn ask(&mut self, store: &PostgresStore, pieces: Vec<Piece>) -> Result<Vec<Vec<Row>>, StoreError> {
+        // Whoever has lost a connection may have found another primary. What is said to the one before is heard by nobody.
+        let losses = store.pool().losses();
+        let mut session = match self.session.take().filter(|(made_after, _)| *made_after == losses) {
+            Some((_, session)) => session,
             None => store
-                .desk()
-                .pool
+                .pool()
                 .connect_alone()
                 .await
                 .map_err(|error| StoreError::Busy { reason: error.to_string() })?,
         };
         let answers = session.flush(pieces).await.map_err(|fault| busy(&fault))?;
         // A refusal leaves nothing open, and the session can be used again unless its statements are refused from now on.
-        self.session = Some(session).filter(Session::is_clean);
+        self.session = Some((losses, session)).filter(|(_, session)| session.is_clean());
         answers.into_iter().map(|answer| answer.map_err(|fault| busy(&fault))).collect()
+    }
+}
+
+impl PostgresStore {
+    /// Clears away what dead nodes left behind.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be asked.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        let pieces = SWEEP.iter().map(|sql| Piece::Prepared((*sql).into(), Vec::new()));
+        self.told(pieces.collect()).await
     }
 }

@@ -1,15 +1,13 @@
-//! A store that fails when it is told to, around any other. Thirty lines, because the trait is narrow.
+//! A store that fails when it is told to, around any other.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use sidenote_core::command::Command;
-use sidenote_core::query::{Answer, Query};
 
-use crate::news::Follower;
-use crate::shared::Shared;
-use crate::{Committed, Statistics, Store, StoreError};
+use crate::decorator::Decorator;
+use crate::{Committed, Store, StoreError};
 
 /// How a commit fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +39,11 @@ impl FaultyStore {
 }
 
 #[async_trait]
-impl Store for FaultyStore {
+impl Decorator for FaultyStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
+    }
+
     async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
         let failed = || StoreError::Busy { reason: "the schedule says so".to_owned() };
         match self.next() {
@@ -49,29 +51,5 @@ impl Store for FaultyStore {
             Fault::Before => Err(failed()),
             Fault::After => self.inner.commit(command).await.and_then(|_| Err(failed())),
         }
-    }
-
-    async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
-        self.inner.answer(query).await
-    }
-
-    fn news(&self) -> Follower {
-        self.inner.news()
-    }
-
-    fn shared(&self) -> Option<&dyn Shared> {
-        self.inner.shared()
-    }
-
-    fn health(&self) -> Result<(), StoreError> {
-        self.inner.health()
-    }
-
-    fn statistics(&self) -> Statistics {
-        self.inner.statistics()
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
     }
 }

@@ -10,6 +10,7 @@ pub mod audience;
 pub mod audit;
 pub mod caller;
 pub mod debts;
+pub mod decorator;
 pub mod faulty;
 pub mod figures;
 pub mod memory;

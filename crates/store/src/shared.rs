@@ -97,6 +97,9 @@ pub trait Shared: Send + Sync {
     /// News of what this process commits, and of nothing that it hears of others.
     fn own_news(&self) -> Follower;
 
+    /// Whether this process counts as one of them at this moment. If not, it can claim nothing.
+    fn lives(&self) -> bool;
+
     /// Whether the background work is this process's. At most one is told so at a time, as long as no clock runs wild.
     fn leads(&self) -> bool;
 

@@ -22,6 +22,8 @@ pub(super) struct Place {
     pub(super) settled: EventNumber,
     /// By which it may be told, where several processes could.
     pub(super) claim: Option<Claim>,
+    /// A settlement has removed the outbox, or may have: a new one is not claimed by this, and may be somebody else's.
+    pub(super) in_doubt: bool,
 }
 
 /// What a turn begins with, and leaves to the next one.

@@ -56,7 +56,7 @@ const OVERFLOW_PAUSE: Duration = Duration::from_secs(1);
 /// Outboxes that are read at a time.
 const OUTBOXES_PER_PAGE: usize = 256;
 
-/// How long to wait where it can't be said at this moment whose turn it is.
+/// How long to wait where it can't be said at this moment whose turn it is, or where it is nobody's here.
 const CLAIM_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long to wait after the store failed.
@@ -127,17 +127,20 @@ impl Teller {
         let mut turns = FuturesUnordered::new();
         let mut scan = pin!(self.scan());
         while !stop.is_cancelled() {
-            while turns.len() < self.policy.parallel {
+            // Otherwise every lane would ask again and again.
+            let lives = self.store.shared().is_none_or(Shared::lives);
+            while lives && turns.len() < self.policy.parallel {
                 let Some((conversation, work)) = self.schedule().take(Instant::now()) else { break };
                 turns.push(self.turn(conversation, work, stop));
             }
             // While all places are taken, nobody who is due could have one.
-            let due = self.schedule().due().filter(|_| turns.len() < self.policy.parallel);
+            let due = self.schedule().due().filter(|_| lives && turns.len() < self.policy.parallel);
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(()) = turns.next() => {}
                 () = self.wake.notified() => {}
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                () = sleep(CLAIM_PAUSE), if !lives => {}
                 since = self.figures.recovery() => self.schedule().retry_those_failed_since(since),
                 never = &mut scan => match never {},
             }
@@ -256,6 +259,15 @@ impl Teller {
             Begun::Nothing => return Ok(Next::Done),
             Begun::Later => return Ok(Next::Retry(Instant::now() + CLAIM_PAUSE, std::mem::take(work))),
         };
+        if place.in_doubt {
+            let settled = self.settle(&id, &mut place, Vec::new()).await;
+            work.settle_at = None;
+            work.place = Some(place);
+            if settled? {
+                work.place = None;
+            }
+            return Ok(Next::More(std::mem::take(work)));
+        }
         let outcome = self.tell_page(&id, &mut place, work, stop).await;
         let (is_told, retry) = match outcome {
             Ok(Page::Told) => (true, None),

@@ -141,13 +141,14 @@ async fn one_node_leads_until_it_ends_or_is_not_heard_of() {
     let test = "one_node_leads_until_it_ends_or_is_not_heard_of";
     let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
     let ([here, there], [mut one, mut other]) = two(&postgres).await;
-    let beat = |leads, alive: &[i64]| Beat { leads, alive: alive.to_vec() };
+    let beat = |leads, alive: &[i64]| Beat { was_dead: false, leads, alive: alive.to_vec() };
+    let anew = |beat| Beat { was_dead: true, ..beat };
     let sorted = |mut beat: Beat| {
         beat.alive.sort_unstable();
         beat
     };
-    assert_eq!(one.beat(&here).await, Ok(beat(true, &[1])));
-    assert_eq!(other.beat(&there).await.map(sorted), Ok(beat(false, &[1, 2])));
+    assert_eq!(one.beat(&here).await, Ok(anew(beat(true, &[1]))));
+    assert_eq!(other.beat(&there).await.map(sorted), Ok(anew(beat(false, &[1, 2]))));
     assert_eq!(one.beat(&here).await.map(sorted), Ok(beat(true, &[1, 2])));
     // It was not heard of for as long as its lease.
     postgres.psql(DATABASE, "UPDATE leases SET until = now()");
@@ -162,9 +163,75 @@ async fn one_node_leads_until_it_ends_or_is_not_heard_of() {
         "INSERT INTO nodes VALUES (7, now() - interval '11 minutes'), (8, now() - interval '9 minutes'); \
          INSERT INTO logins VALUES (1, 1, 'ann', 1, 1, 7, now(), 0), (1, 1, 'ann', 2, 2, 8, now(), 0)",
     );
-    one.sweep(&here).await.unwrap();
+    here.sweep().await.unwrap();
     assert_eq!(postgres.psql(DATABASE, "SELECT node FROM nodes ORDER BY node").trim(), "1\n8");
     assert_eq!(postgres.psql(DATABASE, "SELECT node FROM logins").trim(), "8");
+}
+
+/// Waits until this holds.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), wait).await.is_ok(), "it took too long: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_makes_nobody_immortal_and_no_claim_hold_unnoticed() {
+    let test = "a_clock_that_is_set_makes_nobody_immortal_and_no_claim_hold_unnoticed";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let ([here, there], [mut one, mut other]) = two(&postgres).await;
+    found(&here, "room").await;
+    let room = group("room");
+    one.beat(&here).await.unwrap();
+    other.beat(&there).await.unwrap();
+    mine(here.claim(&room, 1, 10).await.unwrap());
+    // Set forward past its lease, and it says that it lives before anybody else looks: it has to know.
+    kill(&postgres, 1);
+    assert!(one.beat(&here).await.unwrap().was_dead);
+    assert!(!one.beat(&here).await.unwrap().was_dead);
+
+    // Set back by an hour. Whoever died just before is dead all the same, and whoever lives says so once more.
+    postgres.psql(
+        DATABASE,
+        "UPDATE nodes SET alive_until = alive_until + interval '1 hour'; \
+         UPDATE leases SET until = until + interval '1 hour'",
+    );
+    let beat = other.beat(&there).await.unwrap();
+    assert_eq!(beat, Beat { was_dead: true, leads: true, alive: vec![2] });
+    assert_eq!(there.unclaimed(APP, None, 9, 2).await, Ok(vec![(room.clone(), LIFE)]));
+    assert_eq!(mine(there.claim(&room, 2, 20).await.unwrap()).len(), 1);
+    assert_eq!(here.claim(&room, 1, 11).await, Ok(Outboxes::Others));
+    for store in [here, there] {
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_in_doubt_is_removed_behind_whoever_enters_it() {
+    let test = "a_login_in_doubt_is_removed_behind_whoever_enters_it";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let ([here, _there], [mut one, _]) = two(&postgres).await;
+    commit(&here, import("ann")).await.unwrap();
+    one.beat(&here).await.unwrap();
+    here.enter_login(&login(1, 1), 9, 1).await.unwrap();
+    // A connection that was given up, and whose transaction goes on.
+    let mut given_up = postgres.session(DATABASE);
+    given_up.run(
+        "BEGIN; SELECT tiny_id FROM accounts FOR UPDATE; \
+         INSERT INTO logins SELECT akey, app, user_id, 2, 2, node, since, 0 FROM logins;",
+    );
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    let in_doubt = login(2, 2);
+    let (removed, ()) = tokio::join!(here.remove_login_in_doubt(&in_doubt), async {
+        until("it is waited for", || postgres.psql(DATABASE, waits).trim() == "1").await;
+        given_up.run("COMMIT;");
+    });
+    removed.unwrap();
+    assert_eq!(postgres.psql(DATABASE, "SELECT login FROM logins").trim(), "1");
+    here.close().await;
 }
 
 fn login(number: u64, instance: u32) -> Login {
@@ -195,7 +262,7 @@ async fn logins_are_counted_over_all_nodes_that_live() {
     // The same instance elsewhere takes the place of its own.
     assert_eq!(enter(0, 4, 3).await, [(3, Leave::Replaced)]);
     assert_eq!((told(0).await, told(1).await), (vec![(1, Leave::Kicked)], vec![(3, Leave::Replaced)]));
-    one.leave(&here, &[login(1, 1)]).await.unwrap();
+    here.remove_logins(&[login(1, 1)]).await.unwrap();
     assert_eq!(told(0).await, []);
 
     // Those of a node that is dead take nobody's place, and come back only if the node does.
@@ -205,7 +272,7 @@ async fn logins_are_counted_over_all_nodes_that_live() {
         postgres.psql(DATABASE, "SELECT login FROM logins WHERE leave = 0 ORDER BY login").trim(),
         "4\n5"
     );
-    other.stay(&there, &[login(2, 2)]).await.unwrap();
+    there.keep_logins(&[login(2, 2)], 2).await.unwrap();
     other.beat(&there).await.unwrap();
     assert_eq!(enter(0, 6, 6).await, [(4, Leave::Kicked), (5, Leave::Kicked)]);
 
@@ -233,7 +300,7 @@ async fn a_node_whose_statements_were_forgotten_says_again_that_it_lives() {
     );
     heart.beat(&one).await.unwrap_err();
     postgres.psql(DATABASE, "DROP TRIGGER forgets ON nodes");
-    assert_eq!(heart.beat(&one).await, Ok(Beat { leads: true, alive: vec![1] }));
+    assert_eq!(heart.beat(&one).await, Ok(Beat { was_dead: false, leads: true, alive: vec![1] }));
     one.close().await;
     other.close().await;
 }

@@ -4,12 +4,14 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use sidenote_core::ids::AccountId;
 use sidenote_postgres_for_tests::{Postgres, Settings};
+use sidenote_store::shared::{Login, LoginNumber};
 use sidenote_store::{Store, StoreError};
-use sidenote_store_postgres::PostgresOptions;
+use sidenote_store_postgres::{Heart, PostgresOptions, schema};
 use tokio::time::Instant;
 
-use crate::scene::{commit, found, import, latest, open, options, set};
+use crate::scene::{APP, commit, found, group, import, latest, open, options, set, user};
 
 /// Longer than anything here takes on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,7 +62,7 @@ async fn of_several_hosts_only_one_that_takes_writes_is_used() {
     }
     // Nobody takes writes: nothing is made of it.
     let nobody = there.replace("127.0.0.1:", &format!("127.0.0.1:{},127.0.0.1:", standby.port()));
-    let refused = sidenote_store_postgres::schema::migrate(&options(&nobody)).await.unwrap_err().to_string();
+    let refused = schema::migrate(&options(&nobody)).await.unwrap_err().to_string();
     assert!(refused.contains("host 1") && refused.contains("host 2"), "{refused}");
 }
 
@@ -159,6 +161,20 @@ async fn where_commits_hang_writes_are_refused_at_once_and_pulls_go_on() {
         assert_eq!(latest(&store, "room").await, before, "pulls go on");
     }
     assert!(began.elapsed() < PATIENCE);
+    // Nor is anything written that nodes agree on.
+    for _ in 0..9 {
+        let claimed = store.claim(&group("room"), 1, 10).await.unwrap_err();
+        let login = Login {
+            account: AccountId { app: APP, user: user("ann") },
+            number: LoginNumber::from_random(2),
+            instance: 1,
+        };
+        let entered = store.enter_login(&login, 9, 1).await.unwrap_err();
+        let removed = store.remove_logins(&[login]).await.unwrap_err();
+        for refused in [claimed, entered, removed] {
+            assert!(refused.to_string().contains("takes no commits"), "{refused}");
+        }
+    }
     // What waits for the standby is the probe and nobody else, however many ask.
     let waiting = hanging(&postgres);
     assert!((1..=2).contains(&waiting), "{waiting} processes of the server wait");
@@ -231,5 +247,35 @@ async fn what_looks_at_commits_goes_on_when_it_is_refused_once() {
     };
     tokio::time::timeout(PATIENCE, goes_on).await.expect("it still looks");
     wait_for_standby(&postgres, "");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_that_it_lives_where_the_store_writes() {
+    let test = "a_node_says_that_it_lives_where_the_store_writes";
+    let Some(before) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let Some(after) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let (first, second) = (before.new_database(), after.new_database());
+    for dsn in [&first, &second] {
+        schema::migrate(&options(dsn)).await.unwrap();
+    }
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", before.port(), after.port());
+    let both = first.replace(&format!("127.0.0.1:{}", before.port()), &hosts);
+    let store = open(options(&both)).await;
+    let mut heart = Heart::new(1, Duration::from_mins(1));
+    heart.beat(&store).await.unwrap();
+    found(&store, "room").await;
+    // Another server is made the primary. Whoever is connected to the one before can still write there, and the store has
+    // lost its connection.
+    before.psql("postgres", "ALTER DATABASE test0 SET default_transaction_read_only = on");
+    before.psql(
+        "postgres",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE application_name = 'sidenote' AND query NOT LIKE '%alive_until%'",
+    );
+    found(&store, "room").await;
+    assert_eq!(after.psql("test0", "SELECT count(*) FROM conversations").trim(), "1");
+    heart.beat(&store).await.unwrap();
+    assert_eq!(after.psql("test0", "SELECT node FROM nodes").trim(), "1");
     store.close().await;
 }

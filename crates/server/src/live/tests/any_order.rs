@@ -7,10 +7,9 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use sidenote_core::command::Command;
 use sidenote_core::query::{Answer, Query};
-use sidenote_store::news::Follower;
-use sidenote_store::{Committed, Statistics, StoreError};
+use sidenote_store::StoreError;
+use sidenote_store::decorator::Decorator;
 use tokio::task::{unconstrained, yield_now};
 
 use super::*;
@@ -36,9 +35,9 @@ impl Slow {
 }
 
 #[async_trait]
-impl Store for Slow {
-    async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
-        self.inner.commit(command).await
+impl Decorator for Slow {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
@@ -46,22 +45,6 @@ impl Store for Slow {
         let answer = self.inner.answer(query).await;
         self.wait().await;
         answer
-    }
-
-    fn news(&self) -> Follower {
-        self.inner.news()
-    }
-
-    fn health(&self) -> Result<(), StoreError> {
-        self.inner.health()
-    }
-
-    fn statistics(&self) -> Statistics {
-        self.inner.statistics()
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
     }
 }
 

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use sidenote_core::query::{Answer, Query};
 use sidenote_store::audience::{Audience, Followed, FollowedConversation};
+use sidenote_store::decorator::Decorator;
 use sidenote_store::news::{Follower, Gathered, Newsroom};
-use sidenote_store::{Committed, News, Statistics, StoreError};
+use sidenote_store::{News, StoreError};
 use tokio::task::yield_now;
 
 use super::*;
@@ -59,9 +60,9 @@ impl Far {
 }
 
 #[async_trait]
-impl Store for Far {
-    async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
-        self.inner.commit(command).await
+impl Decorator for Far {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
@@ -77,18 +78,6 @@ impl Store for Far {
 
     fn attend(&self, audience: Weak<dyn Audience>) {
         *self.audience.lock().unwrap() = Some(audience);
-    }
-
-    fn health(&self) -> Result<(), StoreError> {
-        self.inner.health()
-    }
-
-    fn statistics(&self) -> Statistics {
-        self.inner.statistics()
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
     }
 }
 

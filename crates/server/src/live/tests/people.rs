@@ -8,8 +8,8 @@ use sidenote_core::command::{DirectAction, NewDirectMessage};
 use sidenote_core::direct::{Party, Peers};
 use sidenote_core::event::Event;
 use sidenote_core::query::{Answer, Query};
-use sidenote_store::news::Follower;
-use sidenote_store::{Committed, News, Statistics, StoreError};
+use sidenote_store::decorator::Decorator;
+use sidenote_store::{News, StoreError};
 
 use super::super::followers::Followers;
 use super::super::hub::Burst;
@@ -166,9 +166,9 @@ struct Unreadable {
 }
 
 #[async_trait]
-impl Store for Unreadable {
-    async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
-        self.inner.commit(command).await
+impl Decorator for Unreadable {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
@@ -176,22 +176,6 @@ impl Store for Unreadable {
             return Err(StoreError::Busy { reason: "the test says so".to_owned() });
         }
         self.inner.answer(query).await
-    }
-
-    fn news(&self) -> Follower {
-        self.inner.news()
-    }
-
-    fn health(&self) -> Result<(), StoreError> {
-        self.inner.health()
-    }
-
-    fn statistics(&self) -> Statistics {
-        self.inner.statistics()
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
     }
 }
 

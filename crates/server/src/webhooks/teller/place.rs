@@ -34,7 +34,7 @@ impl Teller {
         };
         Ok(outboxes.into_iter().next().map_or(Found::Nothing, |(incarnation, outbox)| {
             let (told, settled) = (outbox.after, outbox.after);
-            Found::Here(Place { incarnation, gone: outbox.gone, told, settled, claim })
+            Found::Here(Place { incarnation, gone: outbox.gone, told, settled, claim, in_doubt: false })
         }))
     }
 
@@ -124,7 +124,8 @@ impl Teller {
         Ok(place.gone.as_ref().map(|gone| gone.last))
     }
 
-    /// Moves past events with a letter for them. If the store fails, nothing was moved: they are told again.
+    /// Moves past events with a letter for them. If the store fails, nothing was moved, as far as is known: they are told
+    /// again if a settlement says so.
     pub(super) async fn bury(
         &self,
         id: &ConversationId,
@@ -133,10 +134,12 @@ impl Teller {
         letter: DeadLetter,
         events: u64,
     ) -> Result<(), Halt> {
-        let mut moved = Place { told: through, ..place.clone() };
-        let dropped = self.settle_counting(id, &mut moved, vec![(through, letter)]).await?.1;
-        *place = moved;
-        self.figures.gave_up(self.app.get(), events, dropped);
+        let told = std::mem::replace(&mut place.told, through);
+        let settled = self.settle_counting(id, place, vec![(through, letter)]).await;
+        if settled.is_err() {
+            place.told = told;
+        }
+        self.figures.gave_up(self.app.get(), events, settled?.1);
         Ok(())
     }
 
@@ -157,6 +160,8 @@ impl Teller {
         mut dead: Vec<(EventNumber, DeadLetter)>,
     ) -> Result<(bool, usize), Halt> {
         let mut dropped_in_all = 0;
+        // Until there is an answer, and for ever if that is lost.
+        place.in_doubt = true;
         loop {
             let action = OutboxAction::Settle { through: place.told, dead: std::mem::take(&mut dead) };
             let command = Command {
@@ -179,7 +184,9 @@ impl Teller {
                 _ => (place.told, false),
             };
             if empty || reached >= place.told {
-                place.settled = place.told;
+                // Further than this if one was carried out whose answer was lost.
+                place.told = reached;
+                (place.settled, place.in_doubt) = (reached, empty);
                 return Ok((empty, dropped_in_all));
             }
         }

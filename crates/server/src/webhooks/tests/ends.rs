@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use async_trait::async_trait;
-use sidenote_core::command::Command;
 use sidenote_core::ids::Timestamp;
 use sidenote_core::query::{Answer, Query};
+use sidenote_store::decorator::Decorator;
 use sidenote_store::faulty::{Fault, FaultyStore};
-use sidenote_store::news::Follower;
-use sidenote_store::{Committed, Statistics, StoreError, debts};
+use sidenote_store::{StoreError, debts};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -133,9 +132,9 @@ async fn a_conversation_whose_events_are_all_gone_leaves_a_letter() {
 struct Unsearchable(Arc<dyn Store>);
 
 #[async_trait]
-impl Store for Unsearchable {
-    async fn commit(&self, command: Command) -> Result<Committed, StoreError> {
-        self.0.commit(command).await
+impl Decorator for Unsearchable {
+    fn inner(&self) -> &dyn Store {
+        &*self.0
     }
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
@@ -143,22 +142,6 @@ impl Store for Unsearchable {
             std::future::pending::<()>().await;
         }
         self.0.answer(query).await
-    }
-
-    fn news(&self) -> Follower {
-        self.0.news()
-    }
-
-    fn health(&self) -> Result<(), StoreError> {
-        self.0.health()
-    }
-
-    fn statistics(&self) -> Statistics {
-        self.0.statistics()
-    }
-
-    async fn close(&self) {
-        self.0.close().await;
     }
 }
 
