@@ -35,6 +35,7 @@ pub struct PostgresStore {
     queue: Queue,
     background: TaskTracker,
     stop: CancellationToken,
+    database: u64,
 }
 
 /// How often statements were sent, since the store was opened.
@@ -58,6 +59,7 @@ impl PostgresStore {
         let pool = Arc::new(Pool::new(&options)?);
         let mut session = pool.connect_alone().await?;
         schema::check(&mut session).await?;
+        let database = schema::number(&mut session).await?;
         let condition = Arc::new(Condition::new(options.refuse_after));
         let (pool_too, condition_too) = (Arc::clone(&pool), Arc::clone(&condition));
         let probe = Probe { pool: pool_too, options: options.clone(), condition: condition_too };
@@ -74,7 +76,12 @@ impl PostgresStore {
         background.spawn(stop.clone().run_until_cancelled_owned(probe.clone().answers(session)));
         background.spawn(stop.clone().run_until_cancelled_owned(probe.commits()));
         let queue = Queue::new(Arc::clone(&desk));
-        Ok(Self { desk, queue, background, stop })
+        Ok(Self { desk, queue, background, stop, database })
+    }
+
+    /// The number of the database: the same for all who use it, and another one for every other database.
+    pub const fn database(&self) -> u64 {
+        self.database
     }
 
     /// News of what this node commits, and of nothing that it [hears](Self::hear): what it has to tell other nodes.
