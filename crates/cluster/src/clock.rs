@@ -53,5 +53,6 @@ mod tests {
             Timestamp::from_millis(3)
         ));
         assert!(now() > at(0));
+        assert!(LATE + Recent::MOMENT.duration() <= crate::watcher::MEMORY);
     }
 }

@@ -10,7 +10,7 @@ use sidenote_core::command::Command;
 use sidenote_core::ids::{AccountId, AppId, ConversationId, EventNumber, Incarnation, TinyId};
 use sidenote_core::query::{Answer, Query};
 use sidenote_store::figures::Figures;
-use sidenote_store::news::{Follower, Gathered, News, Newsroom};
+use sidenote_store::news::{Doubt, Follower, Gathered, News, Newsroom};
 use sidenote_store::{Committed, Statistics, Store, StoreError};
 use tokio::time::Instant;
 use tokio_postgres::Row;
@@ -103,10 +103,29 @@ impl PostgresStore {
         self.desk.all_news.tell(&gathered)
     }
 
+    /// The same of what was found in the log by looking.
+    pub fn find_news(&self, news: &News) -> bool {
+        let mut gathered = Gathered::default();
+        gathered.add_found(news);
+        self.desk.all_news.tell(&gathered)
+    }
+
+    /// What was heard and not found yet: so many at most. Ask for the [`last_events`](Self::last_events) and
+    /// [settle](Self::settle) it.
+    pub fn doubts(&self, most: usize) -> Vec<Doubt> {
+        self.desk.all_news.doubts(most)
+    }
+
+    /// What was heard is true if the log had this last event after it was heard. If it is not, what was taken for old
+    /// because of it is told. Returns whether the log has less than was heard.
+    pub fn settle(&self, doubt: &Doubt, last: EventNumber) -> bool {
+        self.desk.all_news.settle(doubt, last)
+    }
+
     /// The same of what concerns nobody who follows: nobody is told, and whoever comes later is not told of it either.
     pub fn pass_over(&self, news: &News) {
         let mut gathered = Gathered::default();
-        gathered.add_heard(news);
+        gathered.add_found(news);
         self.desk.all_news.pass_over(&gathered);
     }
 

@@ -256,6 +256,15 @@ impl Audience for Hub {
         self.state().may_want_found(conversation, joins)
     }
 
+    fn ends_here(&self, conversation: &ConversationId, incarnation: Incarnation, last: EventNumber) {
+        if self.state().take_back(conversation, incarnation, last) {
+            tracing::error!(
+                "events were told that the log does not have; those who follow are cut off, so that they look at the state"
+            );
+            self.announce_changes();
+        }
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.audience.subscribe()
     }

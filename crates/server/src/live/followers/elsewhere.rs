@@ -54,6 +54,26 @@ impl Followers {
         stretches.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
     }
 
+    /// Cuts those off who were told of later events than the log has, and forgets that they were. Whether there is anybody.
+    pub(in super::super) fn take_back(
+        &mut self,
+        conversation: &ConversationId,
+        incarnation: Incarnation,
+        last: EventNumber,
+    ) -> bool {
+        let channel = self.find(conversation, incarnation);
+        let known = channel.and_then(|channel| channel.position.max(channel.known()));
+        let told = known.max(self.position(conversation, incarnation));
+        if told.is_none_or(|told| told <= last) {
+            return false;
+        }
+        for (_, listener) in &mut self.listeners {
+            listener.directs.remove(incarnation);
+        }
+        self.lose_events(conversation, incarnation);
+        true
+    }
+
     /// Whether another life of this conversation was told of before and has not ended. Then its end was lost, or this
     /// one is the older and its news late.
     pub(in super::super) fn has_other_lives(
