@@ -35,6 +35,18 @@ impl Followers {
         is_heard || self.apps.contains_key(&app) || self.channels.contains_key(conversation)
     }
 
+    /// Whether a later event of this life can't be told before one that is not told yet. Of what nobody knows the position,
+    /// accounts are told late, or may have joined; whoever follows the app would miss what is told second.
+    pub(in super::super) fn tells_in_order(
+        &self,
+        conversation: &ConversationId,
+        incarnation: Incarnation,
+    ) -> bool {
+        self.position(conversation, incarnation).is_some()
+            || self.known(conversation, incarnation).is_some()
+            || !self.apps.contains_key(&conversation.app)
+    }
+
     /// An event that concerns accounts of this app was lost for good.
     pub(in super::super) fn lose_app(&self, app: AppId) {
         let names = self.accounts.get(&app).into_iter().flat_map(|names| names.keys());
