@@ -178,6 +178,12 @@ impl Broker {
         Renewals(self.line.subscribe())
     }
 
+    /// Ends the client as a fault of its own would.
+    #[cfg(test)]
+    pub(crate) async fn end_client(&self) {
+        self.client().drain().await.unwrap();
+    }
+
     fn client(&self) -> Client {
         self.line.borrow().client.clone()
     }

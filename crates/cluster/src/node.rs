@@ -226,3 +226,6 @@ impl Shared for Node {
         self.membership.left(login);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,13 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ),
     (
         "sidenote-cluster",
-        Some(&["sidenote-core", "sidenote-store", "sidenote-row-codec", "sidenote-store-postgres"]),
+        Some(&[
+            "sidenote-core",
+            "sidenote-store",
+            "sidenote-row-codec",
+            "sidenote-store-postgres",
+            "sidenote-postgres-for-tests",
+        ]),
     ),
     ("sidenote-postgres-for-tests", Some(&[])),
     ("sidenote-server", Some(&["sidenote-core", "sidenote-store"])),
