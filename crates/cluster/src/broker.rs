@@ -235,7 +235,7 @@ impl Renewals {
     /// Waits for the next time, or for ever where there is no broker any more.
     pub(crate) async fn next(&mut self) {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
