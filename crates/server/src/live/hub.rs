@@ -302,7 +302,10 @@ impl Hub {
                         self.state().end_account(account, *tiny_id, Ended::Removed);
                     }
                     for news in &told.news {
-                        self.pass_on(news, &mut burst).await;
+                        // What waits is not read for each piece of news again: nobody else may wait for that.
+                        if !self.unread().takes(news) {
+                            self.pass_on(news, &mut burst).await;
+                        }
                     }
                     self.announce_changes();
                 }

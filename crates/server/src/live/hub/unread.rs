@@ -35,6 +35,12 @@ impl Unread {
         self.0.is_empty()
     }
 
+    /// Takes news of what waits already: it is read with the rest.
+    pub(super) fn takes(&mut self, news: &News) -> bool {
+        let waiting = self.0.get_mut(&news.incarnation);
+        waiting.map(|waiting| waiting.extend((news.first, news.last))).is_some()
+    }
+
     pub(super) fn remove(&mut self, incarnation: Incarnation) {
         self.0.remove(&incarnation);
     }
@@ -110,6 +116,10 @@ impl Waiting {
     /// These could not be read either.
     fn add(&mut self, (first, last): (EventNumber, EventNumber)) {
         self.failures += 1;
+        self.extend((first, last));
+    }
+
+    fn extend(&mut self, (first, last): (EventNumber, EventNumber)) {
         self.news.first = self.news.first.min(first);
         self.news.last = self.news.last.max(last);
     }
