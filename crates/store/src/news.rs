@@ -230,6 +230,8 @@ struct Stretch {
     told: Ends,
     /// Up to here the log was seen to have events.
     sure: EventNumber,
+    /// Up to here it was told and seen in the log: what was found beyond may have been taken for told, and was not.
+    solid: EventNumber,
 }
 
 /// What became of a doubt.
@@ -274,7 +276,9 @@ impl Memory {
             self.doubtful.insert(life, news.conversation.clone());
         }
         if untold.is_some() || known.is_none_or(|stretch| stretch.sure < sure) {
-            self.put(life, Stretch { told, sure });
+            let solid = known.map_or(EventNumber::START, |stretch| stretch.solid);
+            let solid = if sure >= told.1 { told.1 } else { solid };
+            self.put(life, Stretch { told, sure, solid });
         }
         untold
     }
@@ -294,24 +298,26 @@ impl Memory {
         let life = doubt.incarnation;
         let known = self.get(life);
         if doubt.heard <= last {
-            if let Some(Stretch { told, sure }) = known {
+            if let Some(Stretch { told, sure, solid }) = known {
                 let sure = sure.max(last);
-                if sure >= told.1 {
+                let is_settled = sure >= told.1;
+                if is_settled {
                     self.doubtful.remove(&life);
                 }
-                self.put(life, Stretch { told, sure });
+                let solid = if is_settled { told.1 } else { solid };
+                self.put(life, Stretch { told, sure, solid });
             }
             return Settled::Confirmed;
         }
         self.doubtful.remove(&life);
-        let suppressed = known.and_then(|Stretch { told: (from, _), sure }| {
+        let suppressed = known.and_then(|Stretch { told: (from, _), solid, .. }| {
             self.newer.remove(&life);
             self.older.remove(&life);
             if from > last {
                 return None;
             }
-            self.put(life, Stretch { told: (from, last), sure: last });
-            let first = from.max(sure.next());
+            self.put(life, Stretch { told: (from, last), sure: last, solid: last });
+            let first = from.max(solid.next());
             (first <= last).then_some((first, last))
         });
         Settled::Refuted(suppressed)
