@@ -1,16 +1,15 @@
-//! The connection to NATS, which comes and goes by itself. Nothing waits for it for long.
+//! The connection to NATS, which comes and goes by itself. Nothing waits for it for long. A client that ends is replaced.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::client::PublishErrorKind;
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber};
+use async_nats::{Client, ConnectError, ConnectOptions, Event, ServerAddr, Subscriber};
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::subject::Subject;
 
@@ -25,6 +24,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a client that has ended stays away, and the next one if it can't begin.
+const REBUILD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Messages that wait for one subject; more are dropped, and the tables looked at.
 const MOST_WAITING: usize = 4096;
@@ -62,13 +64,22 @@ enum Login {
 }
 
 pub(crate) struct Broker {
-    client: Client,
+    servers: Servers,
+    /// The number of the database, which stands in every subject.
+    database: u64,
+    line: watch::Sender<Line>,
     /// The connection came or went, or messages were dropped.
     pub(crate) upset: Arc<Notify>,
     /// What was wrong last, for the log.
     trouble: Arc<Mutex<Option<String>>>,
-    /// The client takes nothing any more, and will not.
-    is_dead: AtomicBool,
+}
+
+/// One client, for as long as it lives.
+#[derive(Clone)]
+struct Line {
+    client: Client,
+    /// Its task is gone, for whatever reason: it takes nothing any more, and says nothing of it.
+    has_ended: CancellationToken,
 }
 
 /// The broker did not take it in time, or is not there.
@@ -124,42 +135,13 @@ fn decoded(text: &str) -> Option<String> {
 
 impl Broker {
     /// Begins to connect, and goes on by itself until it succeeds; whenever the connection is lost, again.
-    pub(crate) async fn connect(servers: Servers) -> Option<Self> {
-        let Servers { addresses, login, is_encrypted } = servers;
+    pub(crate) async fn connect(servers: Servers, database: u64) -> Option<Self> {
         let (upset, trouble) = (Arc::<Notify>::default(), Arc::<Mutex<Option<String>>>::default());
-        let (bell, note) = (Arc::clone(&upset), Arc::clone(&trouble));
-        let options = match login {
-            Login::Nobody => ConnectOptions::new(),
-            Login::Token(token) => ConnectOptions::with_token(token),
-            Login::User(user, password) => ConnectOptions::with_user_and_password(user, password),
-        };
-        let options = options
-            .require_tls(is_encrypted)
-            // Whoever names further servers may name some that are not encrypted, or not of this cluster.
-            .ignore_discovered_servers()
-            .name("sidenote")
-            .retry_on_initial_connect()
-            .no_echo()
-            .ping_interval(PING_INTERVAL)
-            .connection_timeout(CONNECT_TIMEOUT)
-            .subscription_capacity(MOST_WAITING)
-            .reconnect_delay_callback(|attempts| {
-                let doubled = Duration::from_millis(50)
-                    * 2_u32.saturating_pow(u32::try_from(attempts).unwrap_or(u32::MAX).min(8));
-                doubled.min(LONGEST_PAUSE)
-            })
-            .event_callback(move |event| {
-                match &event {
-                    Event::Connected | Event::Disconnected | Event::SlowConsumer(_) => bell.notify_one(),
-                    Event::ServerError(_) | Event::ClientError(_) | Event::Closed => {
-                        *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(event.to_string());
-                    }
-                    _ => {}
-                }
-                std::future::ready(())
-            });
-        match options.connect(addresses).await {
-            Ok(client) => Some(Self { client, upset, trouble, is_dead: AtomicBool::new(false) }),
+        match open(servers.clone(), &upset, &trouble).await {
+            Ok(line) => {
+                let line = watch::Sender::new(line);
+                Some(Self { servers, database, line, upset, trouble })
+            }
             Err(error) => {
                 // It would try for ever, so this is not about the broker being away.
                 tracing::error!(%error, "there is no way to NATS; what other nodes commit is found by looking");
@@ -168,8 +150,47 @@ impl Broker {
         }
     }
 
+    /// Puts another client into the place of one that ends, for ever. It should not end by itself, whatever the broker does.
+    pub(crate) async fn keep(&self) {
+        loop {
+            let has_ended = self.line.borrow().has_ended.clone();
+            has_ended.cancelled().await;
+            tracing::error!(
+                "the NATS client has ended; what other nodes commit is found by looking until another one is connected"
+            );
+            // Until then there is no broker.
+            self.upset.notify_one();
+            loop {
+                tokio::time::sleep(REBUILD_PAUSE).await;
+                match open(self.servers.clone(), &self.upset, &self.trouble).await {
+                    Ok(line) => {
+                        self.line.send_replace(line);
+                        break;
+                    }
+                    Err(error) => tracing::error!(%error, "there is no way to NATS"),
+                }
+            }
+        }
+    }
+
+    /// Changes whenever another client takes the place of one that has ended: then nobody listens to anything any more.
+    pub(crate) fn renewals(&self) -> Renewals {
+        Renewals(self.line.subscribe())
+    }
+
+    /// Ends the client as a fault of its own would.
+    #[cfg(test)]
+    pub(crate) async fn end_client(&self) {
+        self.client().drain().await.unwrap();
+    }
+
+    fn client(&self) -> Client {
+        self.line.borrow().client.clone()
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected && !self.is_dead.load(Ordering::Relaxed)
+        let Line { client, has_ended } = &*self.line.borrow();
+        client.connection_state() == State::Connected && !has_ended.is_cancelled()
     }
 
     /// What was wrong since this was asked last.
@@ -179,45 +200,90 @@ impl Broker {
 
     /// The longest message that it takes, in bytes.
     pub(crate) fn max_payload(&self) -> usize {
-        self.client.max_payload()
-    }
-
-    /// A client whose task is gone says nothing of it, and what it is given is lost.
-    fn dies(&self) -> Away {
-        if !self.is_dead.swap(true, Ordering::Relaxed) {
-            tracing::error!(
-                "the NATS client has ended; what other nodes commit is found by looking until this node starts again"
-            );
-            self.upset.notify_one();
-        }
-        Away
+        self.line.borrow().client.max_payload()
     }
 
     pub(crate) async fn publish(&self, subjects: &BTreeSet<Subject>, bytes: Vec<u8>) -> Result<(), Away> {
         if !self.is_connected() {
             return Err(Away);
         }
-        let bytes = Bytes::from(bytes);
+        let (client, bytes) = (self.client(), Bytes::from(bytes));
         for subject in subjects {
-            let published = self.client.publish(subject.to_string(), bytes.clone());
-            match timeout(PATIENCE, published).await.map_err(|_| Away)? {
-                Ok(()) => {}
-                Err(error) if error.kind() == PublishErrorKind::Send => return Err(self.dies()),
-                Err(_) => return Err(Away),
-            }
+            let published = client.publish(subject.name(self.database), bytes.clone());
+            timeout(PATIENCE, published).await.map_err(|_| Away)?.map_err(|_| Away)?;
         }
         Ok(())
     }
 
     pub(crate) async fn subscribe(&self, subject: Subject) -> Result<Subscriber, Away> {
-        let subscribed = self.client.subscribe(subject.to_string());
+        let client = self.client();
+        let subscribed = client.subscribe(subject.name(self.database));
         timeout(PATIENCE, subscribed).await.map_err(|_| Away)?.map_err(|_| Away)
     }
 
     /// Waits until what was asked for has left this machine.
     pub(crate) async fn flush(&self) -> Result<(), Away> {
-        timeout(PATIENCE, self.client.flush()).await.map_err(|_| Away)?.map_err(|_| Away)
+        let client = self.client();
+        timeout(PATIENCE, client.flush()).await.map_err(|_| Away)?.map_err(|_| Away)
     }
+}
+
+/// Says when another client has taken the place of the one before.
+pub(crate) struct Renewals(watch::Receiver<Line>);
+
+impl Renewals {
+    /// Waits for the next time, or for ever where there is no broker any more.
+    pub(crate) async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A client that begins to connect.
+async fn open(
+    servers: Servers,
+    upset: &Arc<Notify>,
+    trouble: &Arc<Mutex<Option<String>>>,
+) -> Result<Line, ConnectError> {
+    let Servers { addresses, login, is_encrypted } = servers;
+    let (bell, note) = (Arc::clone(upset), Arc::clone(trouble));
+    let has_ended = CancellationToken::new();
+    // The client keeps the callback for as long as its task may call it, so it is dropped however that ends.
+    let end = has_ended.clone().drop_guard();
+    let options = match login {
+        Login::Nobody => ConnectOptions::new(),
+        Login::Token(token) => ConnectOptions::with_token(token),
+        Login::User(user, password) => ConnectOptions::with_user_and_password(user, password),
+    };
+    let options = options
+        .require_tls(is_encrypted)
+        // Whoever names further servers may name some that are not encrypted, or not of this cluster.
+        .ignore_discovered_servers()
+        .name("sidenote")
+        .retry_on_initial_connect()
+        .no_echo()
+        .ping_interval(PING_INTERVAL)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .subscription_capacity(MOST_WAITING)
+        .reconnect_delay_callback(|attempts| {
+            let doubled = Duration::from_millis(50)
+                * 2_u32.saturating_pow(u32::try_from(attempts).unwrap_or(u32::MAX).min(8));
+            doubled.min(LONGEST_PAUSE)
+        })
+        .event_callback(move |event| {
+            let _keep = &end;
+            match &event {
+                Event::Connected | Event::Disconnected | Event::SlowConsumer(_) => bell.notify_one(),
+                Event::ServerError(_) | Event::ClientError(_) | Event::Closed => {
+                    *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(event.to_string());
+                }
+                _ => {}
+            }
+            std::future::ready(())
+        });
+    let client = options.connect(addresses).await?;
+    Ok(Line { client, has_ended })
 }
 
 #[cfg(test)]

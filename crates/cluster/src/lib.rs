@@ -5,7 +5,7 @@
 //! the news of the store, which tells each event once ([`Newsroom::remembering`](sidenote_store::news::Newsroom)).
 //!
 //! * `message` is what is told, `subject` where;
-//! * `broker` is the connection to NATS, `teller` publishes what this node has committed, `listener` takes what others
+//! * `broker` is the connection to NATS, `clock` says what comes too late, `teller` publishes what this node has committed, `listener` takes what others
 //!   have, `watcher` looks;
 //! * `membership` is what nodes agree on: which of them live, who does the background work, who tells which conversation,
 //!   who is logged in where;
@@ -16,6 +16,7 @@ pub mod message;
 mod subject;
 
 mod broker;
+mod clock;
 mod figures;
 
 mod listener;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::Subscriber;
 use futures_util::StreamExt as _;
 use futures_util::stream::{SelectAll, TakeUntil};
+use sidenote_core::ids::Timestamp;
 use sidenote_store::audience::Audience;
 use sidenote_store_postgres::PostgresStore;
 use tokio::sync::{Notify, watch};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::broker::Broker;
+use crate::clock::{is_late, now};
 use crate::figures::Figures;
 use crate::membership::Membership;
 use crate::message::Message;
@@ -30,6 +32,9 @@ const SETTLED: Duration = Duration::from_millis(300);
 /// What the broker did not take is asked for again after this.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How often the log says that messages come too late.
+const COMPLAINT_PAUSE: Duration = Duration::from_mins(1);
+
 /// Messages that are taken before others get the worker.
 const AT_A_TIME: usize = 64;
 
@@ -41,6 +46,10 @@ pub(crate) struct Listener {
     /// Rung when something may have been missed.
     pub(crate) look: Arc<Notify>,
     pub(crate) audience: watch::Receiver<Option<Weak<dyn Audience>>>,
+    /// When this node began.
+    pub(crate) began: Timestamp,
+    /// When the log said last that messages come too late.
+    pub(crate) complained: Option<Instant>,
 }
 
 type Ear = Pin<Box<TakeUntil<Subscriber, WaitForCancellationFutureOwned>>>;
@@ -66,6 +75,7 @@ impl Listener {
     pub(crate) async fn listen(mut self) {
         let Some(mut changes) = changes_of(&mut self.audience).await else { return };
         let mut ears = Ears::default();
+        let mut renewals = self.broker.renewals();
         let mut rested = Instant::now();
         let (mut due, mut settled) = (Some(rested), None);
         loop {
@@ -80,6 +90,11 @@ impl Listener {
                             .flatten()
                             .flatten();
                     }
+                }
+                () = renewals.next() => {
+                    // Whatever was listened to has ended with the client.
+                    ears = Ears::default();
+                    due = Some(rested.max(Instant::now()));
                 }
                 seen = changes.changed(), if due.is_none() => {
                     if seen.is_err() {
@@ -141,14 +156,25 @@ impl Listener {
         adjusted
     }
 
-    fn take(&self, bytes: &[u8]) {
+    fn take(&mut self, bytes: &[u8]) {
         self.figures.heard.add(1);
         match Message::decode(bytes) {
-            Ok(Message::News(news)) => {
+            // It was found by looking meanwhile; what was not is now.
+            Ok((Message::News(_), sent)) if is_late(sent, now(), self.began) => {
+                self.look.notify_one();
+                if self.complained.is_none_or(|then| then.elapsed() >= COMPLAINT_PAUSE) {
+                    self.complained = Some(Instant::now());
+                    tracing::warn!(
+                        "what another node told came too late to be pushed; NATS held it up, or the clock of that node is behind"
+                    );
+                }
+            }
+            Ok((Message::News(news), _)) => {
                 self.store.hear_news(&news);
             }
-            Ok(Message::Deleted(account, tiny_id)) => self.store.hear_deleted(account, tiny_id),
-            Ok(Message::Leave(account, number, why)) => {
+            // Neither an account nor a login ever comes back under its number.
+            Ok((Message::Deleted(account, tiny_id), _)) => self.store.hear_deleted(account, tiny_id),
+            Ok((Message::Leave(account, number, why), _)) => {
                 self.membership.leave(&account, number, why);
             }
             Err(error) => {

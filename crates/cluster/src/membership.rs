@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
+use crate::clock::now;
 use crate::message::Message;
 use crate::subject::subjects_of;
 
@@ -356,7 +357,7 @@ impl Membership {
             let Some(broker) = &self.broker else { continue };
             let message = Message::Leave(account, number, why);
             // In vain if the broker is away: then nodes find it by looking.
-            drop(broker.publish(&subjects_of(&message), message.encode()).await);
+            drop(broker.publish(&subjects_of(&message), message.encode(Some(now()))).await);
         }
         Ok(())
     }

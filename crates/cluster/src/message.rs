@@ -1,14 +1,15 @@
 //! What nodes tell each other, as bytes.
 //!
 //! The first byte is the version of the format. A node leaves alone what it does not understand: it finds the same by
-//! looking. So nodes of neighbouring releases may send each other anything.
+//! looking. So nodes of neighbouring releases may send each other anything. Fields may be added behind the last one
+//! without another version: who does not know them passes over them.
 
 use std::sync::Arc;
 
 use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
 use sidenote_core::event::Event;
-use sidenote_core::ids::{AccountId, EventNumber, Incarnation, TinyId};
+use sidenote_core::ids::{AccountId, EventNumber, Incarnation, Timestamp, TinyId};
 use sidenote_core::rows::{Row, RowKey};
 use sidenote_row_codec::{decode_key, decode_row, encode_key, encode_row};
 use sidenote_store::News;
@@ -64,11 +65,15 @@ struct Wire<'a> {
     last: u64,
     #[b(4)]
     events: Vec<&'a ByteSlice>,
+    /// When it was sent, in milliseconds since 1970, by the clock of the node that did. Nodes of the version before neither
+    /// send nor read it.
+    #[n(5)]
+    sent: Option<u64>,
 }
 
 impl Message {
-    /// The message as bytes; never more than [`MOST_BYTES`].
-    pub fn encode(&self) -> Vec<u8> {
+    /// The message as bytes, with the time at which it is sent; never more than [`MOST_BYTES`].
+    pub fn encode(&self, sent: Option<Timestamp>) -> Vec<u8> {
         let (key, number, ends, events) = match self {
             Self::News(news) => {
                 let key = RowKey::Conversation(news.conversation.clone());
@@ -88,7 +93,8 @@ impl Message {
         };
         let (home, (first, last)) = (encode_key(&key), ends);
         let events = events.iter().map(|event| event.as_slice().into()).collect();
-        let wire = Wire { home: home.as_slice().into(), number, first, last, events };
+        let sent = sent.map(Timestamp::millis);
+        let wire = Wire { home: home.as_slice().into(), number, first, last, events, sent };
         let mut bytes = vec![VERSION];
         minicbor::encode(wire, &mut bytes).expect("memory takes all bytes");
         bytes
@@ -102,12 +108,12 @@ impl Message {
         self
     }
 
-    /// The message that these bytes are.
+    /// The message that these bytes are, and when it was sent, if it says so.
     ///
     /// # Errors
     ///
     /// If they are none of this version, whatever they are.
-    pub fn decode(bytes: &[u8]) -> Result<Self, NotUnderstood> {
+    pub fn decode(bytes: &[u8]) -> Result<(Self, Option<Timestamp>), NotUnderstood> {
         if bytes.len() > MOST_BYTES {
             return Err(NotUnderstood("it is too long"));
         }
@@ -119,13 +125,15 @@ impl Message {
         if decoder.position() != bytes.len() {
             return Err(NotUnderstood("bytes are left over"));
         }
-        wire.read().ok_or(NotUnderstood("its fields do not fit each other"))
+        let sent = wire.sent.map(Timestamp::from_millis);
+        let message = wire.read().ok_or(NotUnderstood("its fields do not fit each other"))?;
+        Ok((message, sent))
     }
 }
 
 impl Wire<'_> {
     fn read(self) -> Option<Message> {
-        let Self { home, number, first, last, events } = self;
+        let Self { home, number, first, last, events, .. } = self;
         match decode_key(home).ok()? {
             RowKey::Account(account) if first == 0 && events.is_empty() => {
                 let (tiny_id, login) = (TinyId::from_random(number), LoginNumber::from_random(number << 1));

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::{self, BadAddress, Broker};
+use crate::clock::now;
 use crate::figures::Figures;
 use crate::listener::Listener;
 use crate::membership::Membership;
@@ -78,7 +79,7 @@ impl Node {
     pub async fn start(store: Arc<PostgresStore>, options: &ClusterOptions) -> Result<Self, BadAddress> {
         let servers = broker::parse(&options.nats)?;
         let broker = match servers {
-            Some(servers) => Broker::connect(servers).await.map(Arc::new),
+            Some(servers) => Broker::connect(servers, store.database()).await.map(Arc::new),
             None => None,
         };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -91,6 +92,10 @@ impl Node {
             async move { membership.live(stop).await }
         });
         if let Some(broker) = &broker {
+            let broker = Arc::clone(broker);
+            tasks.spawn(stop.clone().run_until_cancelled_owned(async move { broker.keep().await }));
+        }
+        if let Some(broker) = &broker {
             let (own, broker, figures) = (store.own_commits(), Arc::clone(broker), Arc::clone(&figures));
             let telling = async move { tell(own, &broker, &figures).await };
             tasks.spawn(stop.clone().run_until_cancelled_owned(telling));
@@ -99,7 +104,8 @@ impl Node {
             let (store, broker, figures) = (Arc::clone(&store), Arc::clone(broker), Arc::clone(&figures));
             let membership = Arc::clone(&membership);
             let (look, audience) = (Arc::clone(&look), audience.subscribe());
-            let listener = Listener { store, membership, broker, figures, look, audience };
+            let (began, complained) = (now(), None);
+            let listener = Listener { store, membership, broker, figures, look, audience, began, complained };
             tasks.spawn(stop.clone().run_until_cancelled_owned(listener.listen()));
         }
         let watcher = Watcher {
@@ -233,3 +239,6 @@ impl Shared for Node {
         self.membership.left(login);
     }
 }
+
+#[cfg(test)]
+mod tests;

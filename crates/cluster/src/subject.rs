@@ -1,7 +1,8 @@
 //! Where on the broker a message goes. No text of a user is part of it: it is a number made of a hash.
 //!
 //! Whoever follows a conversation, or is connected as an account, has a number of 4096, and a node listens to the numbers
-//! of those it knows. So it hears a little more than it needs, and what it did not need is dropped unread.
+//! of those it knows. So it hears a little more than it needs, and what it did not need is dropped unread. Before the number
+//! stands that of the database, so that several clusters may share a broker.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,7 @@ use crate::message::Message;
 /// So many numbers there are. All nodes must agree on it, so another number is another [`PREFIX`].
 const SHARDS: u64 = 4096;
 
-const PREFIX: &str = "sidenote.v1";
+const PREFIX: &str = "sidenote.v2";
 
 /// A message is sent to so many numbers at most; what concerns more goes to everybody.
 const MOST_SHARDS: usize = 16;
@@ -38,12 +39,13 @@ pub(crate) enum Subject {
     All,
 }
 
-impl std::fmt::Display for Subject {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Subject {
+    /// Its name on a broker, for the nodes of one database.
+    pub(crate) fn name(self, database: u64) -> String {
         match self {
-            Self::Shard(number) => write!(f, "{PREFIX}.{number:03x}"),
-            Self::Everybody => write!(f, "{PREFIX}.everybody"),
-            Self::All => write!(f, "{PREFIX}.*"),
+            Self::Shard(number) => format!("{PREFIX}.{database:016x}.{number:03x}"),
+            Self::Everybody => format!("{PREFIX}.{database:016x}.everybody"),
+            Self::All => format!("{PREFIX}.{database:016x}.*"),
         }
     }
 }
@@ -146,9 +148,10 @@ mod tests {
 
     #[test]
     fn subjects_hold_no_text_and_never_change() {
-        assert_eq!(of_conversation(&group("g")).to_string(), "sidenote.v1.13b");
-        assert_eq!(of_account(&account("ann")).to_string(), "sidenote.v1.4cd");
-        assert_eq!(Subject::Shard(0xa).to_string(), "sidenote.v1.00a");
+        assert_eq!(of_conversation(&group("g")).name(0xfe), "sidenote.v2.00000000000000fe.13b");
+        assert_eq!(of_account(&account("ann")).name(0xfe), "sidenote.v2.00000000000000fe.4cd");
+        assert_eq!(Subject::Shard(0xa).name(u64::MAX), "sidenote.v2.ffffffffffffffff.00a");
+        assert_eq!(Subject::Everybody.name(0), "sidenote.v2.0000000000000000.everybody");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use sidenote_store::news::{Follower, Told};
 
 use crate::broker::Broker;
+use crate::clock::now;
 use crate::figures::Figures;
 use crate::message::Message;
 use crate::subject::subjects_of;
@@ -16,10 +17,11 @@ pub(crate) async fn tell(mut own: Follower, broker: &Broker, figures: &Figures) 
         let mut messages = deleted.chain(news.into_iter().map(Message::News));
         while let Some(message) = messages.next() {
             let subjects = subjects_of(&message);
-            let mut bytes = message.encode();
+            let sent = Some(now());
+            let mut bytes = message.encode(sent);
             if bytes.len() > broker.max_payload() {
                 // Those who want the events read them.
-                bytes = message.without_events().encode();
+                bytes = message.without_events().encode(sent);
             }
             if broker.publish(&subjects, bytes).await.is_ok() {
                 figures.published.add(subjects.len() as u64);

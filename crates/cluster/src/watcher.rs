@@ -7,6 +7,7 @@ use std::time::Duration;
 use sidenote_core::ids::{AccountId, EventNumber, Incarnation, TinyId};
 use sidenote_core::query::Accounts;
 use sidenote_store::audience::{Audience, Followed, FollowedConversation};
+use sidenote_store::news::Doubt;
 use sidenote_store::{News, Store, StoreError};
 use sidenote_store_postgres::{Looked, PostgresStore, Recent};
 use tokio::sync::{Notify, watch};
@@ -25,6 +26,9 @@ const ROUND: Duration = Duration::from_secs(30);
 /// Conversations whose numbers are asked for in one round trip.
 const AT_A_TIME: usize = 500;
 
+/// Conversations that are asked for in one look because more was heard of them than was found.
+const MOST_DOUBTS: usize = 10 * AT_A_TIME;
+
 /// How often a node looks whether accounts that are connected are still there.
 const ACCOUNTS: Duration = Duration::from_secs(5);
 
@@ -32,7 +36,7 @@ const ACCOUNTS: Duration = Duration::from_secs(5);
 const ACCOUNTS_AT_A_TIME: usize = 100;
 
 /// What was found is remembered so long, at least: longer than a look goes back beyond the one before.
-const MEMORY: Duration = Duration::from_mins(1);
+pub(crate) const MEMORY: Duration = Duration::from_mins(1);
 
 /// How long the broker may take to be there at the start.
 const GRACE: Duration = Duration::from_secs(3);
@@ -175,7 +179,10 @@ impl Watcher {
         let seen = self.see_what_is_recent(course, looked_at, audience.as_deref()).await;
         // Without the broker all of it, each time. With it, little is lost, and less haste is needed.
         let count = if is_heard { at_a_time(conversations.len(), pause) } else { conversations.len() };
-        let compared = self.compare(part_of(conversations, &mut course.compared, count)).await;
+        let part = part_of(conversations, &mut course.compared, count);
+        let compared = self.compare(part, audience.as_deref()).await;
+        // What the looks before have not shown.
+        let settled = self.settle(audience.as_deref()).await;
         let mut looked_for = Ok(());
         if looked_at - course.last_accounts >= ACCOUNTS {
             for some in accounts.chunks(ACCOUNTS_AT_A_TIME) {
@@ -185,7 +192,7 @@ impl Watcher {
                 course.last_accounts = looked_at;
             }
         }
-        departed.and(seen).and(compared).and(looked_for)
+        departed.and(seen).and(compared).and(settled).and(looked_for)
     }
 
     /// Tells what happened since the last look, wherever it did.
@@ -211,7 +218,7 @@ impl Watcher {
             if is_old || !audience.is_some_and(|audience| audience.may_want(&news.conversation, joins)) {
                 self.store.pass_over(&news);
             } else {
-                count += u64::from(self.store.hear_news(&news));
+                count += u64::from(self.store.find_news(&news));
             }
         }
         self.figures.found.add(count);
@@ -226,15 +233,48 @@ impl Watcher {
     }
 
     /// Compares what whoever follows knows with what is there.
-    async fn compare(&self, followed: Vec<FollowedConversation>) -> Result<(), StoreError> {
+    async fn compare(
+        &self,
+        followed: Vec<FollowedConversation>,
+        audience: Option<&dyn Audience>,
+    ) -> Result<(), StoreError> {
         for some in followed.chunks(AT_A_TIME) {
             let lives: Vec<_> = some.iter().map(|of| (of.conversation.clone(), of.incarnation)).collect();
             let last = self.store.last_events(&lives).await?;
+            for (followed, last) in some.iter().zip(&last) {
+                let FollowedConversation { conversation, incarnation, known } = followed.clone();
+                if let Some(heard) = known.filter(|known| known > last) {
+                    self.decide(&Doubt { conversation, incarnation, heard }, *last, audience);
+                }
+            }
             let missed = some.iter().zip(last).filter_map(|(followed, last)| missed(followed, last));
             let new = missed.filter(|news| self.store.hear_missed(news)).count();
             self.figures.found.add(new as u64);
         }
         Ok(())
+    }
+
+    /// Asks the log for what was only heard. As a rule that is what came while this node looked.
+    async fn settle(&self, audience: Option<&dyn Audience>) -> Result<(), StoreError> {
+        for some in self.store.doubts(MOST_DOUBTS).chunks(AT_A_TIME) {
+            let lives: Vec<_> = some.iter().map(|of| (of.conversation.clone(), of.incarnation)).collect();
+            let last = self.store.last_events(&lives).await?;
+            for (doubt, last) in some.iter().zip(last) {
+                self.decide(doubt, last, audience);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the log says, which was read after the doubt came up.
+    fn decide(&self, doubt: &Doubt, last: EventNumber, audience: Option<&dyn Audience>) {
+        // Where nothing is left, the conversation is gone and its followers have been told, or will be.
+        if self.store.settle(doubt, last)
+            && last > EventNumber::START
+            && let Some(audience) = audience
+        {
+            audience.ends_here(&doubt.conversation, doubt.incarnation, last);
+        }
     }
 
     /// Tells of those that are there no more, or are others by now.

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::error::OpenError;
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
@@ -276,6 +278,21 @@ async fn version(session: &mut Session) -> Result<Found, OpenError> {
         })
     };
     Ok(Found { version: number(0)?, oldest_program: number(1)? })
+}
+
+/// The number by which nodes of this database know each other's messages: when its first schema was made, to the
+/// microsecond, and its name. So nothing has to be written for it, and a database that was restored beside the first one
+/// under another name has another number.
+pub(crate) async fn number(session: &mut Session) -> Result<u64, OpenError> {
+    let text = "SELECT (extract(epoch FROM applied_at) * 1000000)::bigint, current_database()::text, \
+         coalesce(current_schema()::text, '') FROM schema_version ORDER BY version LIMIT 1";
+    let unreadable = |error: tokio_postgres::Error| OpenError::Refused { reason: error.to_string() };
+    let rows = rows(session, text.to_owned()).await?;
+    let row = rows.first().ok_or(OpenError::NoSchema)?;
+    let made: i64 = row.try_get(0).map_err(unreadable)?;
+    let [database, schema]: [&str; 2] =
+        [row.try_get(1).map_err(unreadable)?, row.try_get(2).map_err(unreadable)?];
+    Ok(xxh3_64(format!("{made}/{database}/{schema}").as_bytes()))
 }
 
 async fn rows(session: &mut Session, sql: String) -> Result<Vec<tokio_postgres::Row>, OpenError> {

@@ -11,7 +11,7 @@ use sidenote_core::ids::{AccountId, AppId, ConversationId, EventNumber, Incarnat
 use sidenote_core::query::{Answer, Query};
 use sidenote_store::caller::Caller;
 use sidenote_store::figures::Figures;
-use sidenote_store::news::{Follower, Gathered, News, Newsroom};
+use sidenote_store::news::{Doubt, Follower, Gathered, News, Newsroom};
 use sidenote_store::{Committed, Statistics, Store, StoreError};
 use tokio::time::Instant;
 use tokio_postgres::Row;
@@ -37,6 +37,7 @@ pub struct PostgresStore {
     queue: Queue,
     background: TaskTracker,
     stop: CancellationToken,
+    database: u64,
 }
 
 /// How often statements were sent, since the store was opened.
@@ -60,6 +61,7 @@ impl PostgresStore {
         let pool = Arc::new(Pool::new(&options)?);
         let mut session = pool.connect_alone().await?;
         schema::check(&mut session).await?;
+        let database = schema::number(&mut session).await?;
         let condition = Arc::new(Condition::new(options.refuse_after));
         let (pool_too, condition_too) = (Arc::clone(&pool), Arc::clone(&condition));
         let probe = Probe { pool: pool_too, options: options.clone(), condition: condition_too };
@@ -76,7 +78,12 @@ impl PostgresStore {
         background.spawn(stop.clone().run_until_cancelled_owned(probe.clone().answers(session)));
         background.spawn(stop.clone().run_until_cancelled_owned(probe.commits()));
         let queue = Queue::new(Arc::clone(&desk));
-        Ok(Self { desk, queue, background, stop })
+        Ok(Self { desk, queue, background, stop, database })
+    }
+
+    /// The number of the database: the same for all who use it, and another one for every other database.
+    pub const fn database(&self) -> u64 {
+        self.database
     }
 
     /// News of what this node commits, and of nothing that it [hears](Self::hear): what it has to tell other nodes.
@@ -98,10 +105,29 @@ impl PostgresStore {
         self.desk.all_news.tell(&gathered)
     }
 
+    /// The same of what was found in the log by looking.
+    pub fn find_news(&self, news: &News) -> bool {
+        let mut gathered = Gathered::default();
+        gathered.add_found(news);
+        self.desk.all_news.tell(&gathered)
+    }
+
+    /// What was heard and not found yet: so many at most. Ask for the [`last_events`](Self::last_events) and
+    /// [settle](Self::settle) it.
+    pub fn doubts(&self, most: usize) -> Vec<Doubt> {
+        self.desk.all_news.doubts(most)
+    }
+
+    /// What was heard is true if the log had this last event after it was heard. If it is not, what was taken for old
+    /// because of it is told. Returns whether the log has less than was heard.
+    pub fn settle(&self, doubt: &Doubt, last: EventNumber) -> bool {
+        self.desk.all_news.settle(doubt, last)
+    }
+
     /// The same of what concerns nobody who follows: nobody is told, and whoever comes later is not told of it either.
     pub fn pass_over(&self, news: &News) {
         let mut gathered = Gathered::default();
-        gathered.add_heard(news);
+        gathered.add_found(news);
         self.desk.all_news.pass_over(&gathered);
     }
 

@@ -35,6 +35,10 @@ pub trait Audience: Send + Sync {
     /// Whether what happened in this conversation may concern anybody; `joins` if somebody joined a group by it.
     fn may_want(&self, conversation: &ConversationId, joins: bool) -> bool;
 
+    /// The log of this life ends here, and somebody was told of later events: of what nobody committed, or what the
+    /// database has lost. They have to look at the state.
+    fn ends_here(&self, conversation: &ConversationId, incarnation: Incarnation, last: EventNumber);
+
     /// Changes whenever what is followed does, or soon after.
     fn changes(&self) -> watch::Receiver<u64>;
 }

@@ -50,6 +50,17 @@ pub struct Told {
     pub deleted: Vec<(AccountId, TinyId)>,
 }
 
+/// What was heard of a life of a conversation, and not seen in its log yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Where.
+    pub conversation: ConversationId,
+    /// In which of its lives.
+    pub incarnation: Incarnation,
+    /// The number of the last event that there should be.
+    pub heard: EventNumber,
+}
+
 /// Where a store tells its news. Clones stand for the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Newsroom(Arc<Room>);
@@ -129,6 +140,31 @@ impl Newsroom {
             told.older = std::mem::take(&mut told.newer);
         }
     }
+
+    /// What was [heard](Gathered::add_heard) and neither found nor confirmed since: so many at most.
+    pub fn doubts(&self, most: usize) -> Vec<Doubt> {
+        lock(&self.0.0).told.as_mut().map(|told| told.doubts(most)).unwrap_or_default()
+    }
+
+    /// Takes what the log says about a doubt: its last event, as it was after the doubt came up. What the log does not
+    /// have was not told, and what was taken for old because of it is told now. Returns whether the log has less than was
+    /// heard.
+    pub fn settle(&self, doubt: &Doubt, last: EventNumber) -> bool {
+        let suppressed = match &mut lock(&self.0.0).told {
+            None => return false,
+            Some(told) => match told.settle(doubt, last) {
+                Settled::Confirmed => return false,
+                Settled::Refuted(suppressed) => suppressed,
+            },
+        };
+        if let Some((first, last)) = suppressed {
+            let Doubt { conversation, incarnation, .. } = doubt.clone();
+            let mut gathered = Gathered::default();
+            gathered.add_missed(&News { conversation, incarnation, first, last, events: Vec::new() });
+            self.tell(&gathered);
+        }
+        true
+    }
 }
 
 impl Follower {
@@ -171,36 +207,120 @@ pub struct Gathered {
     deleted: Vec<(AccountId, TinyId)>,
     /// It is told whatever was told before.
     insists: bool,
+    /// Nobody has seen it in the log.
+    is_hearsay: bool,
 }
 
 /// Numbers of events that were told: for each life of a conversation the first and the last of a stretch.
 /// Bounded; what was not told of for the longest time is forgotten.
 #[derive(Debug, Default)]
 struct Memory {
-    newer: HashMap<Incarnation, Ends>,
-    older: HashMap<Incarnation, Ends>,
+    newer: HashMap<Incarnation, Stretch>,
+    older: HashMap<Incarnation, Stretch>,
+    /// Lives of which numbers were heard that nobody has seen in the log. Bounded: what finds no room is not remembered.
+    doubtful: HashMap<Incarnation, ConversationId>,
 }
 
 /// The first and the last number of a stretch.
 type Ends = (EventNumber, EventNumber);
 
+/// What was told of a life of a conversation.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    told: Ends,
+    /// Up to here the log was seen to have events.
+    sure: EventNumber,
+    /// Up to here it was told and seen in the log: what was found beyond may have been taken for told, and was not.
+    solid: EventNumber,
+}
+
+/// What became of a doubt.
+enum Settled {
+    Confirmed,
+    /// The log has less. The numbers that were heard or found and taken for old, if there may be any.
+    Refuted(Option<Ends>),
+}
+
 impl Memory {
-    /// What of these numbers was not told yet, and perhaps what was left out before them; from here on they are told.
-    fn untold(&mut self, life: Incarnation, (first, last): Ends) -> Option<Ends> {
-        let told = self.newer.get(&life).or_else(|| self.older.get(&life)).copied();
-        let (untold, told) = match told {
-            // Whatever lies between was told by nobody.
-            Some((from, to)) if first >= from && last > to => ((to.next(), last), (from, last)),
-            Some((from, _)) if first >= from => return None,
-            // Another node was first with the numbers, and is heard second.
-            Some((from, to)) if last <= to => ((first, EventNumber::new(from.get() - 1)), (first, to)),
-            None | Some(_) => ((first, last), (first, last)),
-        };
+    fn get(&self, life: Incarnation) -> Option<Stretch> {
+        self.newer.get(&life).or_else(|| self.older.get(&life)).copied()
+    }
+
+    fn put(&mut self, life: Incarnation, stretch: Stretch) {
         if self.newer.len() >= REMEMBERED && !self.newer.contains_key(&life) {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(life, told);
-        Some(untold)
+        self.newer.insert(life, stretch);
+    }
+
+    /// What of these numbers was not told yet, and perhaps what was left out before them; from here on they are told.
+    fn untold(&mut self, news: &News, is_hearsay: bool) -> Option<Ends> {
+        let News { incarnation: life, first, last, .. } = *news;
+        let known = self.get(life);
+        let (untold, told) = match known.map(|stretch| stretch.told) {
+            // Whatever lies between was told by nobody.
+            Some((from, to)) if first >= from && last > to => (Some((to.next(), last)), (from, last)),
+            Some((from, to)) if first >= from => (None, (from, to)),
+            // Another node was first with the numbers, and is heard second.
+            Some((from, to)) if last <= to => (Some((first, EventNumber::new(from.get() - 1))), (first, to)),
+            None | Some(_) => (Some((first, last)), (first, last)),
+        };
+        let seen = if is_hearsay { EventNumber::START } else { last };
+        let sure = known.map_or(seen, |stretch| stretch.sure.max(seen));
+        if sure >= told.1 {
+            self.doubtful.remove(&life);
+        } else if !self.doubtful.contains_key(&life) {
+            if self.doubtful.len() >= REMEMBERED {
+                return untold;
+            }
+            self.doubtful.insert(life, news.conversation.clone());
+        }
+        if untold.is_some() || known.is_none_or(|stretch| stretch.sure < sure) {
+            let solid = known.map_or(EventNumber::START, |stretch| stretch.solid);
+            let solid = if sure >= told.1 { told.1 } else { solid };
+            self.put(life, Stretch { told, sure, solid });
+        }
+        untold
+    }
+
+    fn doubts(&mut self, most: usize) -> Vec<Doubt> {
+        // Of what was forgotten nothing is taken for old any more.
+        let Self { newer, older, doubtful } = self;
+        doubtful.retain(|life, _| newer.contains_key(life) || older.contains_key(life));
+        let doubts = doubtful.iter().take(most).filter_map(|(life, conversation)| {
+            let heard = newer.get(life).or_else(|| older.get(life))?.told.1;
+            Some(Doubt { conversation: conversation.clone(), incarnation: *life, heard })
+        });
+        doubts.collect()
+    }
+
+    fn settle(&mut self, doubt: &Doubt, last: EventNumber) -> Settled {
+        let life = doubt.incarnation;
+        let known = self.get(life);
+        if doubt.heard <= last {
+            if let Some(Stretch { told, sure, solid }) = known {
+                let sure = sure.max(last);
+                let is_settled = sure >= told.1;
+                if is_settled {
+                    self.doubtful.remove(&life);
+                }
+                let solid = if is_settled { told.1 } else { solid };
+                self.put(life, Stretch { told, sure, solid });
+            }
+            return Settled::Confirmed;
+        }
+        self.doubtful.remove(&life);
+        let suppressed = known.and_then(|Stretch { told: (from, _), solid, .. }| {
+            self.newer.remove(&life);
+            self.older.remove(&life);
+            if from > last {
+                return None;
+            }
+            self.put(life, Stretch { told: (from, last), sure: last, solid: last });
+            let first = from.max(solid.next());
+            (first <= last).then_some((first, last))
+        });
+        Settled::Refuted(suppressed)
     }
 }
 
@@ -223,9 +343,15 @@ impl Gathered {
         }
     }
 
-    /// Takes news of what was committed elsewhere, with its events or without.
+    /// Takes news of what is said to be committed elsewhere, with its events or without.
     pub fn add_heard(&mut self, heard: &News) {
-        let News { conversation, incarnation, first, last, events } = heard;
+        self.is_hearsay = true;
+        self.add_found(heard);
+    }
+
+    /// Takes news of what was committed elsewhere and is seen in the log.
+    pub fn add_found(&mut self, found: &News) {
+        let News { conversation, incarnation, first, last, events } = found;
         let bytes = events.iter().map(|event| event_bytes(event)).sum();
         self.put(conversation, *incarnation, (*first, *last), events, bytes);
     }
@@ -234,7 +360,7 @@ impl Gathered {
     /// had no use for it then.
     pub fn add_missed(&mut self, missed: &News) {
         self.insists = true;
-        self.add_heard(missed);
+        self.add_found(missed);
     }
 
     /// Takes that an account was deleted elsewhere.
@@ -263,7 +389,7 @@ impl Gathered {
         let Some(told) = told else { return (self.news.iter().map(whole).collect(), true) };
         let mut is_new = !self.deleted.is_empty();
         let ends = self.news.iter().map(|news| {
-            let untold = told.untold(news.incarnation, (news.first, news.last));
+            let untold = told.untold(news, self.is_hearsay);
             is_new |= untold.is_some();
             if self.insists { whole(news) } else { untold }
         });

@@ -40,16 +40,49 @@ fn samples() -> Vec<Message> {
 #[test]
 fn a_message_comes_back_as_it_was() {
     for message in samples() {
-        assert_eq!(Message::decode(&message.encode()), Ok(message));
+        for sent in [None, Some(Timestamp::from_millis(0)), Some(Timestamp::from_millis(u64::MAX))] {
+            assert_eq!(Message::decode(&message.encode(sent)), Ok((message.clone(), sent)));
+        }
+    }
+}
+
+/// What a node of the version before knows of a message.
+#[derive(Encode, Decode)]
+struct WireBefore<'a> {
+    #[b(0)]
+    home: &'a ByteSlice,
+    #[n(1)]
+    number: u64,
+    #[n(2)]
+    first: u64,
+    #[n(3)]
+    last: u64,
+    #[b(4)]
+    events: Vec<&'a ByteSlice>,
+}
+
+#[test]
+fn a_node_of_the_version_before_reads_what_this_one_sends_and_is_read() {
+    for message in samples() {
+        let bytes = message.encode(Some(Timestamp::from_millis(1_700_000_000_000)));
+        assert_eq!(bytes[0], 1);
+        let mut decoder = minicbor::Decoder::new(&bytes[1..]);
+        let before: WireBefore<'_> = decoder.decode().unwrap();
+        assert_eq!(decoder.position(), bytes.len() - 1, "bytes that are left over are refused");
+        let mut sent_before = vec![1];
+        minicbor::encode(before, &mut sent_before).unwrap();
+        assert!(sent_before.len() < bytes.len());
+        assert_eq!(Message::decode(&sent_before), Ok((message.clone(), None)));
+        assert_eq!(message.encode(None), sent_before);
     }
 }
 
 #[test]
 fn a_message_never_grows_too_large_to_be_taken() {
     let without = |message: &Message| {
-        let bytes = message.encode();
+        let bytes = message.encode(Some(Timestamp::from_millis(u64::MAX)));
         assert!(bytes.len() <= MOST_BYTES);
-        let Ok(Message::News(news)) = Message::decode(&bytes) else { panic!("{message:?}") };
+        let Ok((Message::News(news), _)) = Message::decode(&bytes) else { panic!("{message:?}") };
         news.events.is_empty()
     };
     let many = |count: u64, bytes: usize| {
@@ -63,14 +96,14 @@ fn a_message_never_grows_too_large_to_be_taken() {
 
 #[test]
 fn what_does_not_fit_together_is_refused() {
-    let refused = |message: &Message| Message::decode(&message.encode()).is_err();
+    let refused = |message: &Message| Message::decode(&message.encode(None)).is_err();
     assert!(refused(&news(0, 1, Vec::new())));
     assert!(refused(&news(2, 1, Vec::new())));
     assert!(refused(&news(1, u64::MAX, Vec::new())));
     assert!(refused(&news(1, 2, vec![event(1, "")])));
     assert!(refused(&news(1, 1, vec![event(2, "")])));
     assert!(!refused(&news(LAST_NUMBER, LAST_NUMBER, Vec::new())));
-    let mut bytes = news(1, 1, Vec::new()).encode();
+    let mut bytes = news(1, 1, Vec::new()).encode(None);
     bytes.push(0);
     assert_eq!(Message::decode(&bytes), Err(NotUnderstood("bytes are left over")));
     bytes[0] = VERSION + 1;
@@ -81,7 +114,7 @@ fn what_does_not_fit_together_is_refused() {
 
 /// What is understood can be told on, and comes back the same.
 fn holds(bytes: &[u8]) {
-    if let Ok(message) = Message::decode(bytes) {
+    if let Ok((message, sent)) = Message::decode(bytes) {
         if let Message::News(news) = &message {
             assert!(news.first <= news.last && news.last.next() > news.last);
             assert!(
@@ -91,7 +124,7 @@ fn holds(bytes: &[u8]) {
                     .all(|(event, number)| event.number.get() == number)
             );
         }
-        assert_eq!(Message::decode(&message.encode()), Ok(message));
+        assert_eq!(Message::decode(&message.encode(sent)), Ok((message, sent)));
     }
 }
 
@@ -111,7 +144,7 @@ proptest! {
         end in any::<prop::sample::Index>(),
         is_cut in any::<bool>(),
     ) {
-        let mut bytes = samples()[which].encode();
+        let mut bytes = samples()[which].encode(Some(Timestamp::from_millis(1_700_000_000_000)));
         for (at, byte) in changes {
             let at = at.index(bytes.len());
             bytes[at] = byte;

@@ -118,6 +118,11 @@ impl Stretches {
         self.newer.get(&incarnation).or_else(|| self.older.get(&incarnation)).copied()
     }
 
+    pub(super) fn remove(&mut self, incarnation: Incarnation) {
+        self.newer.remove(&incarnation);
+        self.older.remove(&incarnation);
+    }
+
     pub(super) fn put(&mut self, incarnation: Incarnation, number: EventNumber) {
         let (first, last) = self.get(incarnation).unwrap_or((number, number));
         if self.newer.len() >= STRETCHES && !self.newer.contains_key(&incarnation) {

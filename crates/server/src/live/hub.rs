@@ -3,6 +3,7 @@
 
 mod elsewhere;
 mod people;
+mod unread;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,30 +11,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use sidenote_core::event::{Event, Happening};
-use sidenote_core::ids::{
-    AccountId, AppId, Conversation, ConversationId, EventNumber, Incarnation, TinyId, UserId,
-};
+use sidenote_core::ids::{AccountId, AppId, ConversationId, EventNumber, Incarnation, TinyId, UserId};
 use sidenote_core::query::{Accounts, Events, JoinedGroups};
 use sidenote_store::audience::{Audience, Followed};
 use sidenote_store::{News, Store, StoreError};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Delivery;
 use super::followers::{Followers, HandedOut};
 use super::mailbox::{Ended, Inbox, Mailbox};
+use unread::{AGAIN, Unread};
 
 /// Events that are read from the log at a time.
 const EVENTS_PER_READ: usize = 200;
 
 /// Groups of an account that are read at a time.
 const GROUPS_PER_READ: usize = 200;
-
-/// When logs are read again that could not be read.
-const AGAIN: Duration = Duration::from_millis(500);
-
-/// So many of them are kept; those who are connected in the apps of further ones are cut off.
-const MOST_UNREAD: usize = 1024;
 
 /// Events that are handed out before others get the lock, and the worker.
 const EVENTS_PER_LOCK: usize = 32;
@@ -55,8 +50,7 @@ pub(crate) struct Hub {
     closed: AtomicBool,
     /// How often what is followed has changed, for whoever wants to know.
     audience: watch::Sender<u64>,
-    /// News of groups whose logs could not be read: somebody who is connected may have joined one.
-    unread: Mutex<Vec<News>>,
+    unread: Mutex<Unread>,
 }
 
 /// A store has no form for people.
@@ -256,6 +250,15 @@ impl Audience for Hub {
         self.state().may_want_found(conversation, joins)
     }
 
+    fn ends_here(&self, conversation: &ConversationId, incarnation: Incarnation, last: EventNumber) {
+        if self.state().take_back(conversation, incarnation, last) {
+            tracing::error!(
+                "events were told that the log does not have; those who follow are cut off, so that they look at the state"
+            );
+            self.announce_changes();
+        }
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.audience.subscribe()
     }
@@ -290,27 +293,31 @@ impl Hub {
         let mut news = self.store().news();
         self.following.send_replace(true);
         let mut burst = Burst::default();
+        let mut again = Instant::now() + AGAIN;
         loop {
+            let has_unread = !self.unread().is_empty();
             tokio::select! {
                 told = news.next() => {
                     for (account, tiny_id) in &told.deleted {
                         self.state().end_account(account, *tiny_id, Ended::Removed);
                     }
                     for news in &told.news {
-                        self.pass_on(news, &mut burst).await;
+                        // What waits is not read for each piece of news again: nobody else may wait for that.
+                        if !self.unread().takes(news) {
+                            self.pass_on(news, &mut burst).await;
+                        }
                     }
                     self.announce_changes();
                 }
-                () = tokio::time::sleep(AGAIN), if self.has_unread() => {
-                    for news in self.take_unread() {
-                        self.pass_on(&news, &mut burst).await;
-                    }
+                () = tokio::time::sleep_until(again), if has_unread => {
+                    self.read_again(&mut burst).await;
+                    again = Instant::now() + AGAIN;
                     self.announce_changes();
                 }
                 () = self.changed.notified() => {
                     let state = self.state();
                     if state.is_idle() {
-                        drop(self.take_unread());
+                        self.unread().forget();
                         // Under the lock: whoever comes next finds that nobody follows, and waits.
                         self.following.send_replace(false);
                         return;
@@ -353,34 +360,11 @@ impl Hub {
             return;
         }
         let old = news.events.partition_point(|event| event.number <= position);
-        self.hand_out(conversation, incarnation, &news.events[old..], burst).await;
+        self.hand_out(conversation, incarnation, (&news.events[old..], news.last), burst).await;
     }
 
-    /// Keeps news of a group whose log could not be read, for somebody may have joined by it who hears nothing else.
-    fn read_again(
-        &self,
-        group: &ConversationId,
-        incarnation: Incarnation,
-        (first, last): (EventNumber, EventNumber),
-    ) {
-        // Those who are in a one-to-one conversation are cut off already.
-        if matches!(group.conversation, Conversation::Direct(..)) {
-            return;
-        }
-        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
-        if unread.len() >= MOST_UNREAD {
-            drop(unread);
-            return self.state().lose_app(group.app);
-        }
-        unread.push(News { conversation: group.clone(), incarnation, first, last, events: Vec::new() });
-    }
-
-    fn has_unread(&self) -> bool {
-        !self.unread.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
-    fn take_unread(&self) -> Vec<News> {
-        std::mem::take(&mut *self.unread.lock().unwrap_or_else(PoisonError::into_inner))
+    fn unread(&self) -> MutexGuard<'_, Unread> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read_on(
@@ -398,27 +382,26 @@ impl Hub {
                 Ok(page) if !page.cursor_too_old => page,
                 Ok(_) => return self.state().lose_events(conversation, incarnation),
                 Err(error) => {
-                    tracing::error!(%error, "events could not be read for those who follow them; they are cut off");
-                    self.state().lose_events(conversation, incarnation);
-                    return self.read_again(conversation, incarnation, (position.next(), last));
+                    return self.put_off(conversation, incarnation, (position.next(), last), &error);
                 }
             };
             // Not beyond what was asked for: where no channel remembers the position, the next news would tell it again.
             let asked = page.events.partition_point(|event| event.number <= last);
             let Some(newest) = page.events[..asked].last() else { return };
             position = newest.number;
-            if !self.hand_out(conversation, incarnation, &page.events[..asked], burst).await {
+            if !self.hand_out(conversation, incarnation, (&page.events[..asked], last), burst).await {
                 return;
             }
         }
     }
 
-    /// Hands out events that follow each other. False if that is not possible, and whoever follows was cut off.
+    /// Hands out events that follow each other and belong to news up to a last one. False if that is not possible: then what
+    /// is left is told later, or whoever follows was cut off.
     async fn hand_out(
         &self,
         conversation: &ConversationId,
         incarnation: Incarnation,
-        events: &[Arc<Event>],
+        (events, last): (&[Arc<Event>], EventNumber),
         burst: &mut Burst,
     ) -> bool {
         for events in events.chunks(EVENTS_PER_LOCK) {
@@ -442,12 +425,15 @@ impl Hub {
                 }
             }
             let is_told = self.put(&deliveries, burst).await;
-            if let Some((error, event)) = failure {
-                tracing::error!(%error, "an event cannot be told; those who follow it are cut off");
-                let mut state = self.state();
-                state.lose_events(conversation, incarnation);
-                if let Happening::MembersJoined { users, .. } = &event.what {
-                    state.lose(conversation.app, users);
+            if let Some((error, event)) = failure.filter(|_| is_told) {
+                let is_lost = !matches!(error, StoreError::Busy { .. });
+                self.put_off(conversation, incarnation, (event.number, last), &error);
+                // That one is not read again in vain for ever.
+                if is_lost {
+                    self.unread().remove(incarnation);
+                    if let Happening::MembersJoined { users, .. } = &event.what {
+                        self.state().lose(conversation.app, users);
+                    }
                 }
                 return false;
             }

@@ -10,6 +10,7 @@ mod load;
 mod patroni;
 
 mod broker;
+mod hearsay;
 mod pushes;
 
 mod counted;

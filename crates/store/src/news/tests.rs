@@ -227,11 +227,10 @@ fn numbers_told_in_any_order_are_each_told_once() {
     let mut order = [0, 1, 2, 3, 4];
     permute(&mut order, 0, &mut |order| {
         let mut memory = Memory::default();
-        let life = Incarnation::from_random(1);
         let mut told = Vec::new();
         for place in order {
             let (first, last) = pieces[*place];
-            let untold = memory.untold(life, (EventNumber::new(first), EventNumber::new(last)));
+            let untold = memory.untold(&heard(first, last), *place % 2 == 0);
             told.extend(untold.into_iter().flat_map(|(first, last)| first.get()..=last.get()));
         }
         told.sort_unstable();
@@ -241,6 +240,97 @@ fn numbers_told_in_any_order_are_each_told_once() {
         assert_eq!(distinct, whole, "{order:?}");
         assert_eq!(told[0], 1, "{order:?}");
     });
+}
+
+fn heard(first: u64, last: u64) -> News {
+    let (conversation, incarnation) = (group("a"), Incarnation::from_random(1));
+    let [first, last] = [first, last].map(EventNumber::new);
+    News { conversation, incarnation, first, last, events: Vec::new() }
+}
+
+/// Tells what was found in the log, and what others are told of it.
+fn find(newsroom: &Newsroom, follower: &mut Follower, first: u64, last: u64) -> Vec<(u64, u64)> {
+    let mut gathered = Gathered::default();
+    gathered.add_found(&heard(first, last));
+    newsroom.tell(&gathered);
+    follower.take().news.iter().map(ends).collect()
+}
+
+fn doubts(newsroom: &Newsroom) -> Vec<u64> {
+    newsroom.doubts(10).iter().map(|doubt| doubt.heard.get()).collect()
+}
+
+fn settle(newsroom: &Newsroom, last: u64) -> bool {
+    let doubt = newsroom.doubts(1).pop().unwrap();
+    newsroom.settle(&doubt, EventNumber::new(last))
+}
+
+#[test]
+fn what_the_log_confirms_is_in_doubt_no_more() {
+    let newsroom = Newsroom::remembering();
+    let mut follower = newsroom.follow();
+    assert!(hear(&newsroom, 1, 2));
+    assert_eq!(doubts(&newsroom), [2]);
+    // What is found reaches as far, or further.
+    find(&newsroom, &mut follower, 1, 2);
+    assert!(doubts(&newsroom).is_empty());
+    hear(&newsroom, 3, 3);
+    assert_eq!(find(&newsroom, &mut follower, 2, 4), [(3, 4)]);
+    assert!(doubts(&newsroom).is_empty() && !hear(&newsroom, 4, 4) && doubts(&newsroom).is_empty());
+    // Where the log was asked, and where another one is heard of while it is.
+    hear(&newsroom, 5, 5);
+    assert!(!settle(&newsroom, 6) && doubts(&newsroom).is_empty());
+    hear(&newsroom, 6, 6);
+    hear(&newsroom, 7, 7);
+    let doubt = newsroom.doubts(1).pop().unwrap();
+    hear(&newsroom, 8, 8);
+    assert!(!newsroom.settle(&doubt, EventNumber::new(7)));
+    assert_eq!(doubts(&newsroom), [8]);
+    // Own commits are durable, and all before them with them.
+    tell(&newsroom, &[(1, "a", 9, 10)]);
+    assert!(doubts(&newsroom).is_empty());
+    hear(&newsroom, 10, 10);
+    for _ in 0..2 {
+        newsroom.forget_old();
+    }
+    assert!(doubts(&newsroom).is_empty(), "nothing is taken for old because of it");
+}
+
+#[test]
+fn a_number_that_the_log_does_not_have_hides_nothing_once_the_log_was_asked() {
+    let newsroom = Newsroom::remembering();
+    let mut follower = newsroom.follow();
+    assert_eq!(find(&newsroom, &mut follower, 1, 4), [(1, 4)]);
+    hear(&newsroom, 1000, 1000);
+    assert_eq!(find(&newsroom, &mut follower, 5, 5), [(5, 1000)]);
+    // What is committed then is taken for old, until the log was asked.
+    hear(&newsroom, 6, 6);
+    assert!(follower.take().news.is_empty());
+    // Also what a look finds then.
+    assert!(find(&newsroom, &mut follower, 5, 6).is_empty());
+    assert!(settle(&newsroom, 6));
+    assert_eq!(follower.take().news.iter().map(ends).collect::<Vec<_>>(), [(5, 6)]);
+    assert!(doubts(&newsroom).is_empty());
+    assert_eq!(find(&newsroom, &mut follower, 6, 7), [(7, 7)]);
+    // The same where it was the first that was heard of.
+    for _ in 0..2 {
+        newsroom.forget_old();
+    }
+    hear(&newsroom, 1000, 1001);
+    follower.take();
+    assert_eq!(find(&newsroom, &mut follower, 8, 8), [(8, 999)]);
+    // Rather twice: whoever hands it out knows what it has handed out.
+    assert!(settle(&newsroom, 8));
+    assert_eq!(follower.take().news.iter().map(ends).collect::<Vec<_>>(), [(8, 8)]);
+    assert_eq!(find(&newsroom, &mut follower, 8, 9), [(9, 9)]);
+    // And where nothing else was heard of, or there is no such conversation.
+    for _ in 0..2 {
+        newsroom.forget_old();
+    }
+    hear(&newsroom, 1000, 1001);
+    follower.take();
+    assert!(settle(&newsroom, 0) && follower.take().news.is_empty() && doubts(&newsroom).is_empty());
+    assert_eq!(find(&newsroom, &mut follower, 10, 10), [(10, 10)]);
 }
 
 fn permute(order: &mut [usize; 5], from: usize, see: &mut impl FnMut(&[usize; 5])) {

@@ -35,6 +35,18 @@ impl Followers {
         is_heard || self.apps.contains_key(&app) || self.channels.contains_key(conversation)
     }
 
+    /// Whether a later event of this life can't be told before one that is not told yet. Of what nobody knows the position,
+    /// accounts are told late, or may have joined; whoever follows the app would miss what is told second.
+    pub(in super::super) fn tells_in_order(
+        &self,
+        conversation: &ConversationId,
+        incarnation: Incarnation,
+    ) -> bool {
+        self.position(conversation, incarnation).is_some()
+            || self.known(conversation, incarnation).is_some()
+            || !self.apps.contains_key(&conversation.app)
+    }
+
     /// An event that concerns accounts of this app was lost for good.
     pub(in super::super) fn lose_app(&self, app: AppId) {
         let names = self.accounts.get(&app).into_iter().flat_map(|names| names.keys());
@@ -52,6 +64,26 @@ impl Followers {
         let listeners = [one, other].into_iter().filter_map(|user| names.get(user)).flatten();
         let stretches = listeners.filter_map(|place| self.listeners[*place].directs.get(incarnation));
         stretches.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
+    }
+
+    /// Cuts those off who were told of later events than the log has, and forgets that they were. Whether there is anybody.
+    pub(in super::super) fn take_back(
+        &mut self,
+        conversation: &ConversationId,
+        incarnation: Incarnation,
+        last: EventNumber,
+    ) -> bool {
+        let channel = self.find(conversation, incarnation);
+        let known = channel.and_then(|channel| channel.position.max(channel.known()));
+        let told = known.max(self.position(conversation, incarnation));
+        if told.is_none_or(|told| told <= last) {
+            return false;
+        }
+        for (_, listener) in &mut self.listeners {
+            listener.directs.remove(incarnation);
+        }
+        self.lose_events(conversation, incarnation);
+        true
     }
 
     /// Whether another life of this conversation was told of before and has not ended. Then its end was lost, or this

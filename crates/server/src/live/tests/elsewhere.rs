@@ -5,6 +5,7 @@ use std::sync::{Mutex, Weak};
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
+use sidenote_core::event::Event;
 use sidenote_core::query::{Answer, Query};
 use sidenote_store::audience::{Audience, Followed, FollowedConversation};
 use sidenote_store::decorator::Decorator;
@@ -208,6 +209,44 @@ async fn what_two_write_to_each_other_is_told_once_whatever_is_heard_twice_or_la
 }
 
 #[tokio::test]
+async fn whoever_was_told_what_the_log_does_not_have_is_cut_off_and_hears_what_comes() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.import("bob").await;
+    let mut bob = scene.connect("bob").await;
+    let (both, life) = (ConversationId::direct(APP, user("ann"), user("bob")), Incarnation::from_random(7));
+    scene.write("ann", ("bob", tiny_id("bob")), 7).await;
+    far.tell_by(Gathered::add_heard, both.clone(), 7, (1, 1));
+    assert_eq!(waiting(&mut bob).await, [1]);
+    let ends_at = |last| far.audience().ends_here(&both, life, EventNumber::new(last));
+    // A false number without the events: the log is read, and has none of them.
+    far.tell_by(Gathered::add_heard, both.clone(), 7, (1000, 1000));
+    assert!(waiting(&mut bob).await.is_empty());
+    ends_at(1);
+    assert!(waiting(&mut bob).await.is_empty());
+    // One with an event that nobody committed.
+    for _ in 0..2 {
+        far.newsroom.forget_old();
+    }
+    let number = EventNumber::new(2);
+    let (at, operator) = (Timestamp::from_millis(1), Operator::server(user("administrator")));
+    let events = vec![Arc::new(Event { number, at, operator, what: Happening::GroupChanged })];
+    let mut gathered = Gathered::default();
+    let (conversation, incarnation) = (both.clone(), life);
+    gathered.add_heard(&News { conversation, incarnation, first: number, last: number, events });
+    far.newsroom.tell(&gathered);
+    assert_eq!(waiting(&mut bob).await, [2]);
+    ends_at(1);
+    assert_eq!(bob.next().await.unwrap_err(), Ended::Lost);
+    // Whoever comes back before the connection that is over has gone.
+    let mut again = scene.connect("bob").await;
+    drop(bob);
+    scene.write("ann", ("bob", tiny_id("bob")), 8).await;
+    far.tell_by(Gathered::add_missed, both.clone(), 7, (2, 2));
+    assert_eq!(waiting(&mut again).await, [2]);
+}
+
+#[tokio::test]
 async fn a_reader_says_what_it_knows_so_that_nobody_is_told_it_again() {
     let far = Far::new();
     let scene = scene(&far).await;
@@ -227,15 +266,58 @@ async fn a_reader_says_what_it_knows_so_that_nobody_is_told_it_again() {
 }
 
 #[tokio::test]
-async fn a_joining_is_heard_of_though_the_log_could_not_be_read_at_once() {
+async fn nobody_is_cut_off_while_a_log_can_t_be_read_for_a_moment() {
     let far = Far::new();
     let scene = scene(&far).await;
     scene.import("bob").await;
     let (mut ann, mut bob) = (scene.connect("ann").await, scene.connect("bob").await);
+    let both = ConversationId::direct(APP, user("ann"), user("bob"));
     scene.add("a", "bob").await;
+    // The first number is that of the life, too.
+    for random in 7..=8 {
+        scene.write("ann", ("bob", tiny_id("bob")), random).await;
+    }
     far.is_broken.store(true, Ordering::Relaxed);
     far.tell("a", (3, 3));
+    far.tell_by(Gathered::add_heard, both.clone(), 7, (1, 1));
+    assert!(waiting(&mut ann).await.is_empty() && waiting(&mut bob).await.is_empty());
+    // What comes meanwhile waits with it.
+    scene.send("a", 1).await;
+    far.tell("a", (4, 4));
+    far.tell_by(Gathered::add_heard, both, 7, (2, 2));
+    assert!(waiting(&mut ann).await.is_empty() && waiting(&mut bob).await.is_empty());
+    far.is_broken.store(false, Ordering::Relaxed);
+    for inbox in [&mut ann, &mut bob] {
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            told.push(next(inbox).await.1);
+        }
+        assert!(told == [1, 2, 3, 4] || told == [3, 4, 1, 2], "{told:?}");
+    }
+    scene.send("a", 2).await;
+    far.tell("a", (5, 5));
+    assert_eq!((next(&mut ann).await.1, next(&mut bob).await.1), (5, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_follows_is_cut_off_when_a_log_can_t_be_read_for_long_and_a_joining_is_heard_of_even_then() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.import("bob").await;
+    let (mut ann, mut bob) = (scene.connect("ann").await, scene.connect("bob").await);
+    let mut everything = scene.hub.follow_app(APP).await;
+    scene.add("a", "bob").await;
+    scene.create("b", 2, &[]).await;
+    far.is_broken.store(true, Ordering::Relaxed);
+    let began = tokio::time::Instant::now();
+    far.tell("a", (3, 3));
+    // Nobody knows how much they know, so that later events could be told first.
+    far.tell_by(Gathered::add_heard, group("b"), 2, (1, 1));
+    assert_eq!(everything.next().await.unwrap_err(), Ended::Lost);
+    assert!(began.elapsed().as_secs() < 30);
     assert_eq!(ann.next().await.unwrap_err(), Ended::Lost);
+    assert!((30..60).contains(&began.elapsed().as_secs()));
+    tokio::time::sleep(std::time::Duration::from_mins(5)).await;
     far.is_broken.store(false, Ordering::Relaxed);
     assert_eq!(next(&mut bob).await.1, 3);
     scene.send("a", 1).await;

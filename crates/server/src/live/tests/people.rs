@@ -179,7 +179,7 @@ impl Decorator for Unreadable {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn whoever_cannot_be_told_what_a_message_says_is_cut_off_and_not_left_in_the_dark() {
     let inner = Arc::new(MemoryStore::new(Limits::default()));
     let store = Arc::new(Unreadable { inner, is_broken: AtomicBool::new(false) });

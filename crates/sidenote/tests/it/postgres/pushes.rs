@@ -147,7 +147,7 @@ fn pushes_cross_servers_in_order_through_a_broker() {
 #[test]
 fn a_broker_that_asks_for_a_password_is_told_it_and_nobody_else() {
     let test = "a_broker_that_asks_for_a_password_is_told_it_and_nobody_else";
-    let login = Some(("us@r", "hunter2:x"));
+    let login = ("us@r", "hunter2:x");
     let Some(broker) = Broker::start_with_login_or_skip(test, login) else { return };
     let log = "\n\n[log]\nlevel = \"debug\"";
     let Some(cluster) = cluster(test, broker.section_as("us%40r:hunter2%3Ax", 500) + log) else { return };
