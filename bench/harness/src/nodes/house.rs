@@ -25,6 +25,9 @@ const NODES: usize = 4;
 /// That one.
 pub(super) const ALONE: usize = 3;
 
+/// Members of the one group who set pairs of its message.
+const CROWD: u32 = 64;
+
 /// Groups, and messages of each without pairs and with 20.
 pub(super) const GROUPS: u64 = 1000;
 pub(super) const EACH: u64 = 10;
@@ -110,7 +113,7 @@ impl House {
             let groups = Groups { first: first.first, messages: EACH, skipped };
             product.in_groups(&nodes[0], "nodes", groups)
         };
-        let doors = [groups(PLAIN, 0)?, groups(FULL, EACH)?, product.in_one_group(&nodes[0], "nodes")?];
+        let doors = [groups(PLAIN, 0)?, groups(FULL, EACH)?, product.by_many(&nodes[0], "nodes", &crowd())?];
         let mut house = Self { postgres, nats, pgbench, product, nodes, doors };
         house.sleep()?;
         Ok(house)
@@ -209,9 +212,15 @@ impl House {
     }
 }
 
+/// Those members. Whoever shares a transaction with one of them is mostly somebody else.
+fn crowd() -> Vec<String> {
+    (0..CROWD).map(|number| format!("member{number:03}")).collect()
+}
+
 /// Accounts and groups through the API, messages through the store.
 fn store(product: &Product, port: u16, pgbench: &Pgbench) -> Result<()> {
-    let accounts = [MEMBER.to_owned(), crate::live::account(0)];
+    let mut accounts = vec![MEMBER.to_owned(), crate::live::account(0)];
+    accounts.extend(crowd());
     let members: Value = accounts.iter().map(|name| json!({"Member_Account": name})).collect();
     let create = |group: &str, members: &Value| {
         let body = json!({"Type": "Public", "Name": group, "GroupId": group, "MemberList": members});

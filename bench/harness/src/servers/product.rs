@@ -131,9 +131,15 @@ impl Product {
         Ok(server.spoken_to(name, Arc::new(self.dialect(server.port(), Some(groups))?)))
     }
 
-    /// How a server of this data is asked for messages of the one group.
-    pub(crate) fn in_one_group(&self, server: &Server, name: &str) -> Result<Server> {
-        Ok(server.spoken_to(name, Arc::new(self.dialect(server.port(), None)?)))
+    /// How a server of this data is asked for messages of the one group, by many of its members.
+    pub(crate) fn by_many(&self, server: &Server, name: &str, members: &[String]) -> Result<Server> {
+        let mut dialect = self.dialect(server.port(), None)?;
+        let sets = members.iter().map(|member| {
+            let query = query(member, &Self::ticket(member)?);
+            Ok(Head::of("group_set_key_values", &query, server.port()))
+        });
+        dialect.sets = sets.collect::<Result<_>>()?;
+        Ok(server.spoken_to(name, Arc::new(dialect)))
     }
 
     /// A request of the member for one set, up to the length of its body.
@@ -143,7 +149,7 @@ impl Product {
 
     fn dialect(&self, port: u16, groups: Option<Groups>) -> Result<Sidenote> {
         Ok(Sidenote {
-            set: Head::of("group_set_key_values", &self.query(MEMBER)?, port),
+            sets: vec![Head::of("group_set_key_values", &self.query(MEMBER)?, port)],
             unchecked_set: Head::of("group_set_key_values", &self.query(ADMINISTRATOR)?, port),
             pull: Head::of("group_get_key_values", &self.query(MEMBER)?, port),
             groups,
@@ -254,7 +260,8 @@ impl Groups {
 }
 
 struct Sidenote {
-    set: Head,
+    /// For each of those who set.
+    sets: Vec<Head>,
     unchecked_set: Head,
     pull: Head,
     groups: Option<Groups>,
@@ -263,7 +270,10 @@ struct Sidenote {
 impl Dialect for Sidenote {
     fn write(&self, request: Request, versions: &Versions, source: &mut Source, out: &mut Vec<u8>) {
         let head = match request.action {
-            Action::Set { compares: true, .. } => &self.set,
+            Action::Set { compares: true, .. } => match &self.sets[..] {
+                [only] => only,
+                sets => &sets[source.any(sets.len())],
+            },
             Action::Set { compares: false, .. } => &self.unchecked_set,
             Action::Pull { .. } => &self.pull,
         };

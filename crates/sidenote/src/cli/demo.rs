@@ -82,7 +82,7 @@ async fn demonstrate(config: Config, any_port: bool, folder: &Folder) -> anyhow:
 /// Starts the server; with `any_port` on a free port if the configured one is taken.
 async fn start(config: &Config, any_port: bool, store: &Arc<dyn Store>) -> anyhow::Result<Server> {
     let start = async |config: &Config| {
-        let pages = config.apps.first().map(live_poll::page).into_iter().collect();
+        let pages = config.apps.first().map(live_poll::pages).unwrap_or_default();
         Server::start_with_pages(config, Arc::clone(store), Arc::new(SystemClock), pages).await
     };
     let mut config = config.clone();

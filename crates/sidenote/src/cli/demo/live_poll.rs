@@ -15,8 +15,8 @@ pub(super) const PATH: &str = "/demo";
 /// Stands in the page for what it has to know.
 const PLACE: &str = "/*DEMO*/null";
 
-/// The page with tickets for the members. They are valid for a day, and for this throw-away app alone.
-pub(super) fn page(app: &App) -> Page {
+/// The page with tickets for the members, where its address is told and where a browser looks first. The tickets are valid for a day, and for this throw-away app alone.
+pub(super) fn pages(app: &App) -> Vec<Page> {
     let now = SystemClock.now_millis() / 1000;
     let ticket = |user: &&str| user_sig::sign(app.sdk_app_id, &app.keys[0], user, now, TICKET_SECONDS, None);
     let users: serde_json::Map<_, _> =
@@ -27,5 +27,5 @@ pub(super) fn page(app: &App) -> Page {
     });
     // Nothing in it can end the script: names and options are ours, and tickets are letters, digits and few signs.
     let html = include_str!("live_poll.html").replacen(PLACE, &demo.to_string(), 1);
-    Page { path: PATH, html: html.into() }
+    [PATH, "/"].map(|path| Page { path, html: html.clone().into() }).into()
 }
