@@ -11,9 +11,9 @@ use sidenote_core::ids::{Conversation, GroupId, MessageName, MsgKey, MsgSeq, Tin
 
 use crate::wire::json::{Document, Object, Value};
 
-/// Changes of which the pushes are still awaited. More than that only wait if events come late, and then the oldest are
-/// told like everybody else's, which does no harm.
-const MAX_AWAITED: usize = 16;
+/// Changes of which the pushes are still awaited: as many as there are events in a mailbox that is full. More than that
+/// only wait if events come late, and then the oldest are told like everybody else's, which does no harm.
+const MAX_AWAITED: usize = 512;
 
 /// A change as its answer tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +130,10 @@ impl Echoes {
 
 #[cfg(test)]
 mod tests {
+    use sidenote_core::event::Operator;
+    use sidenote_core::ids::{EventNumber, Timestamp};
+    use sidenote_core::message::{Message, Priority};
+
     use super::*;
 
     fn ann() -> UserId {
@@ -182,6 +186,39 @@ mod tests {
         let set = mark(DIRECT_SET, body, r#"{"ErrorCode":0,"Seq":6,"ExtensionList":[{"ErrorCode":0}]}"#);
         assert_eq!(set, Some(expected(Some(6))));
         assert_eq!(mark(DIRECT_SET, body, r#"{"ErrorCode":20003}"#), None);
+    }
+
+    fn sent(seq: u64) -> Event {
+        let message = Message {
+            sender: ann(),
+            sender_tiny_id: TinyId::from_random(1),
+            random: 1,
+            client_time: 1,
+            sent_at: Timestamp::from_secs(1),
+            priority: Priority::Normal,
+            supports_extension: true,
+            imported: false,
+            recalled: false,
+        };
+        let what = Happening::MessageSent { seq: MsgSeq::new(seq).unwrap(), message };
+        let number = EventNumber::new(seq);
+        Event { number, at: Timestamp::from_secs(1), operator: Operator::server(ann()), what }
+    }
+
+    /// A client that sends without a pause on a busy machine gets many answers before the first event comes.
+    #[test]
+    fn events_that_come_long_after_their_answers_are_still_known() {
+        let group = Conversation::Group(GroupId::new("g").unwrap());
+        let mut echoes = Echoes::default();
+        for seq in 1..=80 {
+            let answer = format!(r#"{{"ErrorCode":0,"MsgTime":1,"MsgSeq":{seq}}}"#);
+            let body = Document::parse(br#"{"GroupId":"g"}"#).unwrap();
+            echoes.expect(Mark::of(SEND, &ann(), body.root(), answer.as_bytes()).unwrap());
+        }
+        for seq in 1..=80 {
+            assert!(echoes.takes(&group, &sent(seq)), "{seq} is its own");
+            assert!(!echoes.takes(&group, &sent(seq)), "{seq} is its own once");
+        }
     }
 
     #[test]
