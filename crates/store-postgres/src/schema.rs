@@ -319,6 +319,12 @@ fn missing_table(fault: &Fault) -> OpenError {
 
 fn refused(fault: &Fault) -> OpenError {
     match fault {
+        // Since PostgreSQL 15 only the owner of a database may make tables in it.
+        Fault::Refused(_) if fault.code() == Some("42501") => OpenError::Refused {
+            reason: format!(
+                "{fault}; the role in the address has to own the database: `ALTER DATABASE NAME OWNER TO ROLE`"
+            ),
+        },
         Fault::Refused(_) => OpenError::Refused { reason: fault.to_string() },
         Fault::Lost(reason) => OpenError::Unreachable { reason: reason.clone() },
     }

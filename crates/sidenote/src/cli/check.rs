@@ -7,6 +7,7 @@ use clap::Args;
 use sidenote_store::audit::{Audit, Finding, Place, Totals, Weight};
 
 use super::origin::{Origin, Rate};
+use crate::progress::count;
 use crate::storage::postgres::UNFINISHED;
 
 /// Findings that are printed. More are counted.
@@ -77,19 +78,30 @@ impl Report {
         let Totals { sets, pairs, tombstones, events, debts, outboxes, dead_letters, .. } = totals;
         writeln!(
             self.output,
-            "{rows} rows: {accounts} accounts, {groups} groups, {members} members, {directs} one-to-one conversations, \
-             {messages} messages, {sets} extension sets with {pairs} pairs and {tombstones} tombstones, {events} events, \
-             {debts} debts, {outboxes} outboxes, {dead_letters} dead letters"
+            "{}: {}, {}, {}, {}, {}, {} with {} and {}, {}, {}, {}, {}",
+            count(rows, "row", "rows"),
+            count(accounts, "account", "accounts"),
+            count(groups, "group", "groups"),
+            count(members, "member", "members"),
+            count(directs, "one-to-one conversation", "one-to-one conversations"),
+            count(messages, "message", "messages"),
+            count(sets, "extension set", "extension sets"),
+            count(pairs, "pair", "pairs"),
+            count(tombstones, "tombstone", "tombstones"),
+            count(events, "event", "events"),
+            count(debts, "debt", "debts"),
+            count(outboxes, "outbox", "outboxes"),
+            count(dead_letters, "dead letter", "dead letters"),
         )?;
-        let remarks = self.remarks;
+        let remarks = count(self.remarks, "remark", "remarks");
         if self.damage == 0 {
-            writeln!(self.output, "no damage, {remarks} remarks")?;
+            writeln!(self.output, "no damage, {remarks}")?;
             return Ok(ExitCode::SUCCESS);
         }
         writeln!(
             self.output,
-            "damage in {} places, {remarks} remarks; restore a backup, or ask for help",
-            self.damage
+            "damage in {}, {remarks}; restore a backup, or ask for help",
+            count(self.damage, "place", "places")
         )?;
         Ok(ExitCode::FAILURE)
     }

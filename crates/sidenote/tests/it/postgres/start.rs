@@ -102,6 +102,35 @@ fn a_server_starts_on_a_schema_that_fits_and_says_what_to_do_about_others() {
 }
 
 #[test]
+fn a_connection_that_is_refused_says_what_to_make() {
+    let test = "a_connection_that_is_refused_says_what_to_make";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let url = postgres.new_database();
+    postgres.psql("postgres", "CREATE ROLE ann LOGIN");
+    let told = |url: &str, command: &[&str], advice: &str| {
+        let said = Config::of(url).refused(command, 1);
+        assert!(said.contains(advice) && !said.contains("hunter2"), "{url}: {said}");
+    };
+    let of_ann = url.replace("postgres@", "ann:hunter2@");
+    let (none, of_nobody) = (url.replace("/test0", "/none"), url.replace("postgres@", "bob:hunter2@"));
+    assert!(of_ann != url && none != url, "{url}");
+    for command in [&["serve"][..], &["migrate"], &["migrate", "--check"], &["check"]] {
+        told(&none, command, "(3D000); `createdb --encoding=UTF8 --template=template0 ");
+        told(&of_nobody, command, "(28000); `createuser --pwprompt` makes a role");
+    }
+    told(&of_ann, &["migrate"], "(42501); the role in the address has to own the database");
+    let demand = "DO $$ BEGIN EXECUTE format('COPY (SELECT ''host all all all scram-sha-256'') TO %L', \
+         current_setting('hba_file')); PERFORM pg_reload_conf(); END $$";
+    postgres.psql("postgres", "ALTER ROLE ann PASSWORD 'another'");
+    postgres.psql("postgres", demand);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !Config::of(&of_ann).refused(&["migrate"], 1).contains("(28P01)") {
+        assert!(std::time::Instant::now() < deadline, "the server did not read its configuration again");
+    }
+    told(&of_ann, &["serve"], "(28P01); is that the password of the role");
+}
+
+#[test]
 fn tables_are_spread_only_where_they_can_be() {
     let test = "tables_are_spread_only_where_they_can_be";
     let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
