@@ -123,10 +123,9 @@ fn a_connection_that_is_refused_says_what_to_make() {
          current_setting('hba_file')); PERFORM pg_reload_conf(); END $$";
     postgres.psql("postgres", "ALTER ROLE ann PASSWORD 'another'");
     postgres.psql("postgres", demand);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while !Config::of(&of_ann).refused(&["migrate"], 1).contains("(28P01)") {
-        assert!(std::time::Instant::now() < deadline, "the server did not read its configuration again");
-    }
+    let config = Config::of(&of_ann);
+    let is_asked = (0..200).any(|_| config.refused(&["migrate"], 1).contains("(28P01)"));
+    assert!(is_asked, "the server did not read its configuration again");
     told(&of_ann, &["serve"], "(28P01); is that the password of the role");
 }
 
