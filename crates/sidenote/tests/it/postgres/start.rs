@@ -140,7 +140,7 @@ fn a_broker_that_refuses_the_password_is_told_once() {
     let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
     let broker = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = broker.local_addr().unwrap();
-    let (refused, refusals) = mpsc::channel();
+    let (refused, refusals) = mpsc::sync_channel(8);
     thread::spawn(move || {
         for stream in broker.incoming() {
             let mut stream = stream.unwrap();
