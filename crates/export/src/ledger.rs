@@ -130,6 +130,7 @@ impl fmt::Display for Summary {
         let counts = KINDS.iter().zip(self.rows).map(|(kind, count)| format!("{kind} {count}"));
         let Self { messages, of_messages, all, .. } = self;
         writeln!(f, "rows: {}", counts.collect::<Vec<_>>().join(", "))?;
-        write!(f, "digest of {messages} messages {of_messages:032x}, of all rows {all:032x}")
+        let plural = if *messages == 1 { "" } else { "s" };
+        write!(f, "digest of {messages} message{plural} {of_messages:032x}, of all rows {all:032x}")
     }
 }

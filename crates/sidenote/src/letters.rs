@@ -13,6 +13,8 @@ use sidenote_server::clock::{Clock as _, SystemClock};
 use sidenote_server::webhooks::{DeadLetters, LetterId, NotReplayed};
 use tokio::runtime::Handle;
 
+use crate::progress::count;
+
 /// Letters that are read at a time.
 const LETTERS_PER_PAGE: usize = 64;
 
@@ -174,7 +176,7 @@ impl Work<'_> {
     fn end(self) -> anyhow::Result<bool> {
         let Self { request, out, done, failed, .. } = self;
         match request.deed {
-            Deed::List => writeln!(out, "{done} dead letters")?,
+            Deed::List => writeln!(out, "{}", count(done, "dead letter", "dead letters"))?,
             Deed::Show => {}
             Deed::Replay => writeln!(out, "{done} told, {failed} not")?,
             Deed::Discard => writeln!(out, "{done} discarded")?,

@@ -69,5 +69,22 @@ impl Drop for Progress {
 
 /// So many rows and bytes, for people.
 pub(crate) fn so_far(rows: u64, bytes: u64) -> String {
-    format!("{rows} rows, {}", ByteSize(bytes).display().iec())
+    format!("{}, {}", count(rows, "row", "rows"), ByteSize(bytes).display().iec())
+}
+
+/// So many of something, for people.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_told_as_one() {
+        assert_eq!(so_far(0, 0), "0 rows, 0 B");
+        assert_eq!(so_far(1, 1024), "1 row, 1.0 KiB");
+        assert_eq!(so_far(2, 1024), "2 rows, 1.0 KiB");
+    }
 }

@@ -12,6 +12,8 @@ pub enum OpenError {
     Dsn {
         /// What is wrong with it.
         reason: String,
+        /// The name of an option that is not known, unless it may be a part of the password.
+        unknown_option: Option<String>,
     },
     /// The certificates of authorities can't be read.
     #[error("{path} can't be used as certificates of authorities: {reason}")]

@@ -23,6 +23,7 @@ mod options;
 
 mod session;
 
+mod address;
 mod hosts;
 mod pool;
 

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::Config;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::address;
 use crate::error::OpenError;
 use crate::hosts::{self, Newest};
 use crate::options::PostgresOptions;
@@ -85,7 +86,9 @@ pub(crate) struct Member {
 impl Pool {
     pub(crate) fn new(options: &PostgresOptions) -> Result<Self, OpenError> {
         let mut config: Config =
-            options.dsn.parse().map_err(|error| OpenError::Dsn { reason: describe(&error) })?;
+            options.dsn.parse().map_err(|error| address::refused(&options.dsn, describe(&error)))?;
+        let wrong = |reason| OpenError::Dsn { reason, unknown_option: None };
+        address::check(&options.dsn).map_err(wrong)?;
         config.connect_timeout(options.connect_timeout);
         // Where a statement may take an hour, a machine that is gone is noticed all the same: what is confirmed here is that
         // bytes arrived.
@@ -97,7 +100,7 @@ impl Pool {
         if config.get_application_name().is_none() {
             config.application_name("sidenote");
         }
-        let hosts = hosts::each(&config).map_err(|reason| OpenError::Dsn { reason })?;
+        let hosts = hosts::each(&config).map_err(wrong)?;
         let tls = MakeRustlsConnect::new(tls_config(options)?);
         let traffic = Arc::<Traffic>::default();
         let connector = Connector {
@@ -116,7 +119,7 @@ impl Pool {
             .recycle_timeout(Some(options.answer_timeout()))
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|error| OpenError::Dsn { reason: error.to_string() })?;
+            .map_err(|error| wrong(error.to_string()))?;
         let writers = Arc::new(Semaphore::new(options.most_writing()));
         Ok(Self { sessions, writers, writers_wait: options.pool_wait, traffic })
     }

@@ -91,7 +91,7 @@ pub async fn migrate(options: &PostgresOptions) -> Result<Migrated, OpenError> {
     check_encoding(&mut session).await?;
     // Two who create the table at the same time may get in each other's way; then it is there.
     if run(&mut session, VERSIONS).await.is_err() {
-        run(&mut session, VERSIONS).await?;
+        carry_out(&mut session, VERSIONS).await.map_err(|fault| not_made(&fault))?;
     }
     let mut from = None;
     loop {
@@ -315,6 +315,18 @@ async fn carry_out(session: &mut Session, sql: &str) -> Result<(), Fault> {
 
 fn missing_table(fault: &Fault) -> OpenError {
     if fault.code() == Some("42P01") { OpenError::NoSchema } else { refused(fault) }
+}
+
+/// Since PostgreSQL 15 only the owner of a database may make tables in it, unless others were told that they may.
+fn not_made(fault: &Fault) -> OpenError {
+    match refused(fault) {
+        OpenError::Refused { reason } if fault.code() == Some("42501") => {
+            let advice =
+                "the role in the address has to own the database: `ALTER DATABASE NAME OWNER TO ROLE`";
+            OpenError::Refused { reason: format!("{reason}; {advice}") }
+        }
+        other => other,
+    }
 }
 
 fn refused(fault: &Fault) -> OpenError {

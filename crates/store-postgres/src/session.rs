@@ -83,12 +83,26 @@ impl From<tokio_postgres::Error> for Fault {
             Some(told) if !matches!(told.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) => {
                 Self::Refused(Box::new(told.clone()))
             }
-            Some(told) => Self::Lost(format!("{} ({})", told.message(), told.code().code())),
+            Some(told) => {
+                let (message, code) = (told.message(), told.code().code());
+                Self::Lost(format!("{message} ({code}){}", advice(code)))
+            }
             None => Self::Lost(match std::error::Error::source(&error) {
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),
             }),
         }
+    }
+}
+
+/// What to do about a connection that was refused, where that can be said.
+fn advice(code: &str) -> &'static str {
+    match code {
+        "3D000" => "; `createdb --encoding=UTF8 --template=template0 --owner=ROLE NAME` makes it",
+        // The same is said of a role that does not exist.
+        "28P01" => "; is that the password of the role, and did `createuser --pwprompt` make it?",
+        "28000" => "; `createuser --pwprompt` makes a role, and pg_hba.conf says who may connect from where",
+        _ => "",
     }
 }
 

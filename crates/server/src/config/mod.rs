@@ -50,6 +50,8 @@ pub struct Config {
     /// Environment variables that begin as ours do and are not ours, such as those an orchestrator sets for a
     /// service called "sidenote". They are worth a line in the log: one of them may be a slip.
     pub ignored_variables: Vec<String>,
+    /// Files with secrets that everybody on this machine may read, by their mode. They are worth a line in the log too.
+    pub exposed_files: Vec<PathBuf>,
 }
 
 /// One of `[[apps]]`.

@@ -305,6 +305,6 @@ impl Default for LongConnection {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: "human".to_owned(), level: "info,fjall=warn,lsm_tree=warn,async_nats=warn".to_owned() }
+        Self { format: "human".to_owned(), level: "info,fjall=warn,lsm_tree=warn,async_nats=off".to_owned() }
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use super::secret::is_exposed;
 use super::sources::{ConfigError, Sources, read_text};
 use super::{
     App, Config, Events, Groups, Http, Limits, Log, LogFormat, LongConnection, Overrides, Secret, Tls, raw,
@@ -33,7 +34,16 @@ pub(super) fn resolve(sources: &Sources, overrides: Overrides) -> Result<Config,
         log: log(sources)?,
         groups: Groups { community_extensions: raw.groups.community_extensions },
         ignored_variables: sources.ignored_variables.clone(),
+        exposed_files: exposed_files(raw),
     })
+}
+
+/// Whatever is named as a file that holds a secret.
+fn exposed_files(raw: &raw::Raw) -> Vec<PathBuf> {
+    let of_apps = raw.apps.iter().flat_map(|app| [&app.secret_key_file, &app.webhook.token_file]);
+    let all = of_apps.chain([&raw.store.url_file, &raw.tls.key]).flatten().map(PathBuf::from);
+    let exposed: BTreeSet<_> = all.filter(|path| is_exposed(path)).collect();
+    exposed.into_iter().collect()
 }
 
 /// A ticket is tried with every key, so their number bounds what a wrong one costs.

@@ -1,6 +1,8 @@
 //! A secret text, such as the key an app signs its tickets with.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
@@ -45,6 +47,14 @@ impl fmt::Display for Secret {
     }
 }
 
+/// Whether everybody on this machine may read a file, by its mode. Containers are given secrets as files of root that everybody
+/// may read and nobody may write, or behind a link; there nobody else is on the machine.
+pub(super) fn is_exposed(path: &Path) -> bool {
+    let (Ok(file), Ok(itself)) = (path.metadata(), path.symlink_metadata()) else { return false };
+    let is_given = file.uid() == 0 && (file.mode() & 0o222 == 0 || itself.is_symlink());
+    file.mode() & 0o004 != 0 && !is_given
+}
+
 /// An empty text was given where a secret is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the secret is empty; give at least one character")]
@@ -52,6 +62,9 @@ pub struct EmptySecret;
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -74,6 +87,23 @@ mod tests {
             assert!(printed.contains("Secret(****)"), "{printed}");
             assert!(!printed.contains("hunter2"), "{printed}");
         }
+    }
+
+    #[test]
+    fn a_file_is_exposed_if_its_mode_says_so_and_no_container_was_given_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("key"), folder.path().join("link"));
+        std::fs::write(&path, "key").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let is_root = path.metadata().unwrap().uid() == 0;
+        for (mode, of_anybody, of_root) in
+            [(0o600, false, false), (0o660, false, false), (0o644, true, true), (0o444, true, false)]
+        {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_exposed(&path), if is_root { of_root } else { of_anybody }, "{mode:o}");
+            assert_eq!(is_exposed(&link), of_anybody && !is_root, "{mode:o}");
+        }
+        assert!(!is_exposed(&folder.path().join("none")));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What is read, what wins, and what is said about mistakes.
 
 use std::ffi::OsString;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 
@@ -356,4 +358,26 @@ fn a_configuration_prints_without_its_secrets() {
     let text = format!("{APP}previous_secret_keys = [\"hunter2-older\"]\n");
     let printed = format!("{:?}", Config::from_toml(&text).unwrap());
     assert!(printed.contains("Secret(****)") && !printed.contains("hunter2"), "{printed}");
+}
+
+#[test]
+fn every_file_with_a_secret_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, mode| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "postgres://db").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let names = ["a-key", "b-token", "c-url", "d-tls"];
+    for mode in [0o600, 0o644] {
+        let [key, token, url, tls] = names.map(|name| file(name, mode));
+        let config = from_file(&format!(
+            "[store]\nengine = \"postgres\"\nurl_file = {url:?}\n[tls]\ncertificate = \"c.pem\"\nkey = {tls:?}\n\
+             [[apps]]\nsdk_app_id = 1\nsecret_key_file = {key:?}\n\
+             [apps.webhook]\nurl = \"https://example.com\"\ntoken_file = {token:?}\n"
+        ));
+        let exposed = if mode == 0o644 { vec![key, token, url, tls] } else { Vec::new() };
+        assert_eq!(config.unwrap().exposed_files, exposed);
+    }
 }

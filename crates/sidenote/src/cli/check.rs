@@ -7,6 +7,7 @@ use clap::Args;
 use sidenote_store::audit::{Audit, Finding, Place, Totals, Weight};
 
 use super::origin::{Origin, Rate};
+use crate::progress::count;
 use crate::storage::postgres::UNFINISHED;
 
 /// Findings that are printed. More are counted.
@@ -73,24 +74,56 @@ impl Report {
     }
 
     fn end(mut self, totals: Totals) -> anyhow::Result<ExitCode> {
-        let Totals { rows, accounts, groups, directs, members, messages, .. } = totals;
-        let Totals { sets, pairs, tombstones, events, debts, outboxes, dead_letters, .. } = totals;
-        writeln!(
-            self.output,
-            "{rows} rows: {accounts} accounts, {groups} groups, {members} members, {directs} one-to-one conversations, \
-             {messages} messages, {sets} extension sets with {pairs} pairs and {tombstones} tombstones, {events} events, \
-             {debts} debts, {outboxes} outboxes, {dead_letters} dead letters"
-        )?;
-        let remarks = self.remarks;
+        writeln!(self.output, "{}", counts(totals))?;
+        let remarks = count(self.remarks, "remark", "remarks");
         if self.damage == 0 {
-            writeln!(self.output, "no damage, {remarks} remarks")?;
+            writeln!(self.output, "no damage, {remarks}")?;
             return Ok(ExitCode::SUCCESS);
         }
         writeln!(
             self.output,
-            "damage in {} places, {remarks} remarks; restore a backup, or ask for help",
-            self.damage
+            "damage in {}, {remarks}; restore a backup, or ask for help",
+            count(self.damage, "place", "places")
         )?;
         Ok(ExitCode::FAILURE)
+    }
+}
+
+fn counts(totals: Totals) -> String {
+    let Totals { rows, accounts, groups, directs, members, messages, .. } = totals;
+    let Totals { sets, pairs, tombstones, events, debts, outboxes, dead_letters, .. } = totals;
+    let counts = [
+        count(accounts, "account", "accounts"),
+        count(groups, "group", "groups"),
+        count(members, "member", "members"),
+        count(directs, "one-to-one conversation", "one-to-one conversations"),
+        count(messages, "message", "messages"),
+        format!(
+            "{} with {} and {}",
+            count(sets, "extension set", "extension sets"),
+            count(pairs, "pair", "pairs"),
+            count(tombstones, "tombstone", "tombstones")
+        ),
+        count(events, "event", "events"),
+        count(debts, "debt", "debts"),
+        count(outboxes, "outbox", "outboxes"),
+        count(dead_letters, "dead letter", "dead letters"),
+    ];
+    format!("{}: {}", count(rows, "row", "rows"), counts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_a_kind_is_told_as_one() {
+        let few =
+            Totals { rows: 9, groups: 1, messages: 1, sets: 1, pairs: 1, outboxes: 1, ..Totals::default() };
+        assert_eq!(
+            counts(few),
+            "9 rows: 0 accounts, 1 group, 0 members, 0 one-to-one conversations, 1 message, 1 extension set with 1 pair and \
+             0 tombstones, 0 events, 0 debts, 1 outbox, 0 dead letters"
+        );
     }
 }

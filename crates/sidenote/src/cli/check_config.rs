@@ -62,5 +62,8 @@ fn summary(config: &Config) -> String {
     for variable in config.ignored_variables.iter().filter(|name| *name != credentials::VARIABLE) {
         line(format!("the environment variable {variable} is no option and is ignored"));
     }
+    for path in &config.exposed_files {
+        line(format!("warning: everybody on this machine may read {0}; chmod o= {0}", path.display()));
+    }
     lines
 }

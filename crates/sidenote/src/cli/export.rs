@@ -15,6 +15,7 @@ use sidenote_store::audit::Place;
 
 use super::backup::{draft, publish};
 use super::origin::{Origin, Rate, Rows};
+use crate::progress::count;
 use crate::storage::postgres::UNFINISHED;
 
 /// Write a store, or one app of it, as lines of JSON
@@ -45,7 +46,7 @@ impl Export {
             let rows = origin.open("export", &rate, app)?;
             let (summary, output) = write(rows, app, BufWriter::new(std::io::stdout().lock()))?;
             drop(output);
-            eprintln!("{summary}\n{} rows", summary.rows());
+            eprintln!("{summary}\n{}", count(summary.rows(), "row", "rows"));
             return Ok(ExitCode::SUCCESS);
         }
         let mut draft = draft(&to).with_context(unwritable)?;
@@ -53,7 +54,8 @@ impl Export {
         let (summary, file) = write(rows, app, BufWriter::with_capacity(256 * 1024, draft.as_file_mut()))?;
         drop(file);
         publish(draft, &to).with_context(unwritable)?;
-        writeln!(std::io::stdout().lock(), "{summary}\n{}: {} rows", to.display(), summary.rows())?;
+        let rows = count(summary.rows(), "row", "rows");
+        writeln!(std::io::stdout().lock(), "{summary}\n{}: {rows}", to.display())?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -21,7 +21,7 @@ use sidenote_store::audit::{Audit, Finding, Place, Weight};
 use super::export::Selection;
 use super::origin::{self, Folder, require_file};
 use crate::failure::Usage;
-use crate::progress::{Progress, so_far};
+use crate::progress::{Progress, count, so_far};
 use crate::storage::postgres::{DatabaseLoader, Intake, Load, fits, home_key};
 use crate::storage::{self, Entry, Loader};
 use comparison::Comparison;
@@ -77,8 +77,8 @@ impl Import {
             writeln!(output, "{summary}\nequal on both sides, row by row")?;
         }
         let apps: Vec<_> = contents.apps.iter().map(ToString::to_string).collect();
-        let (rows, apps) = (contents.rows, apps.join(", "));
-        writeln!(output, "{name}: {rows} rows of app {apps}")?;
+        let (rows, apps) = (count(contents.rows, "row", "rows"), apps.join(", "));
+        writeln!(output, "{name}: {rows} of app {apps}")?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -215,8 +215,7 @@ impl Lines<'_> {
         let others = loader.other_connections();
         if others > 0 {
             eprintln!(
-                "there are {others} connections of nodes to this database; none of them may be configured with an app that is \
-                 imported"
+                "other connections of nodes to this database: {others}; no node may be configured with an app that is imported"
             );
         }
         if loader.resumes_at() > 0 {

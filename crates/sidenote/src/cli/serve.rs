@@ -47,6 +47,9 @@ impl Serve {
         for variable in config.ignored_variables.iter().filter(|name| *name != credentials::VARIABLE) {
             tracing::warn!(variable, "this environment variable is no option and was ignored");
         }
+        for path in &config.exposed_files {
+            tracing::warn!(path = %path.display(), "everybody on this machine may read this secret; take that away with chmod o=");
+        }
         runtime()?.block_on(serve(&config))
     }
 }

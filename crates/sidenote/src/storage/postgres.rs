@@ -216,10 +216,10 @@ fn given(options: &Postgres) -> PostgresOptions {
 /// A mistake in the configuration is told as one, and without what may be a part of the password.
 fn explain(error: OpenError) -> anyhow::Error {
     match error {
-        OpenError::Dsn { reason } => Usage::error(format!(
+        OpenError::Dsn { reason, unknown_option } => Usage::error(format!(
             "store.url can't be used: {}; write it like postgres://sidenote@host:5432/sidenote?sslmode=require, with \
              %40 for an @ and %25 for a % in the password",
-            without_secrets(&reason)
+            without_secrets(&reason, unknown_option.as_deref())
         )),
         OpenError::Certificates { path, reason } => {
             Usage::error(format!("store.ca: {} can't be used: {reason}", path.display()))
@@ -245,11 +245,11 @@ const KNOWN_ELSEWHERE: [&str; 11] = [
 
 /// What the parser says of the URL, but for what it repeats of it: where a sign of the password is not written as it must
 /// be, the parser takes the rest for something else.
-fn without_secrets(reason: &str) -> String {
-    let quoted = |reason: &str| reason.split('`').nth(1).map(str::to_owned);
+fn without_secrets(reason: &str, unknown_option: Option<&str>) -> String {
     if reason.contains("unknown option") {
-        return match quoted(reason).filter(|name| KNOWN_ELSEWHERE.contains(&name.as_str())) {
-            Some(name) if name == "sslrootcert" => {
+        let known_elsewhere = reason.split('`').nth(1).filter(|name| KNOWN_ELSEWHERE.contains(name));
+        return match known_elsewhere.or(unknown_option) {
+            Some("sslrootcert") => {
                 "it has the option sslrootcert, instead of which there is store.ca".to_owned()
             }
             Some(name) => format!("it has the option {name}, which is not known here"),
@@ -259,8 +259,8 @@ fn without_secrets(reason: &str) -> String {
     if let Some(at) = reason.find("invalid value for option `") {
         return reason[at..].to_owned();
     }
-    // How many hosts and ports there are.
-    if reason.starts_with("it names ") {
+    // How many hosts and ports there are, or @.
+    if reason.starts_with("it names ") || reason.starts_with("it has more than ") {
         return reason.to_owned();
     }
     "it is not one that makes sense".to_owned()
@@ -307,6 +307,13 @@ mod tests {
             ("postgres://ann:hunter2@host/db?passfile=/hunter2", "the option passfile, which is not known"),
             ("postgres://ann:hunter2@host/db?hunter2", "it is not one that makes sense"),
             ("host=db user=ann password=my hunter2=x", "it has an option that is not known"),
+            ("postgres://ann:my@b?hunter2=1@host/db", "it has an option that is not known"),
+            ("postgres://host/db?user=ann&password=my&hunter2=1", "it has an option that is not known"),
+            ("postgres://ann:my@host/db?sslmod=hunter2", "the option sslmod, which is not known here"),
+            ("host=db pasword=hunter2", "the option pasword, which is not known here"),
+            ("postgres://ann:my@hunter2@host/db", "it has more than one @; write it like "),
+            ("postgres://ann:my@hunter2@host:5432,other/db?sslmode=require", "%40 for an @"),
+            ("postgresql://ann:my@hunter/2@host/db", "it has more than one @"),
             ("host=db password='hunter2", "it is not one that makes sense"),
             ("postgres://", "it names no host"),
             ("user=ann password=hunter2", "it names no host"),

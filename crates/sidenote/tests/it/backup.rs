@@ -318,7 +318,10 @@ fn an_import_into_a_store_that_was_there_before_can_be_given_up() {
     assert!(told.contains("is not whole") && told.contains("sidenote import --abandon"), "{told}");
     assert!(refused(&abandon(APP), 1).contains(&format!("there is no import of app {APP} into")));
     let told = said(&abandon(OTHER_APP));
-    assert!(told.starts_with(&format!("the import of app {OTHER_APP} was given up, and the ")), "{told}");
+    assert!(
+        told.starts_with(&format!("the import of app {OTHER_APP} was given up, and what it had ")),
+        "{told}"
+    );
     assert_eq!(export("given up.jsonl"), before);
     said(&import(OTHER_APP));
     assert_eq!(export("again.jsonl"), rows(&all));

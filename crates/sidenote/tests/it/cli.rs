@@ -1,6 +1,8 @@
 //! The subcommands that end by themselves, and what all subcommands have in common.
 
+use std::fs::Permissions;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
@@ -118,6 +120,29 @@ fn check_config_says_what_a_good_file_means_and_never_a_secret() {
     assert!(!said.contains("secret key of"), "{said}");
     // Nothing was made on the way.
     assert!(!folder.path().join("data").exists());
+}
+
+#[test]
+fn a_secret_that_everybody_may_read_is_worth_a_warning() {
+    let folder = TempDir::new().unwrap();
+    let key = file(&folder, "key", "top secret");
+    let data = folder.path().join("data");
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\n[store]\npath = {data:?}\n[[apps]]\nsdk_app_id = 1400000001\nsecret_key_file = {key:?}\n"
+    );
+    let path = file(&folder, "sidenote.toml", text);
+    for (mode, is_exposed) in [(0o644, true), (0o640, false)] {
+        std::fs::set_permissions(&key, Permissions::from_mode(mode)).unwrap();
+        let said = stdout(&sidenote().arg("check-config").arg(&path).output().unwrap());
+        let warning = format!("everybody on this machine may read {}", key.display());
+        assert_eq!(said.contains(&warning), is_exposed, "{said}");
+        let server = Process::spawn(sidenote().arg("serve").arg("--config").arg(&path));
+        server.wait_for("listening on http://");
+        let log = server.log();
+        let warned = log.lines().any(|line| line.contains("may read this secret") && line.contains("key"));
+        assert_eq!(warned, is_exposed, "{log}");
+        assert!(!said.contains("top secret") && !log.contains("top secret"));
+    }
 }
 
 #[test]

@@ -262,7 +262,11 @@ pub(crate) fn wait_for_letters(server: &Running, count: usize) -> Vec<String> {
         }
         thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(listed.last().cloned(), Some(format!("{count} dead letters")), "{listed:?}");
+    assert_eq!(
+        listed.last().cloned(),
+        Some(format!("{count} dead letter{}", if count == 1 { "" } else { "s" })),
+        "{listed:?}"
+    );
     listed
 }
 

@@ -11,7 +11,7 @@ use sidenote_core::rows::RowKey;
 
 use crate::cli::export::Selection;
 use crate::cli::origin::Place;
-use crate::progress::{Progress, so_far};
+use crate::progress::{Progress, count, so_far};
 use crate::storage;
 
 /// Longest name of a piece of work, in bytes, that a folder keeps.
@@ -47,7 +47,8 @@ pub(super) fn run(place: Place, app: Option<u32>) -> anyhow::Result<ExitCode> {
     let apps = apps.join(", ");
     writeln!(
         std::io::stdout().lock(),
-        "the import of app {apps} was given up, and the {rows} rows that it had brought in were removed"
+        "the import of app {apps} was given up, and what it had brought in was removed: {}",
+        count(rows, "row", "rows")
     )?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use sidenote_export::{Ledger, Summary};
 use sidenote_store::audit::{Place, Position};
 
 use super::MOST_FINDINGS;
+use crate::progress::count;
 use crate::storage::{Entry, Undecodable};
 
 /// Takes the rows of a file one after the other, and those of a store beside them.
@@ -70,9 +71,9 @@ impl<F: FnMut() -> anyhow::Result<Option<Entry>>> Comparison<F> {
         if self.count > 0 || file != store {
             let [file, store] = [file, store].map(|summary| summary.to_string().replace('\n', ", "));
             bail!(
-                "the store does not hold what the file does, in {} rows: {}; the file has {file}; the store has {store}; if \
+                "the store does not hold what the file does, in {}: {}; the file has {file}; the store has {store}; if \
                  somebody serves these apps, stop that, and import into an empty store",
-                self.count,
+                count(self.count, "row", "rows"),
                 self.differences.join("; "),
             );
         }
@@ -164,7 +165,11 @@ mod tests {
             (vec![Ok(ann), Err(unreadable)], 2, "account \"bob\": cannot be read: it is damaged"),
         ] {
             let said = said(&file, store).unwrap_err();
-            assert!(said.contains(says) && said.contains(&format!(" in {count} rows: ")), "{says}: {said}");
+            assert!(
+                said.contains(says)
+                    && said.contains(&format!(" in {}: ", super::count(count, "row", "rows"))),
+                "{says}: {said}"
+            );
             assert_eq!(said.lines().count(), 1, "{said}");
         }
     }

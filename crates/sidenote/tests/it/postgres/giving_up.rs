@@ -94,7 +94,10 @@ fn half_an_import_is_never_taken_for_a_whole_and_can_be_given_up() {
     assert!(both.status.code() == Some(2), "{both:?}");
 
     let given_up = said(&run(&mut abandon(&house)));
-    assert!(given_up.contains(&format!("the import of app {APP} was given up, and the ")), "{given_up}");
+    assert!(
+        given_up.contains(&format!("the import of app {APP} was given up, and what it had ")),
+        "{given_up}"
+    );
     let told = refused(&run(&mut abandon(&house)), 1);
     assert!(told.contains("there is no import that was begun and not finished"), "{told}");
     // Nothing of it is left, not even what no group and no debt leads to, and nothing else is gone.

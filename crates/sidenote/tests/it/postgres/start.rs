@@ -1,7 +1,12 @@
 //! Schemas, secrets, and what commands say of a store that is no folder.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Output;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use sidenote_postgres_for_tests::{Postgres, Settings};
 use tempfile::TempDir;
@@ -99,6 +104,69 @@ fn a_server_starts_on_a_schema_that_fits_and_says_what_to_do_about_others() {
         let said = config.refused(command, 1);
         assert!(said.contains("holds schema 0") && said.contains("run `sidenote migrate`"), "{said}");
     }
+}
+
+#[test]
+fn a_connection_that_is_refused_says_what_to_make() {
+    let test = "a_connection_that_is_refused_says_what_to_make";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let url = postgres.new_database();
+    postgres.psql("postgres", "CREATE ROLE ann LOGIN");
+    let told = |url: &str, command: &[&str], advice: &str| {
+        let said = Config::of(url).refused(command, 1);
+        assert!(said.contains(advice) && !said.contains("hunter2"), "{url}: {said}");
+    };
+    let of_ann = url.replace("postgres@", "ann:hunter2@");
+    let (none, of_nobody) = (url.replace("/test0", "/none"), url.replace("postgres@", "bob:hunter2@"));
+    assert!(of_ann != url && none != url, "{url}");
+    for command in [&["serve"][..], &["migrate"], &["migrate", "--check"], &["check"]] {
+        told(&none, command, "(3D000); `createdb --encoding=UTF8 --template=template0 ");
+        told(&of_nobody, command, "(28000); `createuser --pwprompt` makes a role");
+    }
+    told(&of_ann, &["migrate"], "(42501); the role in the address has to own the database");
+    let demand = "DO $$ BEGIN EXECUTE format('COPY (SELECT ''host all all all scram-sha-256'') TO %L', \
+         current_setting('hba_file')); PERFORM pg_reload_conf(); END $$";
+    postgres.psql("postgres", "ALTER ROLE ann PASSWORD 'another'");
+    postgres.psql("postgres", demand);
+    let config = Config::of(&of_ann);
+    let is_asked = (0..200).any(|_| config.refused(&["migrate"], 1).contains("(28P01)"));
+    assert!(is_asked, "the server did not read its configuration again");
+    told(&of_ann, &["serve"], "(28P01); is that the password of the role");
+}
+
+#[test]
+fn a_broker_that_refuses_the_password_is_told_once() {
+    let test = "a_broker_that_refuses_the_password_is_told_once";
+    let Some(postgres) = Postgres::start_or_skip(test, Settings::default()) else { return };
+    let broker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = broker.local_addr().unwrap();
+    let (refused, refusals) = mpsc::sync_channel(8);
+    thread::spawn(move || {
+        for stream in broker.incoming() {
+            let mut stream = stream.unwrap();
+            let info = r#"{"server_id":"a","version":"2.10.0","auth_required":true,"max_payload":1048576,"proto":1}"#;
+            let _ = write!(stream, "INFO {info}\r\n");
+            // CONNECT and PING.
+            BufReader::new(stream.try_clone().unwrap()).lines().take(2).for_each(drop);
+            let _ = write!(stream, "-ERR 'Authorization Violation'\r\n");
+            if refused.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut config = Config::of(&postgres.new_database());
+    config.done(&["migrate"]);
+    config.options.more = format!("[cluster]\nnats = [\"nats://ann:hunter2@{address}\"]");
+    let mut server = Process::spawn(sidenote().arg("serve").arg("--config").arg(config.path()));
+    server.wait_for("NATS is away");
+    for _ in 0..8 {
+        refusals.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+    server.signal(rustix::process::Signal::TERM);
+    assert!(server.wait().success());
+    let log = server.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("uthorization")).collect();
+    assert!(told.len() == 1 && told[0].contains("NATS is away") && !log.contains("hunter2"), "{log}");
 }
 
 #[test]
