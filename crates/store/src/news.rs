@@ -402,11 +402,12 @@ impl Gathered {
         for (news, ends) in later.news.iter().zip(ends) {
             let Some(ends) = *ends else { continue };
             let News { conversation, incarnation, events, .. } = news;
-            // A part of them, or none where those do not reach as far back.
+            // A part of them, or none where those do not reach as far.
             let from = events.partition_point(|event| event.number < ends.0);
             let to = events.partition_point(|event| event.number <= ends.1);
-            let is_whole = events.get(from).is_some_and(|event| event.number == ends.0);
-            let events = if is_whole { &events[from..to] } else { &[] };
+            let part = &events[from..to];
+            let reach = part.first().zip(part.last()).map(|(first, last)| (first.number, last.number));
+            let events = if reach == Some(ends) { part } else { &[] };
             let bytes = events.iter().map(|event| event_bytes(event)).sum();
             self.put(conversation, *incarnation, ends, events, bytes);
         }
@@ -437,7 +438,8 @@ impl Gathered {
             return;
         }
         let follows = is_new || (!news.events.is_empty() && news.last.next() == first);
-        news.last = last;
+        // What reaches further may reach further back, too.
+        (news.first, news.last) = (news.first.min(first), last);
         // All events or none, so that nobody takes a part for the whole.
         if follows && !events.is_empty() && self.bytes + bytes <= WAITING_EVENT_BYTES {
             news.events.extend(events.iter().cloned());
