@@ -209,6 +209,30 @@ async fn what_two_write_to_each_other_is_told_once_whatever_is_heard_twice_or_la
 }
 
 #[tokio::test]
+async fn what_is_heard_late_while_a_log_can_t_be_read_is_told_when_it_can() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.import("bob").await;
+    let mut bob = scene.connect("bob").await;
+    let both = ConversationId::direct(APP, user("ann"), user("bob"));
+    for random in 1..=3 {
+        scene.write("ann", ("bob", tiny_id("bob")), random).await;
+    }
+    let tell = |numbers| far.tell_by(Gathered::add_heard, both.clone(), 1, numbers);
+    tell((2, 2));
+    assert_eq!(waiting(&mut bob).await, [2]);
+    far.is_broken.store(true, Ordering::Relaxed);
+    // Two nodes have written, and the second was heard first.
+    tell((1, 1));
+    assert!(waiting(&mut bob).await.is_empty());
+    far.is_broken.store(false, Ordering::Relaxed);
+    let late = tokio::time::timeout(std::time::Duration::from_secs(10), next(&mut bob)).await;
+    assert_eq!(late.expect("it is told late, and not never").1, 1);
+    tell((3, 3));
+    assert_eq!(next(&mut bob).await.1, 3);
+}
+
+#[tokio::test]
 async fn whoever_was_told_what_the_log_does_not_have_is_cut_off_and_hears_what_comes() {
     let far = Far::new();
     let scene = scene(&far).await;
