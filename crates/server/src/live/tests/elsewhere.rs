@@ -1,6 +1,6 @@
 //! What other nodes commit: news of it comes early, late, twice or never.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, Weak};
 
 use async_trait::async_trait;
@@ -21,6 +21,8 @@ struct Far {
     newsroom: Newsroom,
     /// Whether logs can't be read.
     is_broken: AtomicBool,
+    /// How many questions for the groups of an account are answered; all that come after them fail.
+    joined_left: AtomicUsize,
     audience: Mutex<Option<Weak<dyn Audience>>>,
 }
 
@@ -28,7 +30,8 @@ impl Far {
     fn new() -> Arc<Self> {
         let inner = MemoryStore::new(Limits::default());
         let (newsroom, is_broken) = (Newsroom::remembering(), AtomicBool::new(false));
-        Arc::new(Self { inner, newsroom, is_broken, audience: Mutex::default() })
+        let joined_left = AtomicUsize::new(usize::MAX);
+        Arc::new(Self { inner, newsroom, is_broken, joined_left, audience: Mutex::default() })
     }
 
     /// Another node tells that a group has had these events.
@@ -68,6 +71,12 @@ impl Decorator for Far {
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
         if self.is_broken.load(Ordering::Relaxed) && matches!(query, Query::Events(_)) {
+            return Err(StoreError::Busy { reason: "for the test".to_owned() });
+        }
+        let is_one_less = |left: usize| left.checked_sub(1);
+        if matches!(query, Query::JoinedGroups(_))
+            && self.joined_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_one_less).is_err()
+        {
             return Err(StoreError::Busy { reason: "for the test".to_owned() });
         }
         self.inner.answer(query).await
@@ -364,6 +373,30 @@ async fn late_news_of_an_older_life_does_not_end_the_newer_one() {
     scene.send("a", 2).await;
     tell(2, (4, 4));
     assert_eq!(waiting(&mut ann).await, [4]);
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_to_be_made_leaves_no_other_one_deaf() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.import("bob").await;
+    let mut bob = scene.connect("bob").await;
+    // Another node lets him join, which is not heard of yet.
+    scene.add("a", "bob").await;
+    far.joined_left.store(1, Ordering::Relaxed);
+    scene.hub.connect(&account("bob"), tiny_id("bob")).await.unwrap_err();
+    far.joined_left.store(usize::MAX, Ordering::Relaxed);
+    scene.send("a", 1).await;
+    far.tell("a", (3, 4));
+    // He is told, or has to connect again.
+    let told = tokio::time::timeout(std::time::Duration::from_secs(10), bob.next()).await;
+    let ended = told.expect("he hears nothing, and does not know it").unwrap_err();
+    assert_eq!(ended, Ended::Lost);
+    drop(bob);
+    let mut bob = scene.connect("bob").await;
+    scene.send("a", 2).await;
+    far.tell("a", (5, 5));
+    assert_eq!(next(&mut bob).await.1, 5);
 }
 
 #[tokio::test]
