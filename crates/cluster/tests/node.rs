@@ -242,6 +242,8 @@ impl Audience for Broken {
 
     fn ends_here(&self, _: &ConversationId, _: Incarnation, _: EventNumber) {}
 
+    fn is_gone(&self, _: &ConversationId, _: Incarnation) {}
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.0.subscribe()
     }

@@ -274,6 +274,11 @@ impl Audience for Hub {
         }
     }
 
+    fn is_gone(&self, conversation: &ConversationId, incarnation: Incarnation) {
+        self.state().forget_life(conversation, incarnation);
+        self.announce_changes();
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.audience.subscribe()
     }

@@ -280,6 +280,33 @@ async fn whoever_was_told_what_the_log_does_not_have_is_cut_off_and_hears_what_c
 }
 
 #[tokio::test]
+async fn a_group_of_which_nothing_is_left_is_over_for_its_readers_and_forgotten() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.create("b", 2, &["ann"]).await;
+    let mut ann = scene.connect("ann").await;
+    let mut reader = scene.follow("a", None, None).await.unwrap();
+    assert!(reader.next().now_or_never().is_none());
+    // Another node destroys it, and nobody tells.
+    scene.on("a", GroupAction::Destroy).await;
+    far.audience().is_gone(&group("a"), Incarnation::from_random(1));
+    let followed = scene.hub.followed().conversations;
+    assert_eq!(followed.into_iter().map(|followed| followed.conversation).collect::<Vec<_>>(), [group("b")]);
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+        loop {
+            if let Err(ended) = reader.next().await.unwrap() {
+                return ended;
+            }
+        }
+    });
+    assert_eq!(ended.await.expect("it ends"), Ended::Removed);
+    // Ann stays connected, for what else she is in.
+    scene.send("b", 1).await;
+    far.tell_by(Gathered::add_heard, group("b"), 2, (3, 3));
+    assert_eq!(next(&mut ann).await, ("b".into(), 3));
+}
+
+#[tokio::test]
 async fn a_reader_says_what_it_knows_so_that_nobody_is_told_it_again() {
     let far = Far::new();
     let scene = scene(&far).await;
