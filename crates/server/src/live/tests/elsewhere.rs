@@ -280,6 +280,35 @@ async fn whoever_was_told_what_the_log_does_not_have_is_cut_off_and_hears_what_c
 }
 
 #[tokio::test]
+async fn a_reader_who_was_told_what_the_log_does_not_have_starts_over_and_misses_nothing() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    let _everything = scene.hub.follow_app(APP).await;
+    let mut reader = scene.follow("a", None, None).await.unwrap();
+    let is_known = || scene.hub.followed().conversations.iter().any(|followed| followed.known.is_some());
+    while !is_known() {
+        assert!(reader.next().now_or_never().is_none());
+        yield_now().await;
+    }
+    // Told, and then lost by the database.
+    let number_3 = EventNumber::new(3);
+    let (at, operator) = (Timestamp::from_millis(1), Operator::server(user("administrator")));
+    let events = vec![Arc::new(Event { number: number_3, at, operator, what: Happening::GroupChanged })];
+    let (conversation, incarnation) = (group("a"), Incarnation::from_random(1));
+    let mut gathered = Gathered::default();
+    gathered.add_heard(&News { conversation, incarnation, first: number_3, last: number_3, events });
+    far.newsroom.tell(&gathered);
+    assert_eq!(number(&mut reader).await, Ok(3));
+    far.audience().ends_here(&group("a"), incarnation, EventNumber::new(2));
+    let told = tokio::time::timeout(std::time::Duration::from_secs(10), number(&mut reader)).await;
+    assert_eq!(told.expect("it is told that it has to look at the state"), Err(2));
+    // The number is given out again.
+    scene.send("a", 1).await;
+    far.tell_missed("a", (3, 3));
+    assert_eq!(number(&mut reader).await, Ok(3));
+}
+
+#[tokio::test]
 async fn a_group_of_which_nothing_is_left_is_over_for_its_readers_and_forgotten() {
     let far = Far::new();
     let scene = scene(&far).await;
