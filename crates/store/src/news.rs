@@ -20,6 +20,11 @@ use tokio::sync::Notify;
 /// Besides, a piece of news takes some hundred bytes for each conversation that is not looked at yet.
 const WAITING_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
+/// Conversations and accounts that wait for one follower while anybody else is listened to. What is not listened to then is
+/// found by whoever looks, later: a process that was made to say very much, or says it to a follower that is slow, takes no
+/// more memory by it.
+const MOST_HEARD: usize = 64 * 1024;
+
 /// What an event takes beside its texts, roughly.
 const EVENT_BYTES: usize = 256;
 
@@ -111,6 +116,8 @@ impl Newsroom {
     /// A store gathers also while nobody follows, because somebody may come before it tells, and what could not be read
     /// yet at that time must be news then.
     ///
+    /// What was only heard is left alone, and not remembered, while very much waits for a follower.
+    ///
     /// Returns whether any of it was new to anybody who follows.
     pub fn tell(&self, gathered: &Gathered) -> bool {
         if gathered.is_empty() {
@@ -118,6 +125,9 @@ impl Newsroom {
         }
         let mut inside = lock(&self.0.0);
         let Inside { desks, told } = &mut *inside;
+        if gathered.is_hearsay && desks.iter().any(|desk| lock(&desk.waiting).len() >= MOST_HEARD) {
+            return false;
+        }
         let (ends, is_new) = gathered.untold(told.as_mut());
         for desk in &*desks {
             let mut waiting = lock(&desk.waiting);
@@ -365,6 +375,7 @@ impl Gathered {
 
     /// Takes that an account was deleted elsewhere.
     pub fn add_heard_deleted(&mut self, account: AccountId, tiny_id: TinyId) {
+        self.is_hearsay = true;
         self.deleted.push((account, tiny_id));
     }
 
@@ -380,7 +391,11 @@ impl Gathered {
     }
 
     fn is_empty(&self) -> bool {
-        self.news.is_empty() && self.deleted.is_empty()
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        self.news.len() + self.deleted.len()
     }
 
     /// For each piece the numbers that are to be told, if any, and whether anything is new.

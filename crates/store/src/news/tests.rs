@@ -231,6 +231,34 @@ fn what_was_told_long_ago_is_no_longer_known_and_what_was_told_lately_is_old_for
 }
 
 #[test]
+fn whoever_says_very_much_fills_no_memory_and_hides_nothing() {
+    let newsroom = Newsroom::remembering();
+    let mut follower = newsroom.follow();
+    let of = |life: u64| News { incarnation: Incarnation::from_random(life), ..heard(1, 1) };
+    let most = MOST_HEARD as u64;
+    let hear = |life| {
+        let mut gathered = Gathered::default();
+        gathered.add_heard(&of(life));
+        newsroom.tell(&gathered)
+    };
+    assert!((1..=most).all(hear));
+    assert!(!(most + 1..=most + 10).any(hear));
+    let account = AccountId { app: AppId::new(1), user: UserId::new("ann").unwrap() };
+    let mut gathered = Gathered::default();
+    gathered.add_heard_deleted(account, TinyId::from_random(7));
+    assert!(!newsroom.tell(&gathered));
+    // What is committed here, or found, is told all the same, also of what was not listened to.
+    tell(&newsroom, &[(most + 11, "a", 1, 10)]);
+    let mut gathered = Gathered::default();
+    gathered.add_found(&of(most + 1));
+    assert!(newsroom.tell(&gathered));
+    let told = follower.take();
+    assert_eq!((told.news.len() as u64, told.deleted.len()), (most + 2, 0));
+    assert!(hear(most + 2));
+    assert_eq!(follower.take().news.len(), 1);
+}
+
+#[test]
 fn what_concerns_nobody_is_told_to_nobody_and_remembered() {
     let newsroom = Newsroom::remembering();
     let mut follower = newsroom.follow();
