@@ -1,9 +1,10 @@
 //! One of several nodes: a store in PostgreSQL that tells and hears.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use sidenote_core::command::Command;
 use sidenote_core::ids::{AppId, ConversationId, Incarnation};
 use sidenote_core::query::{Answer, Query};
@@ -68,6 +69,34 @@ pub struct Node {
     tasks: TaskTracker,
     /// Ends before the store does, for it says goodbye there.
     life: (CancellationToken, TaskTracker),
+    /// The first task that panicked, if any has.
+    failed: Failed,
+}
+
+type Failed = Arc<OnceLock<&'static str>>;
+
+/// What a background task holds while it works, so that a panic of it is noticed.
+struct Alarm {
+    failed: Failed,
+    task: &'static str,
+}
+
+impl Alarm {
+    async fn watch(failed: &Failed, task: &'static str, work: impl Future<Output = ()>) {
+        let alarm = Self { failed: Arc::clone(failed), task };
+        work.await;
+        drop(alarm);
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(task = self.task, "a background task panicked; restart the server");
+            // Only the first is kept: what follows is often a consequence of it.
+            let _ = self.failed.set(self.task);
+        }
+    }
 }
 
 impl Node {
@@ -87,18 +116,23 @@ impl Node {
         let look = broker.as_ref().map_or_else(Arc::<Notify>::default, |broker| Arc::clone(&broker.upset));
         let membership = Membership::new(Arc::clone(&store), broker.clone(), options.lease);
         let (membership, life) = (Arc::new(membership), (CancellationToken::new(), TaskTracker::new()));
+        let failed = Failed::default();
+        let spawn = |task, work: BoxFuture<'static, ()>| {
+            let failed = Arc::clone(&failed);
+            let work = async move { Alarm::watch(&failed, task, work).await };
+            tasks.spawn(stop.clone().run_until_cancelled_owned(work));
+        };
         life.1.spawn({
-            let (membership, stop) = (Arc::clone(&membership), life.0.clone());
-            async move { membership.live(stop).await }
+            let (membership, stop, failed) = (Arc::clone(&membership), life.0.clone(), Arc::clone(&failed));
+            async move { Alarm::watch(&failed, "membership", membership.live(stop)).await }
         });
         if let Some(broker) = &broker {
             let broker = Arc::clone(broker);
-            tasks.spawn(stop.clone().run_until_cancelled_owned(async move { broker.keep().await }));
+            spawn("broker", Box::pin(async move { broker.keep().await }));
         }
         if let Some(broker) = &broker {
             let (own, broker, figures) = (store.own_commits(), Arc::clone(broker), Arc::clone(&figures));
-            let telling = async move { tell(own, &broker, &figures).await };
-            tasks.spawn(stop.clone().run_until_cancelled_owned(telling));
+            spawn("teller", Box::pin(async move { tell(own, &broker, &figures).await }));
         }
         if let Some(broker) = &broker {
             let (store, broker, figures) = (Arc::clone(&store), Arc::clone(broker), Arc::clone(&figures));
@@ -106,7 +140,7 @@ impl Node {
             let (look, audience) = (Arc::clone(&look), audience.subscribe());
             let (began, complained) = (now(), None);
             let listener = Listener { store, membership, broker, figures, look, audience, began, complained };
-            tasks.spawn(stop.clone().run_until_cancelled_owned(listener.listen()));
+            spawn("listener", Box::pin(listener.listen()));
         }
         let watcher = Watcher {
             store: Arc::clone(&store),
@@ -117,8 +151,8 @@ impl Node {
             audience: audience.subscribe(),
             poll: options.poll,
         };
-        tasks.spawn(stop.clone().run_until_cancelled_owned(watcher.watch()));
-        Ok(Self { store, broker, figures, membership, audience, stop, tasks, life })
+        spawn("watcher", Box::pin(watcher.watch()));
+        Ok(Self { store, broker, figures, membership, audience, stop, tasks, life, failed })
     }
 }
 
@@ -154,7 +188,11 @@ impl Store for Node {
 
     /// A broker that is away is no illness: everything works, only later.
     fn health(&self) -> Result<(), StoreError> {
-        self.store.health()
+        self.store.health()?;
+        self.failed.get().map_or(Ok(()), |task| {
+            let reason = format!("the background task {task:?} panicked, restart the server");
+            Err(StoreError::Busy { reason })
+        })
     }
 
     fn statistics(&self) -> Statistics {

@@ -268,12 +268,16 @@ impl Watcher {
 
     /// Takes what the log says, which was read after the doubt came up.
     fn decide(&self, doubt: &Doubt, last: EventNumber, audience: Option<&dyn Audience>) {
-        // Where nothing is left, the conversation is gone and its followers have been told, or will be.
+        let Doubt { conversation, incarnation, .. } = doubt;
         if self.store.settle(doubt, last)
-            && last > EventNumber::START
             && let Some(audience) = audience
         {
-            audience.ends_here(&doubt.conversation, doubt.incarnation, last);
+            if last > EventNumber::START {
+                audience.ends_here(conversation, *incarnation, last);
+            } else {
+                // Whoever follows was told how it ended, or that was not heard of in time.
+                audience.is_gone(conversation, *incarnation);
+            }
         }
     }
 

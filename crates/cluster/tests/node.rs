@@ -1,7 +1,7 @@
 //! Nodes on one database, and what they may believe of themselves.
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking, and so may the functions it calls")]
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use sidenote_cluster::{ClusterOptions, Node};
@@ -9,11 +9,15 @@ use sidenote_core::Limits;
 use sidenote_core::command::{AccountAction, Action, Command, GroupAction, NewGroup};
 use sidenote_core::event::{CallerKind, Operator, Platform};
 use sidenote_core::group::{ApplyJoin, GroupProfile, GroupType, InviteJoin};
-use sidenote_core::ids::{AccountId, AppId, ConversationId, GroupId, Incarnation, Timestamp, TinyId, UserId};
+use sidenote_core::ids::{
+    AccountId, AppId, ConversationId, EventNumber, GroupId, Incarnation, Timestamp, TinyId, UserId,
+};
 use sidenote_postgres_for_tests::{Postgres, Settings};
 use sidenote_store::Store;
+use sidenote_store::audience::{Audience, Followed};
 use sidenote_store::shared::{Claim, Claimed, Leave, Login, LoginNumber, Logins, Shared};
 use sidenote_store_postgres::{PostgresOptions, PostgresStore, schema};
+use tokio::sync::watch;
 
 const APP: AppId = AppId::new(1_400_000_001);
 
@@ -222,4 +226,38 @@ async fn logins_that_were_cleared_away_are_written_down_again_however_often_that
     until("all are written down", || count() == "199").await;
     node.close().await;
     assert_eq!(scene.psql("SELECT (SELECT count(*) FROM logins), (SELECT count(*) FROM nodes)"), "0|0");
+}
+
+/// Somebody who follows and can't say what.
+struct Broken(watch::Sender<u64>);
+
+impl Audience for Broken {
+    fn followed(&self) -> Followed {
+        panic!("on purpose")
+    }
+
+    fn may_want(&self, _: &ConversationId, _: bool) -> bool {
+        true
+    }
+
+    fn ends_here(&self, _: &ConversationId, _: Incarnation, _: EventNumber) {}
+
+    fn is_gone(&self, _: &ConversationId, _: Incarnation) {}
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_background_work_panicked_is_not_well() {
+    let test = "a_node_whose_background_work_panicked_is_not_well";
+    let Some(scene) = Scene::start_or_skip(test).await else { return };
+    let (node, _connections) = scene.node(Duration::from_secs(1)).await;
+    assert_eq!(node.health(), Ok(()));
+    let broken = Arc::new(Broken(watch::Sender::new(0)));
+    let audience: Weak<Broken> = Arc::downgrade(&broken);
+    node.attend(audience);
+    until("it says so", || node.health().is_err_and(|error| error.to_string().contains("panicked"))).await;
+    node.close().await;
 }

@@ -39,6 +39,9 @@ pub trait Audience: Send + Sync {
     /// database has lost. They have to look at the state.
     fn ends_here(&self, conversation: &ConversationId, incarnation: Incarnation, last: EventNumber);
 
+    /// This life is over, and nothing is left of its log: what came last can't be told any more.
+    fn is_gone(&self, conversation: &ConversationId, incarnation: Incarnation);
+
     /// Changes whenever what is followed does, or soon after.
     fn changes(&self) -> watch::Receiver<u64>;
 }

@@ -20,6 +20,11 @@ use tokio::sync::Notify;
 /// Besides, a piece of news takes some hundred bytes for each conversation that is not looked at yet.
 const WAITING_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
+/// Conversations and accounts that wait for one follower while anybody else is listened to. What is not listened to then is
+/// found by whoever looks, later: a process that was made to say very much, or says it to a follower that is slow, takes no
+/// more memory by it.
+const MOST_HEARD: usize = 64 * 1024;
+
 /// What an event takes beside its texts, roughly.
 const EVENT_BYTES: usize = 256;
 
@@ -111,6 +116,8 @@ impl Newsroom {
     /// A store gathers also while nobody follows, because somebody may come before it tells, and what could not be read
     /// yet at that time must be news then.
     ///
+    /// What was only heard is left alone, and not remembered, while very much waits for a follower.
+    ///
     /// Returns whether any of it was new to anybody who follows.
     pub fn tell(&self, gathered: &Gathered) -> bool {
         if gathered.is_empty() {
@@ -118,6 +125,9 @@ impl Newsroom {
         }
         let mut inside = lock(&self.0.0);
         let Inside { desks, told } = &mut *inside;
+        if gathered.is_hearsay && desks.iter().any(|desk| lock(&desk.waiting).len() >= MOST_HEARD) {
+            return false;
+        }
         let (ends, is_new) = gathered.untold(told.as_mut());
         for desk in &*desks {
             let mut waiting = lock(&desk.waiting);
@@ -365,6 +375,7 @@ impl Gathered {
 
     /// Takes that an account was deleted elsewhere.
     pub fn add_heard_deleted(&mut self, account: AccountId, tiny_id: TinyId) {
+        self.is_hearsay = true;
         self.deleted.push((account, tiny_id));
     }
 
@@ -380,7 +391,11 @@ impl Gathered {
     }
 
     fn is_empty(&self) -> bool {
-        self.news.is_empty() && self.deleted.is_empty()
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        self.news.len() + self.deleted.len()
     }
 
     /// For each piece the numbers that are to be told, if any, and whether anything is new.
@@ -402,11 +417,12 @@ impl Gathered {
         for (news, ends) in later.news.iter().zip(ends) {
             let Some(ends) = *ends else { continue };
             let News { conversation, incarnation, events, .. } = news;
-            // A part of them, or none where those do not reach as far back.
+            // A part of them, or none where those do not reach as far.
             let from = events.partition_point(|event| event.number < ends.0);
             let to = events.partition_point(|event| event.number <= ends.1);
-            let is_whole = events.get(from).is_some_and(|event| event.number == ends.0);
-            let events = if is_whole { &events[from..to] } else { &[] };
+            let part = &events[from..to];
+            let reach = part.first().zip(part.last()).map(|(first, last)| (first.number, last.number));
+            let events = if reach == Some(ends) { part } else { &[] };
             let bytes = events.iter().map(|event| event_bytes(event)).sum();
             self.put(conversation, *incarnation, ends, events, bytes);
         }
@@ -437,7 +453,8 @@ impl Gathered {
             return;
         }
         let follows = is_new || (!news.events.is_empty() && news.last.next() == first);
-        news.last = last;
+        // What reaches further may reach further back, too.
+        (news.first, news.last) = (news.first.min(first), last);
         // All events or none, so that nobody takes a part for the whole.
         if follows && !events.is_empty() && self.bytes + bytes <= WAITING_EVENT_BYTES {
             news.events.extend(events.iter().cloned());

@@ -79,6 +79,8 @@ impl Audience for Everything {
 
     fn ends_here(&self, _: &ConversationId, _: Incarnation, _: EventNumber) {}
 
+    fn is_gone(&self, _: &ConversationId, _: Incarnation) {}
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.0.subscribe()
     }

@@ -181,7 +181,16 @@ impl Follow {
             // The end of a group may have been passed on before, and then its log may be gone too. Asked first: what ends
             // it after this comes to the inbox.
             let view = hub.store().ask(DescribeGroup { id: self.conversation.clone() }).await?;
-            is_alive = view.is_some_and(|view| view.group.incarnation == self.incarnation);
+            let view = view.filter(|view| view.group.incarnation == self.incarnation);
+            is_alive = view.is_some();
+            if let Some(last) = view.map(|view| view.counters.last_event)
+                && last < self.cursor
+            {
+                // It was told what nobody committed, or what the database has lost. Those numbers come again.
+                (self.cursor, self.verified_at) = (last, self.verified_at.min(last));
+                self.starts_over = true;
+                return Ok(());
+            }
         }
         let (id, incarnation) = (self.conversation.clone(), self.incarnation);
         let question = Events { id, incarnation, after: self.cursor, limit: EVENTS_PER_READ };

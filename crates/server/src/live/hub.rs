@@ -188,6 +188,21 @@ impl Hub {
     /// Lets an account hear all groups that it is in.
     async fn attach_groups(&self, account: &AccountId, tiny_id: TinyId) -> Result<(), StoreError> {
         let mut doubts = HashMap::new();
+        let attached = self.attach_where_member(account, tiny_id, &mut doubts).await;
+        if attached.is_err() && !doubts.is_empty() {
+            // These places stay in doubt and hear nothing, and other connections of the account may have them too.
+            self.state().lose(account.app, [&account.user]);
+        }
+        attached
+    }
+
+    /// The same, and which places are in doubt, until they are settled.
+    async fn attach_where_member(
+        &self,
+        account: &AccountId,
+        tiny_id: TinyId,
+        doubts: &mut HashMap<(ConversationId, Incarnation), u64>,
+    ) -> Result<(), StoreError> {
         let mut attach = |followers: &mut Followers, group: ConversationId, incarnation, last| {
             if let Some(doubt) = followers.attach(account, tiny_id, (&group, incarnation), last) {
                 doubts.insert((group, incarnation), doubt);
@@ -207,7 +222,7 @@ impl Hub {
         };
         self.look_through_groups(account, tiny_id, &mut settle).await?;
         let mut state = self.state();
-        for ((group, incarnation), doubt) in doubts {
+        for ((group, incarnation), doubt) in doubts.drain() {
             state.settle(account, (&group, incarnation), doubt, None);
         }
         Ok(())
@@ -257,6 +272,11 @@ impl Audience for Hub {
             );
             self.announce_changes();
         }
+    }
+
+    fn is_gone(&self, conversation: &ConversationId, incarnation: Incarnation) {
+        self.state().forget_life(conversation, incarnation);
+        self.announce_changes();
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -27,18 +27,18 @@ pub(super) fn of_event(
     let json = match conversation {
         Conversation::Group(group) => match &event.what {
             Happening::MessageSent { seq, message } if !message.imported => {
-                of_message(group, Some(*seq), message, body?)
+                of_message(group, Some(*seq), message, body?)?
             }
-            Happening::TransientMessage { message, body } => of_message(group, None, message, body),
+            Happening::TransientMessage { message, body } => of_message(group, None, message, body)?,
             Happening::Extension(change) => of_change(Info::of_group(group, change)?, change)?,
             _ => return None,
         },
         Conversation::Direct(one, other) => match &event.what {
             Happening::DirectSent { key, message } => {
-                of_direct_message(opposite(one, other, &message.sender), *key, message, body?)
+                of_direct_message(opposite(one, other, &message.sender), *key, message, body?)?
             }
             Happening::DirectTransient { key, message, body } => {
-                of_direct_message(opposite(one, other, &message.sender), *key, message, body)
+                of_direct_message(opposite(one, other, &message.sender), *key, message, body)?
             }
             Happening::Extension(change) => {
                 let (sender, _) = people.iter().find(|(_, tiny_id)| *tiny_id == change.sender_tiny_id)?;
@@ -125,8 +125,13 @@ struct GroupInfo<'a> {
     group_id: &'a str,
 }
 
-fn of_message(group: &GroupId, seq: Option<MsgSeq>, message: &Message, body: &MessageBody) -> Vec<u8> {
-    to_json(&MessageEvent {
+fn of_message(
+    group: &GroupId,
+    seq: Option<MsgSeq>,
+    message: &Message,
+    body: &MessageBody,
+) -> Option<Vec<u8>> {
+    Some(to_json(&MessageEvent {
         event: EVENT,
         group_msg_array: [WireMessage {
             from_account: message.sender.as_str(),
@@ -142,11 +147,11 @@ fn of_message(group: &GroupId, seq: Option<MsgSeq>, message: &Message, body: &Me
                 Priority::Low => "Low",
             },
             support_message_extension: u8::from(message.supports_extension),
-            msg_body: elements(body),
+            msg_body: elements(body)?,
             cloud_custom_data: cloud_custom_data(body),
             group_info: GroupInfo { group_id: group.as_str() },
         }],
-    })
+    }))
 }
 
 /// The twin of a group's message. Its form is inferred, see docs/decisions/0016-long-connection.md.
@@ -180,8 +185,8 @@ struct WireDirectMessage<'a> {
     cloud_custom_data: Option<&'a str>,
 }
 
-fn of_direct_message(to: &UserId, key: MsgKey, message: &Message, body: &MessageBody) -> Vec<u8> {
-    to_json(&DirectMessageEvent {
+fn of_direct_message(to: &UserId, key: MsgKey, message: &Message, body: &MessageBody) -> Option<Vec<u8>> {
+    Some(to_json(&DirectMessageEvent {
         event: EVENT,
         c2c_msg_array: [WireDirectMessage {
             from_account: message.sender.as_str(),
@@ -194,14 +199,16 @@ fn of_direct_message(to: &UserId, key: MsgKey, message: &Message, body: &Message
             msg_time_stamp: key.time,
             msg_time: key.time,
             support_message_extension: u8::from(message.supports_extension),
-            msg_body: elements(body),
+            msg_body: elements(body)?,
             cloud_custom_data: cloud_custom_data(body),
         }],
-    })
+    }))
 }
 
-fn elements(body: &MessageBody) -> &RawValue {
-    serde_json::from_str(&body.elements).expect("a body is kept as the JSON that it was read from")
+/// A body is kept as the JSON that it was read from. One that another node sends along with its event is not looked at
+/// before, and may come from whoever else can publish on the broker.
+fn elements(body: &MessageBody) -> Option<&RawValue> {
+    serde_json::from_str(&body.elements).ok()
 }
 
 fn cloud_custom_data(body: &MessageBody) -> Option<&str> {

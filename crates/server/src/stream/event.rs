@@ -261,9 +261,9 @@ impl Name {
 }
 
 fn sent<'a>(name: Name, message: &'a Message, body: Option<&'a MessageBody>) -> Sent<'a> {
-    let elements = body.map(|body| {
-        serde_json::from_str(&body.elements).expect("a body is kept as the JSON that it was read from")
-    });
+    // A body is kept as the JSON that it was read from. One that another node sends along with its event is not looked at
+    // before, and may come from whoever else can publish on the broker.
+    let elements = body.and_then(|body| serde_json::from_str(&body.elements).ok());
     Sent {
         name,
         from_account: message.sender.as_str(),
@@ -314,6 +314,10 @@ const fn platform(platform: Platform) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use sidenote_core::event::Operator as By;
+    use sidenote_core::ids::{Timestamp, TinyId};
+    use sidenote_core::message::Priority;
+
     use super::*;
 
     #[test]
@@ -341,6 +345,32 @@ mod tests {
     fn the_object_is_what_stands_in_the_frame() {
         let frame = Bytes::from("id: 0123456789abcdef-1\ndata: {\"Type\":\"GroupChanged\"}\n\n");
         assert_eq!(object(&frame), "{\"Type\":\"GroupChanged\"}");
+    }
+
+    #[test]
+    fn a_body_that_is_none_is_left_out() {
+        let ann = UserId::new("ann").unwrap();
+        let message = Message {
+            sender: ann.clone(),
+            sender_tiny_id: TinyId::from_random(1),
+            random: 2,
+            client_time: 3,
+            sent_at: Timestamp::from_secs(4),
+            priority: Priority::Normal,
+            supports_extension: true,
+            imported: false,
+            recalled: false,
+        };
+        // Somebody on the broker who is no server says that it happened.
+        let body = MessageBody { elements: "[{".to_owned(), ..MessageBody::default() };
+        let event = Event {
+            number: EventNumber::new(1),
+            at: Timestamp::from_secs(4),
+            operator: By::server(ann),
+            what: Happening::TransientMessage { message, body: body.clone() },
+        };
+        let told = serde_json::to_value(what(&event, Some(&body))).unwrap();
+        assert_eq!((&told["MsgTime"], told.get("MsgBody")), (&serde_json::json!(4), None));
     }
 
     #[test]

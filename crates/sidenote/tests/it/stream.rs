@@ -94,6 +94,16 @@ impl Stream {
         frame
     }
 
+    /// Why the stream ends, whatever is told before.
+    pub(crate) fn end(&mut self) -> Value {
+        loop {
+            let frame = self.next().expect("the stream says why it ends");
+            if frame.event != "message" {
+                return frame.data["Reason"].clone();
+            }
+        }
+    }
+
     /// The rest of the answer to a request that was refused.
     fn refusal(mut self) -> (u16, i64) {
         let mut text = String::new();

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use sidenote_core::command::{AccountAction, GroupAction};
 use sidenote_core::event::{ChangedPair, ExtensionChange, Operation, Operator};
 use sidenote_core::extension::{Key, Seq, Value};
@@ -185,6 +187,28 @@ fn what_is_heard_again_is_told_once_and_what_is_heard_late_or_not_at_all_is_made
 }
 
 #[test]
+fn what_reaches_back_before_what_waits_is_told_with_it() {
+    let newsroom = Newsroom::remembering();
+    let mut follower = newsroom.follow();
+    tell(&newsroom, &[(1, "a", 7, 10)]);
+    assert_eq!(find(&newsroom, &mut follower, 5, 9), [(5, 9)]);
+}
+
+#[test]
+fn events_that_are_not_all_that_were_left_out_are_not_taken_for_it() {
+    let newsroom = Newsroom::remembering();
+    let mut follower = newsroom.follow();
+    tell(&newsroom, &[(1, "a", 7, 10)]);
+    follower.take();
+    // 4, 5 and 6 were left out, too.
+    let mut gathered = Gathered::default();
+    gathered.add_heard(&News { events: events(2, 3), ..heard(2, 3) });
+    newsroom.tell(&gathered);
+    let told = follower.take().news;
+    assert_eq!(told.iter().map(|news| (ends(news), numbers(news))).collect::<Vec<_>>(), [((2, 6), vec![])]);
+}
+
+#[test]
 fn what_was_told_long_ago_is_no_longer_known_and_what_was_told_lately_is_old_for_whoever_comes() {
     let newsroom = Newsroom::remembering();
     assert!(!hear(&newsroom, 1, 1), "nobody follows");
@@ -204,6 +228,34 @@ fn what_was_told_long_ago_is_no_longer_known_and_what_was_told_lately_is_old_for
     assert!(!hear(&newsroom, 2, 3));
     assert!(hear(&newsroom, 2, 4));
     assert_eq!(later.take().news.iter().map(ends).collect::<Vec<_>>(), [(4, 4)]);
+}
+
+#[test]
+fn whoever_says_very_much_fills_no_memory_and_hides_nothing() {
+    let newsroom = Newsroom::remembering();
+    let mut follower = newsroom.follow();
+    let of = |life: u64| News { incarnation: Incarnation::from_random(life), ..heard(1, 1) };
+    let most = MOST_HEARD as u64;
+    let hear = |life| {
+        let mut gathered = Gathered::default();
+        gathered.add_heard(&of(life));
+        newsroom.tell(&gathered)
+    };
+    assert!((1..=most).all(hear));
+    assert!(!(most + 1..=most + 10).any(hear));
+    let account = AccountId { app: AppId::new(1), user: UserId::new("ann").unwrap() };
+    let mut gathered = Gathered::default();
+    gathered.add_heard_deleted(account, TinyId::from_random(7));
+    assert!(!newsroom.tell(&gathered));
+    // What is committed here, or found, is told all the same, also of what was not listened to.
+    tell(&newsroom, &[(most + 11, "a", 1, 10)]);
+    let mut gathered = Gathered::default();
+    gathered.add_found(&of(most + 1));
+    assert!(newsroom.tell(&gathered));
+    let told = follower.take();
+    assert_eq!((told.news.len() as u64, told.deleted.len()), (most + 2, 0));
+    assert!(hear(most + 2));
+    assert_eq!(follower.take().news.len(), 1);
 }
 
 #[test]
@@ -240,6 +292,45 @@ fn numbers_told_in_any_order_are_each_told_once() {
         assert_eq!(distinct, whole, "{order:?}");
         assert_eq!(told[0], 1, "{order:?}");
     });
+}
+
+#[test]
+fn whoever_looks_now_and_then_learns_of_each_number_in_whichever_order_pieces_come() {
+    let pieces = [(1, 2), (3, 3), (2, 4), (5, 5), (4, 6)];
+    let mut order = [0, 1, 2, 3, 4];
+    permute(&mut order, 0, &mut |order| {
+        // Each bit stands for a look after a piece.
+        for looks in 0..1_u32 << order.len() {
+            let newsroom = Newsroom::remembering();
+            let mut follower = newsroom.follow();
+            let mut told = BTreeSet::new();
+            for (at, place) in order.iter().enumerate() {
+                let (first, last) = pieces[*place];
+                let mut gathered = Gathered::default();
+                gathered.add_heard(&News { events: events(first, last), ..heard(first, last) });
+                newsroom.tell(&gathered);
+                if looks >> at & 1 == 0 && at < order.len() - 1 {
+                    continue;
+                }
+                for news in follower.take().news {
+                    let (first, last) = ends(&news);
+                    told.extend(first..=last);
+                    let is_whole = numbers(&news).into_iter().eq(first..=last);
+                    assert!(is_whole || news.events.is_empty(), "{order:?} {looks:b} {news:?}");
+                }
+            }
+            assert!(told.into_iter().eq(1..=6), "{order:?} {looks:b}");
+        }
+    });
+}
+
+/// Events with these numbers.
+fn events(first: u64, last: u64) -> Vec<Arc<Event>> {
+    let event = |number| match change(1, number, 10).row {
+        Some(Row::Event(event)) => event,
+        other => panic!("{other:?}"),
+    };
+    (first..=last).map(event).collect()
 }
 
 fn heard(first: u64, last: u64) -> News {

@@ -86,6 +86,12 @@ impl Followers {
         true
     }
 
+    /// Nothing is left of this life: its readers are told that it is over, and its members hear nothing of it as it is.
+    pub(in super::super) fn forget_life(&mut self, conversation: &ConversationId, incarnation: Incarnation) {
+        self.positions.remove(incarnation);
+        self.end_channel(conversation, incarnation, Ended::Removed);
+    }
+
     /// Whether another life of this conversation was told of before and has not ended. Then its end was lost, or this
     /// one is the older and its news late.
     pub(in super::super) fn has_other_lives(

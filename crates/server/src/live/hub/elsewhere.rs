@@ -27,29 +27,32 @@ impl Hub {
     }
 
     /// Tells events of a one-to-one conversation that are before the first that was told of it. As far back as the news
-    /// goes: what is before was there when both came.
+    /// goes: what is before was there when both came. All of it or, where that can't be read just now, none.
     pub(super) async fn tell_late(&self, news: &News, first: EventNumber, burst: &mut Burst) {
         let (conversation, incarnation) = (&news.conversation, news.incarnation);
         let mut after = EventNumber::new(news.first.get().saturating_sub(1));
         let mut deliveries = Vec::new();
         while after.next() < first {
             let question = Events { id: conversation.clone(), incarnation, after, limit: EVENTS_PER_READ };
-            let page = self.store().ask(question).await;
-            let events = page.map(|page| if page.cursor_too_old { Vec::new() } else { page.events });
-            let events = match events {
-                Ok(events) if !events.is_empty() => events,
-                // Nobody was told that there are any.
-                _ => break,
+            let put_off = |error| self.put_off(conversation, incarnation, (news.first, news.last), &error);
+            let events = match self.store().ask(question).await {
+                Ok(page) if page.cursor_too_old => Vec::new(),
+                Ok(page) => page.events,
+                Err(error) => return put_off(error),
             };
+            if events.is_empty() {
+                // Nobody was told that there are any.
+                break;
+            }
             for event in events.iter().filter(|event| event.number < first) {
                 let delivery = match self.people(conversation, incarnation, event).await {
                     Ok(people) => self.delivery(conversation, incarnation, event, people).await,
                     Err(error) => Err(error),
                 };
-                let Ok(delivery) = delivery else {
-                    return self.state().lose_events(conversation, incarnation);
-                };
-                deliveries.push(delivery);
+                match delivery {
+                    Ok(delivery) => deliveries.push(delivery),
+                    Err(error) => return put_off(error),
+                }
             }
             after = events.last().map_or(first, |event| event.number);
         }

@@ -1,6 +1,6 @@
 //! What other nodes commit: news of it comes early, late, twice or never.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, Weak};
 
 use async_trait::async_trait;
@@ -21,6 +21,8 @@ struct Far {
     newsroom: Newsroom,
     /// Whether logs can't be read.
     is_broken: AtomicBool,
+    /// How many questions for the groups of an account are answered; all that come after them fail.
+    joined_left: AtomicUsize,
     audience: Mutex<Option<Weak<dyn Audience>>>,
 }
 
@@ -28,7 +30,8 @@ impl Far {
     fn new() -> Arc<Self> {
         let inner = MemoryStore::new(Limits::default());
         let (newsroom, is_broken) = (Newsroom::remembering(), AtomicBool::new(false));
-        Arc::new(Self { inner, newsroom, is_broken, audience: Mutex::default() })
+        let joined_left = AtomicUsize::new(usize::MAX);
+        Arc::new(Self { inner, newsroom, is_broken, joined_left, audience: Mutex::default() })
     }
 
     /// Another node tells that a group has had these events.
@@ -68,6 +71,12 @@ impl Decorator for Far {
 
     async fn answer(&self, query: Query) -> Result<Answer, StoreError> {
         if self.is_broken.load(Ordering::Relaxed) && matches!(query, Query::Events(_)) {
+            return Err(StoreError::Busy { reason: "for the test".to_owned() });
+        }
+        let is_one_less = |left: usize| left.checked_sub(1);
+        if matches!(query, Query::JoinedGroups(_))
+            && self.joined_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_one_less).is_err()
+        {
             return Err(StoreError::Busy { reason: "for the test".to_owned() });
         }
         self.inner.answer(query).await
@@ -209,6 +218,30 @@ async fn what_two_write_to_each_other_is_told_once_whatever_is_heard_twice_or_la
 }
 
 #[tokio::test]
+async fn what_is_heard_late_while_a_log_can_t_be_read_is_told_when_it_can() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.import("bob").await;
+    let mut bob = scene.connect("bob").await;
+    let both = ConversationId::direct(APP, user("ann"), user("bob"));
+    for random in 1..=3 {
+        scene.write("ann", ("bob", tiny_id("bob")), random).await;
+    }
+    let tell = |numbers| far.tell_by(Gathered::add_heard, both.clone(), 1, numbers);
+    tell((2, 2));
+    assert_eq!(waiting(&mut bob).await, [2]);
+    far.is_broken.store(true, Ordering::Relaxed);
+    // Two nodes have written, and the second was heard first.
+    tell((1, 1));
+    assert!(waiting(&mut bob).await.is_empty());
+    far.is_broken.store(false, Ordering::Relaxed);
+    let late = tokio::time::timeout(std::time::Duration::from_secs(10), next(&mut bob)).await;
+    assert_eq!(late.expect("it is told late, and not never").1, 1);
+    tell((3, 3));
+    assert_eq!(next(&mut bob).await.1, 3);
+}
+
+#[tokio::test]
 async fn whoever_was_told_what_the_log_does_not_have_is_cut_off_and_hears_what_comes() {
     let far = Far::new();
     let scene = scene(&far).await;
@@ -244,6 +277,62 @@ async fn whoever_was_told_what_the_log_does_not_have_is_cut_off_and_hears_what_c
     scene.write("ann", ("bob", tiny_id("bob")), 8).await;
     far.tell_by(Gathered::add_missed, both.clone(), 7, (2, 2));
     assert_eq!(waiting(&mut again).await, [2]);
+}
+
+#[tokio::test]
+async fn a_reader_who_was_told_what_the_log_does_not_have_starts_over_and_misses_nothing() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    let _everything = scene.hub.follow_app(APP).await;
+    let mut reader = scene.follow("a", None, None).await.unwrap();
+    let is_known = || scene.hub.followed().conversations.iter().any(|followed| followed.known.is_some());
+    while !is_known() {
+        assert!(reader.next().now_or_never().is_none());
+        yield_now().await;
+    }
+    // Told, and then lost by the database.
+    let number_3 = EventNumber::new(3);
+    let (at, operator) = (Timestamp::from_millis(1), Operator::server(user("administrator")));
+    let events = vec![Arc::new(Event { number: number_3, at, operator, what: Happening::GroupChanged })];
+    let (conversation, incarnation) = (group("a"), Incarnation::from_random(1));
+    let mut gathered = Gathered::default();
+    gathered.add_heard(&News { conversation, incarnation, first: number_3, last: number_3, events });
+    far.newsroom.tell(&gathered);
+    assert_eq!(number(&mut reader).await, Ok(3));
+    far.audience().ends_here(&group("a"), incarnation, EventNumber::new(2));
+    let told = tokio::time::timeout(std::time::Duration::from_secs(10), number(&mut reader)).await;
+    assert_eq!(told.expect("it is told that it has to look at the state"), Err(2));
+    // The number is given out again.
+    scene.send("a", 1).await;
+    far.tell_missed("a", (3, 3));
+    assert_eq!(number(&mut reader).await, Ok(3));
+}
+
+#[tokio::test]
+async fn a_group_of_which_nothing_is_left_is_over_for_its_readers_and_forgotten() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.create("b", 2, &["ann"]).await;
+    let mut ann = scene.connect("ann").await;
+    let mut reader = scene.follow("a", None, None).await.unwrap();
+    assert!(reader.next().now_or_never().is_none());
+    // Another node destroys it, and nobody tells.
+    scene.on("a", GroupAction::Destroy).await;
+    far.audience().is_gone(&group("a"), Incarnation::from_random(1));
+    let followed = scene.hub.followed().conversations;
+    assert_eq!(followed.into_iter().map(|followed| followed.conversation).collect::<Vec<_>>(), [group("b")]);
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+        loop {
+            if let Err(ended) = reader.next().await.unwrap() {
+                return ended;
+            }
+        }
+    });
+    assert_eq!(ended.await.expect("it ends"), Ended::Removed);
+    // Ann stays connected, for what else she is in.
+    scene.send("b", 1).await;
+    far.tell_by(Gathered::add_heard, group("b"), 2, (3, 3));
+    assert_eq!(next(&mut ann).await, ("b".into(), 3));
 }
 
 #[tokio::test]
@@ -340,6 +429,30 @@ async fn late_news_of_an_older_life_does_not_end_the_newer_one() {
     scene.send("a", 2).await;
     tell(2, (4, 4));
     assert_eq!(waiting(&mut ann).await, [4]);
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_to_be_made_leaves_no_other_one_deaf() {
+    let far = Far::new();
+    let scene = scene(&far).await;
+    scene.import("bob").await;
+    let mut bob = scene.connect("bob").await;
+    // Another node lets him join, which is not heard of yet.
+    scene.add("a", "bob").await;
+    far.joined_left.store(1, Ordering::Relaxed);
+    scene.hub.connect(&account("bob"), tiny_id("bob")).await.unwrap_err();
+    far.joined_left.store(usize::MAX, Ordering::Relaxed);
+    scene.send("a", 1).await;
+    far.tell("a", (3, 4));
+    // He is told, or has to connect again.
+    let told = tokio::time::timeout(std::time::Duration::from_secs(10), bob.next()).await;
+    let ended = told.expect("he hears nothing, and does not know it").unwrap_err();
+    assert_eq!(ended, Ended::Lost);
+    drop(bob);
+    let mut bob = scene.connect("bob").await;
+    scene.send("a", 2).await;
+    far.tell("a", (5, 5));
+    assert_eq!(next(&mut bob).await.1, 5);
 }
 
 #[tokio::test]

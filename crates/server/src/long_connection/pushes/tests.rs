@@ -132,6 +132,13 @@ fn what_clients_are_not_told_has_no_push() {
     assert_eq!(pushed(imported, Some(&body(""))), None);
     // It was recalled before it was told.
     assert_eq!(pushed(Happening::MessageSent { seq, message: message(false) }, None), None);
+    // Somebody on the broker who is no server says that it happened.
+    let rubbish = MessageBody { elements: "[{".to_owned(), ..body("") };
+    let transient = Happening::TransientMessage { message: message(false), body: rubbish.clone() };
+    assert_eq!(pushed(transient, None), None);
+    let key = MsgKey { seq: 1, random: 2, time: 3 };
+    let transient = Happening::DirectTransient { key, message: message(false), body: rubbish };
+    assert_eq!(pushed_to_both(transient, None), None);
     for what in [
         Happening::GroupChanged,
         Happening::GroupDestroyed,

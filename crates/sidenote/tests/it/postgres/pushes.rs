@@ -1,5 +1,9 @@
 //! What is written through one server is pushed by the others, with a broker and without, in order, and none is lost.
 
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::json;
 use sidenote_torture::broker::Broker;
@@ -195,6 +199,22 @@ fn what_came_while_a_server_could_not_look_is_pushed_once_when_it_can() {
     direct(6);
     assert_eq!(next(&mut bob), 6);
     assert_eq!(cluster.nodes[1].log().matches("can't be looked for").count(), 1);
+}
+
+#[test]
+fn a_group_that_is_destroyed_through_another_server_is_over_for_its_readers_without_a_broker() {
+    let test = "a_group_that_is_destroyed_through_another_server_is_over_for_its_readers_without_a_broker";
+    let Some(cluster) = cluster(test, without_broker(500)) else { return };
+    let here = of(&cluster, 0);
+    let mut stream = Stream::of_group(&cluster.nodes[1], "bob", "g", "");
+    send(&here, 10);
+    assert_eq!(stream.event().data["MsgSeq"], 2);
+    // Its rows are gone at once, and that it was destroyed with them: as a rule before anybody looks.
+    here.ok("group_open_http_svc/destroy_group", r#"{"GroupId":"g"}"#);
+    // Signs of life would come for ever.
+    let (ends, end) = mpsc::sync_channel(1);
+    thread::spawn(move || ends.send(stream.end()));
+    assert_eq!(end.recv_timeout(Duration::from_mins(1)).expect("it ends"), "removed");
 }
 
 #[test]
